@@ -1,0 +1,87 @@
+//! Ids: a prefix that names the kind, then a UUIDv7 (RFC 9562, section 5.7) in lower-case hex.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::{NoContext, Timestamp as UuidTime, Uuid};
+
+use super::clock::Timestamp;
+
+fn text(prefix: &str, now: Timestamp) -> Arc<str> {
+    let micros = now.as_micros().unsigned_abs();
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1000;
+    let uuid = Uuid::new_v7(UuidTime::from_unix(NoContext, micros / 1_000_000, nanos));
+    format!("{prefix}_{}", uuid.simple()).into()
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// A new id, made at `now`.
+            pub fn new(now: Timestamp) -> Self {
+                Self(text($prefix, now))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A conversation: `conv_…`.
+    ConversationId = "conv";
+    /// A turn: `turn_…`.
+    TurnId = "turn";
+    /// A message: `msg_…`.
+    MessageId = "msg";
+    /// A step of a turn: `step_…`.
+    StepId = "step";
+    /// A source of an answer: `src_…`.
+    SourceId = "src";
+    /// A visualization: `viz_…`.
+    VisualizationId = "viz";
+    /// One life of one process, as the leases know it: `rep_…`.
+    ReplicaId = "rep";
+    /// One HTTP request: `req_…`.
+    RequestId = "req";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_its_prefix_and_a_uuid_of_version_7() {
+        let id = TurnId::new(Timestamp::from_micros(1_700_000_000_000_000));
+        let (prefix, hex) = id.as_str().split_once('_').unwrap();
+        let uuid = Uuid::parse_str(hex).unwrap();
+        assert_eq!((prefix, uuid.get_version_num()), ("turn", 7));
+    }
+}

@@ -1,0 +1,17 @@
+//! Pure types and rules: no runtime, no I/O, nothing of the floors above.
+//!
+//! To add a kind of event: 1. a variant in [`event`]; 2. its line in [`draft`] (the fold);
+//! 3. its schema in `http/schema.rs`. The compiler names every other place.
+
+pub mod clock;
+pub mod conversation;
+pub mod cursor;
+pub mod draft;
+pub mod event;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod message;
+pub mod owner;
+pub mod turn;
+pub mod usage;

@@ -1,0 +1,229 @@
+//! Upstreams: the models behind the gateway. HTTP clients live here only.
+//!
+//! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Nothing here knows of turns: dropping an
+//! [`Answer`] is how a call is cancelled.
+//!
+//! To add a provider: 1. a file here whose type implements [`Upstream`]; 2. a `Kind`; 3. a line in
+//! `Upstreams::new`.
+
+use std::ops::Range;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::domain::message::{Source, StepStatus, Visualization};
+use crate::domain::usage::Usage;
+
+/// Who speaks in a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The operator.
+    System,
+    /// The person.
+    User,
+    /// The model, earlier.
+    Assistant,
+}
+
+/// One message of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Who speaks.
+    pub speaker: Speaker,
+    /// What is said.
+    pub text: String,
+}
+
+/// What a model is asked.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The model, by our name for it.
+    pub model: String,
+    /// The prompt, oldest first; the question is last.
+    pub lines: Vec<Line>,
+    /// Sampling temperature; not sent when absent.
+    pub temperature: Option<f64>,
+    /// The longest answer, in tokens; not sent when absent.
+    pub max_tokens: Option<u32>,
+}
+
+/// Why an upstream did not take a call: none of these has cost anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No connection, or a 5xx.
+    Unavailable,
+    /// 429, with its `Retry-After`.
+    RateLimited(Option<Duration>),
+    /// 408: it did not get the request in time.
+    RequestTimeout,
+    /// Any other status but 2xx, or an answer that is none.
+    Rejected,
+    /// It took the request and said nothing within `first_token_s`.
+    Silent,
+}
+
+impl Refusal {
+    /// Whether the next upstream may be asked instead.
+    pub fn may_fall_back(self) -> bool {
+        match self {
+            Self::Unavailable | Self::RateLimited(_) | Self::RequestTimeout => true,
+            Self::Rejected | Self::Silent => false,
+        }
+    }
+}
+
+/// Why an answer broke off after its 2xx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Close, reset or clean end without the provider's own end mark.
+    Truncated,
+    /// An error object inside the stream.
+    Error,
+    /// Data that cannot be read as the provider's protocol.
+    Protocol,
+    /// Silence for longer than `first_token_s` before the first token, or `idle_s` after it.
+    Silent,
+}
+
+/// How an answer came to its own end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// The provider's own word: `stop`, `length`, `content_filter`…
+    pub reason: String,
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Ask again.
+    More,
+    /// That was all.
+    Finished(Finish),
+}
+
+/// An answer on its way. Dropping it cancels the call.
+pub trait Answer: Send {
+    /// Adds what has come to `batch`. `Ready(Ok(More))` may have added nothing.
+    fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<Progress, Fault>>;
+}
+
+/// A model that can be asked.
+pub trait Upstream: Send + Sync {
+    /// Asks. Ready once the upstream has answered 2xx, before its first token.
+    fn open(&self, call: Call) -> BoxFuture<'_, Result<Box<dyn Answer>, Refusal>>;
+}
+
+/// What came with one read, in order. Reused from read to read, so that a delta allocates nothing.
+#[derive(Debug, Default)]
+pub struct Batch {
+    text: String,
+    parts: Vec<Slot>,
+    usage: Option<Usage>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Delta(Range<usize>),
+    Reasoning(Range<usize>),
+    Other(Part<'static>),
+}
+
+/// One thing an upstream said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part<'a> {
+    /// A piece of the answer.
+    Delta(&'a str),
+    /// A piece of the reasoning.
+    Reasoning(&'a str),
+    /// A step of the upstream's own began.
+    StepStarted {
+        /// The upstream's name for it, unique in the answer.
+        key: &'static str,
+        /// The step it is part of, by that step's key; the model call itself when absent.
+        parent: Option<&'static str>,
+        /// See [`crate::domain::message::Step::kind`].
+        kind: &'static str,
+        /// What a person reads.
+        label: String,
+        /// What it was given.
+        input: Option<Value>,
+    },
+    /// It is over.
+    StepFinished {
+        /// The upstream's name for it.
+        key: &'static str,
+        /// How it went.
+        status: StepStatus,
+        /// What it gave.
+        output: Option<Value>,
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// Something the answer rests on.
+    Source(Source),
+    /// A table or chart.
+    Visualization(Visualization),
+}
+
+impl Batch {
+    /// Empties it, keeping its room and the usage.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.parts.clear();
+    }
+
+    /// Adds a piece of the answer; an empty one is none.
+    pub fn delta(&mut self, text: &str) {
+        if let Some(range) = self.keep(text) {
+            self.parts.push(Slot::Delta(range));
+        }
+    }
+
+    /// Adds a piece of the reasoning; an empty one is none.
+    pub fn reasoning(&mut self, text: &str) {
+        if let Some(range) = self.keep(text) {
+            self.parts.push(Slot::Reasoning(range));
+        }
+    }
+
+    /// Adds anything else.
+    pub fn push(&mut self, part: Part<'static>) {
+        match part {
+            Part::Delta(text) => self.delta(text),
+            Part::Reasoning(text) => self.reasoning(text),
+            other => self.parts.push(Slot::Other(other)),
+        }
+    }
+
+    /// Notes what the upstream says it used so far; the last word counts.
+    pub fn report(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    /// What the upstream said it used.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Whether nothing came.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// What came, in order.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.parts.iter().map(|slot| match slot {
+            Slot::Delta(range) => Part::Delta(&self.text[range.clone()]),
+            Slot::Reasoning(range) => Part::Reasoning(&self.text[range.clone()]),
+            Slot::Other(part) => part.clone(),
+        })
+    }
+
+    fn keep(&mut self, text: &str) -> Option<Range<usize>> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        (!text.is_empty()).then(|| start..self.text.len())
+    }
+}
