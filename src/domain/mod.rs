@@ -13,5 +13,6 @@ pub mod json;
 pub mod limits;
 pub mod message;
 pub mod owner;
+pub mod stream;
 pub mod turn;
 pub mod usage;
