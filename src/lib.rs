@@ -1,2 +1,11 @@
+//! Tidegate: a streaming chat gateway that passes every token on at once and keeps a true record of the answer.
+//!
+//! The map of the house, from the ground up; a floor uses those below it and none above.
+//!
+//! - [`domain`]: pure types and rules.
+//! - [`lifecycle`]: how a server's tasks begin and end.
+//! - [`upstream`]: the models behind the gateway.
+
 pub mod domain;
+pub mod lifecycle;
 pub mod upstream;

@@ -1,0 +1,50 @@
+//! Signals → soft token → hard token → tracked tasks. The only place that spawns.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The life of one server: its tasks, and the two words that end them.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    tasks: TaskTracker,
+    soft: CancellationToken,
+    hard: CancellationToken,
+}
+
+impl Lifecycle {
+    /// A server that has just begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a task that [`Lifecycle::finished`] waits for. A panic ends that task alone, and is logged.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let guarded = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!(task = name, "a task panicked");
+            }
+        };
+        self.tasks.spawn(guarded);
+    }
+
+    /// Cancelled when nothing new is to begin.
+    pub fn soft(&self) -> &CancellationToken {
+        &self.soft
+    }
+
+    /// Cancelled when what still runs must end.
+    pub fn hard(&self) -> &CancellationToken {
+        &self.hard
+    }
+
+    /// Waits until every task has ended, at most `patience`; says whether they all did.
+    pub async fn finished(&self, patience: Duration) -> bool {
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+}
