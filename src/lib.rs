@@ -8,4 +8,5 @@
 
 pub mod domain;
 pub mod lifecycle;
+pub mod store;
 pub mod upstream;

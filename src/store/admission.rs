@@ -1,0 +1,362 @@
+//! Admission: all that a turn needs to have begun, in one transaction.
+
+use serde_json::Value;
+use sqlx::Row;
+
+use super::conversations::{NewConversation, insert_conversation, json};
+use super::idempotency::{Claimed, Key, claim_key};
+use super::journal::{Chunk, insert_chunks};
+use super::messages::columns;
+use super::pool::{Done, write};
+use super::{Error, Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::conversation::{Config, State, title_of};
+use crate::domain::event::{Event, write_line};
+use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
+use crate::domain::message::Content;
+use crate::domain::owner::Owner;
+use crate::domain::turn::IfBusy;
+
+/// Where a message goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A conversation that must be there.
+    Existing(ConversationId),
+    /// A conversation that is made, unless the owner has one of that session id.
+    New(NewConversation),
+}
+
+/// A turn to be admitted.
+#[derive(Clone, Debug)]
+pub struct NewTurn {
+    /// Its id.
+    pub id: TurnId,
+    /// The question's id.
+    pub user_message_id: MessageId,
+    /// The answer's id.
+    pub message_id: MessageId,
+    /// Where it goes.
+    pub target: Target,
+    /// The question.
+    pub content: Content,
+    /// What the client keeps with the question.
+    pub metadata: Value,
+    /// What it answers; the newest message when absent.
+    pub parent_id: Option<MessageId>,
+    /// What becomes of it when the conversation is busy.
+    pub if_busy: IfBusy,
+    /// The most turns that may wait in the conversation.
+    pub queued_turns: u32,
+    /// The key it is asked under.
+    pub key: Option<Key>,
+    /// The replica that will run it.
+    pub replica_id: ReplicaId,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What a turn's run is told, made of the request and the conversation's configuration.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The model that is asked.
+    pub model: String,
+    /// The rest, as JSON.
+    pub request: String,
+}
+
+/// A turn that has been admitted.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+    /// Its number there.
+    pub number: u64,
+    /// Whether it waits for others.
+    pub queued: bool,
+    /// What its question answers.
+    pub parent_id: Option<MessageId>,
+    /// What its run is told.
+    pub plan: Plan,
+}
+
+/// What came of asking for a turn. All but the first leave nothing behind.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// It is there.
+    Admitted(Admitted),
+    /// Its key stands for something already.
+    Claimed(Claimed),
+    /// Another turn has the conversation.
+    Busy(ConversationId, TurnId),
+    /// Too many wait already.
+    QueueFull,
+    /// The owner has no such conversation.
+    NoConversation,
+    /// The conversation has no such message.
+    NoParent,
+    /// No upstream serves the model.
+    NoModel,
+    /// The conversation takes no messages.
+    Closed(State),
+}
+
+/// The `turn.started` of a turn, as it is saved: seq 1.
+pub fn started_line(
+    turn: &TurnId,
+    conversation: &ConversationId,
+    user_message: &MessageId,
+    message: &MessageId,
+    model: &str,
+) -> Vec<u8> {
+    let event = Event::TurnStarted {
+        turn_id: turn.clone(),
+        conversation_id: conversation.clone(),
+        user_message_id: user_message.clone(),
+        message_id: message.clone(),
+        model: model.to_owned(),
+    };
+    let mut line = Vec::with_capacity(320);
+    write_line(&mut line, 1, &event);
+    line
+}
+
+impl Store {
+    /// Admits a turn. `plan` makes of the conversation's configuration what the run is told; `None` when no
+    /// upstream serves the model.
+    pub async fn admit(
+        &self,
+        owner: &Owner,
+        new: &NewTurn,
+        plan: impl Fn(&Config) -> Option<Plan> + Sync + Send,
+    ) -> Result<Admission> {
+        write!(self, conn => {
+            let mut conversation = match &new.target {
+                Target::Existing(id) => id.clone(),
+                Target::New(made) => made.id.clone(),
+            };
+            if let Some(key) = &new.key {
+                let none: Option<Timestamp> = None;
+                if let Some(claimed) = claim_key!(conn, owner, key, conversation, Some(&new.id), new.now, none) {
+                    return Ok(Done::Rollback(Admission::Claimed(claimed)));
+                }
+            }
+            if let Target::New(made) = &new.target
+                && insert_conversation!(conn, owner, made).rows_affected() == 0
+            {
+                let id: String = sqlx::query_scalar(
+                    "select id from conversations where application_id = $1 and owner_id = $2 and session_id = $3",
+                )
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(made.session_id.as_deref())
+                .fetch_one(&mut *conn)
+                .await?;
+                conversation = id.into();
+                if let Some(key) = &new.key {
+                    sqlx::query(
+                        "update idempotency_keys set conversation_id = $1 \
+                         where application_id = $2 and owner_id = $3 and key = $4",
+                    )
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(key.key.as_str())
+                    .execute(&mut *conn)
+                    .await?;
+                }
+            }
+            // This takes the row, and so keeps every other writer of the conversation out.
+            let row = sqlx::query(
+                "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
+                 live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
+                 where id = $4 and application_id = $5 and owner_id = $6 \
+                 returning turn_count, live_turn_id, state, config",
+            )
+            .bind(new.now.as_micros())
+            .bind(new.id.as_str())
+            .bind(title_of(&new.content.text()).into_bytes())
+            .bind(conversation.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .fetch_optional(&mut *conn)
+            .await?;
+            let Some(row) = row else { return Ok(Done::Rollback(Admission::NoConversation)) };
+            let number: i64 = row.try_get("turn_count")?;
+            let live: String = row.try_get("live_turn_id")?;
+            let state = State::parse(row.try_get("state")?).ok_or(Error::Corrupt("conversations.state"))?;
+            let config: Config = json(row.try_get("config")?, "conversations.config")?;
+            drop(row);
+            if state != State::Active {
+                return Ok(Done::Rollback(Admission::Closed(state)));
+            }
+            let Some(plan) = plan(&config) else { return Ok(Done::Rollback(Admission::NoModel)) };
+            let queued = live != new.id.as_str();
+            if queued && new.if_busy == IfBusy::Reject {
+                return Ok(Done::Rollback(Admission::Busy(conversation, live.into())));
+            }
+            if queued && new.if_busy == IfBusy::Queue {
+                let waiting: i64 = sqlx::query_scalar(
+                    "select count(*) from turns where conversation_id = $1 and status = 'queued' \
+                     and finished_at is null",
+                )
+                .bind(conversation.as_str())
+                .fetch_one(&mut *conn)
+                .await?;
+                if waiting >= i64::from(new.queued_turns) {
+                    return Ok(Done::Rollback(Admission::QueueFull));
+                }
+            }
+            let parent: Option<String> = match &new.parent_id {
+                Some(parent) => {
+                    let found = sqlx::query_scalar(
+                        "select id from messages where id = $1 and conversation_id = $2 \
+                         and application_id = $3 and owner_id = $4",
+                    )
+                    .bind(parent.as_str())
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .fetch_optional(&mut *conn)
+                    .await?;
+                    if found.is_none() {
+                        return Ok(Done::Rollback(Admission::NoParent));
+                    }
+                    found
+                }
+                None => sqlx::query_scalar(
+                    "select id from messages where conversation_id = $1 order by position desc limit 1",
+                )
+                .bind(conversation.as_str())
+                .fetch_optional(&mut *conn)
+                .await?,
+            };
+            let status = if queued { "queued" } else { "running" };
+            sqlx::query(
+                "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
+                 user_message_id, message_id, replica_id, epoch, seq, created_at, started_at) \
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13)",
+            )
+            .bind(new.id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(conversation.as_str())
+            .bind(number)
+            .bind(status)
+            .bind(plan.model.as_str())
+            .bind(plan.request.as_str())
+            .bind(new.user_message_id.as_str())
+            .bind(new.message_id.as_str())
+            .bind(new.replica_id.as_str())
+            .bind(new.now.as_micros())
+            .bind((!queued).then_some(new.now.as_micros()))
+            .execute(&mut *conn)
+            .await?;
+            let (kind, content) = columns(&new.content);
+            sqlx::query(
+                "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
+                 role, status, seq, model, content_kind, content, sources, steps, visualizations, metadata, created_at) \
+                 values ($1, $2, $3, $4, $5, $6, $7, 'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
+                 ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
+            )
+            .bind(new.user_message_id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(conversation.as_str())
+            .bind(new.id.as_str())
+            .bind(2 * number)
+            .bind(parent.as_deref())
+            .bind(kind)
+            .bind(content)
+            .bind(crate::domain::json::to_string(&new.metadata))
+            .bind(new.now.as_micros())
+            .bind(new.message_id.as_str())
+            .bind(2 * number + 1)
+            .bind(status)
+            .bind(i64::from(!queued))
+            .bind(plan.model.as_str())
+            .bind(Vec::<u8>::new())
+            .execute(&mut *conn)
+            .await?;
+            if !queued {
+                let lines =
+                    started_line(&new.id, &conversation, &new.user_message_id, &new.message_id, &plan.model).into();
+                let (turn_id, owner) = (new.id.clone(), owner.clone());
+                insert_chunks!(conn, &[Chunk { turn_id, owner, epoch: 1, first_seq: 1, last_seq: 1, lines }]);
+            }
+            Ok(Done::Commit(Admission::Admitted(Admitted {
+                conversation_id: conversation,
+                number: number.unsigned_abs(),
+                queued,
+                parent_id: parent.map(Into::into),
+                plan,
+            })))
+        })
+    }
+
+    /// Makes a conversation; a key already claimed makes none.
+    pub async fn create_conversation(
+        &self,
+        owner: &Owner,
+        new: &NewConversation,
+        key: Option<&Key>,
+        key_expires: Timestamp,
+    ) -> Result<Option<Claimed>> {
+        write!(self, conn => {
+            if let Some(key) = key {
+                let none: Option<&TurnId> = None;
+                if let Some(claimed) = claim_key!(conn, owner, key, new.id, none, new.now, Some(key_expires)) {
+                    return Ok(Done::Rollback(Some(claimed)));
+                }
+            }
+            insert_conversation!(conn, owner, new);
+            Ok(Done::Commit(None))
+        })
+    }
+
+    /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
+    /// under it, and a conversation that was made for it.
+    pub async fn withdraw(&self, owner: &Owner, new: &NewTurn) -> Result<()> {
+        write!(self, conn => {
+            let conversation: Option<String> = sqlx::query_scalar(
+                "select conversation_id from turns where id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(new.id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .fetch_optional(&mut *conn)
+            .await?;
+            let Some(conversation) = conversation else { return Ok(Done::Rollback(())) };
+            sqlx::query("update conversations set last_message_at = last_message_at where id = $1")
+                .bind(conversation.as_str())
+                .execute(&mut *conn)
+                .await?;
+            for erase in [
+                "delete from journal where turn_id = $1",
+                "delete from messages where turn_id = $1",
+                "delete from turns where id = $1",
+                "delete from idempotency_keys where turn_id = $1",
+            ] {
+                sqlx::query(erase).bind(new.id.as_str()).execute(&mut *conn).await?;
+            }
+            sqlx::query(
+                "update conversations set live_turn_id = (select t.id from turns t where \
+                 t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
+                 where id = $1 and live_turn_id = $2",
+            )
+            .bind(conversation.as_str())
+            .bind(new.id.as_str())
+            .execute(&mut *conn)
+            .await?;
+            if let Target::New(made) = &new.target {
+                sqlx::query(
+                    "delete from conversations where id = $1 and not exists \
+                     (select 1 from turns t where t.conversation_id = $1)",
+                )
+                .bind(made.id.as_str())
+                .execute(&mut *conn)
+                .await?;
+            }
+            Ok(Done::Commit(()))
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! Conversations.
+
+use serde_json::Value;
+use sqlx::Row;
+
+use super::pool::{Done, read, write};
+use super::{Error, Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::conversation::{Config, Conversation, State, UNTITLED};
+use crate::domain::ids::ConversationId;
+use crate::domain::owner::Owner;
+
+/// A conversation to be made.
+#[derive(Clone, Debug)]
+pub struct NewConversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// The client's own name for it.
+    pub session_id: Option<String>,
+    /// Its title; made of its first message when absent.
+    pub title: Option<String>,
+    /// What it asks of its models.
+    pub config: Config,
+    /// What its prompts may draw on.
+    pub context: Value,
+    /// What the client keeps with it.
+    pub metadata: Value,
+    /// When.
+    pub now: Timestamp,
+}
+
+macro_rules! conversation_row {
+    ($row:expr) => {{
+        let row = $row;
+        Conversation {
+            id: row.try_get::<String, _>("id")?.into(),
+            title: super::conversations::title(row.try_get("title")?)?,
+            state: State::parse(row.try_get("state")?).ok_or(Error::Corrupt("conversations.state"))?,
+            archived_at: row.try_get::<Option<i64>, _>("archived_at")?.map(Timestamp::from_micros),
+            created_at: Timestamp::from_micros(row.try_get("created_at")?),
+            last_message_at: Timestamp::from_micros(row.try_get("last_message_at")?),
+            config: json(row.try_get("config")?, "conversations.config")?,
+            metadata: json(row.try_get("metadata")?, "conversations.metadata")?,
+            live_turn_id: row.try_get::<Option<String>, _>("live_turn_id")?.map(Into::into),
+        }
+    }};
+}
+
+/// Makes a conversation, on a connection inside a transaction.
+macro_rules! insert_conversation {
+    ($conn:expr, $owner:expr, $new:expr) => {
+        sqlx::query(
+            "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
+             metadata, turn_count, created_at, last_message_at) \
+             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, 0, $9, $9) \
+             on conflict (application_id, owner_id, session_id) where session_id is not null do nothing",
+        )
+        .bind($new.id.as_str())
+        .bind(&*$owner.application_id)
+        .bind(&*$owner.owner_id)
+        .bind($new.session_id.as_deref())
+        .bind($new.title.as_deref().map(str::as_bytes))
+        .bind($crate::domain::json::to_string(&$new.config))
+        .bind($crate::domain::json::to_string(&$new.context))
+        .bind($crate::domain::json::to_string(&$new.metadata))
+        .bind($new.now.as_micros())
+        .execute(&mut *$conn)
+        .await?
+    };
+}
+
+pub(super) use insert_conversation;
+
+pub(super) fn title(bytes: Option<Vec<u8>>) -> Result<String> {
+    let Some(bytes) = bytes else { return Ok(UNTITLED.to_owned()) };
+    String::from_utf8(bytes).map_err(|_| Error::Corrupt("conversations.title"))
+}
+
+/// Reads a column of JSON text.
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str, column: &'static str) -> Result<T> {
+    serde_json::from_str(text).map_err(|_| Error::Corrupt(column))
+}
+
+impl Store {
+    /// The conversation, if it is the owner's.
+    pub async fn conversation(&self, owner: &Owner, id: &ConversationId) -> Result<Option<Conversation>> {
+        read!(self, conn => {
+            let row = sqlx::query(
+                "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \
+                 from conversations where id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .fetch_optional(conn)
+            .await?;
+            match row {
+                Some(row) => Ok(Some(conversation_row!(row))),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// The conversation the owner calls by this session id.
+    pub async fn session(&self, owner: &Owner, session_id: &str) -> Result<Option<ConversationId>> {
+        read!(self, conn => {
+            let id: Option<String> = sqlx::query_scalar(
+                "select id from conversations where application_id = $1 and owner_id = $2 and session_id = $3",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(session_id)
+            .fetch_optional(conn)
+            .await?;
+            Ok(id.map(Into::into))
+        })
+    }
+
+    /// Erases a conversation that has no open turn, with everything under it; keys that made something in it
+    /// become tombstones until `forget_at`. False while a turn is open.
+    pub async fn erase_conversation(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        now: Timestamp,
+        forget_at: Timestamp,
+    ) -> Result<bool> {
+        write!(self, conn => {
+            // Taking the row first keeps every other writer of the conversation out.
+            sqlx::query(
+                "update conversations set last_message_at = last_message_at \
+                 where id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .execute(&mut *conn)
+            .await?;
+            let open: i64 = sqlx::query_scalar(
+                "select count(*) from turns where conversation_id = $1 and finished_at is null",
+            )
+            .bind(id.as_str())
+            .fetch_one(&mut *conn)
+            .await?;
+            if open > 0 {
+                return Ok(Done::Rollback(false));
+            }
+            sqlx::query(
+                "update idempotency_keys set deleted_at = $1, expires_at = $2 \
+                 where conversation_id = $3 and application_id = $4 and owner_id = $5",
+            )
+            .bind(now.as_micros())
+            .bind(forget_at.as_micros())
+            .bind(id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .execute(&mut *conn)
+            .await?;
+            for erase in [
+                "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
+                 and application_id = $2 and owner_id = $3",
+                "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",
+                "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
+                "delete from conversations where id = $1 and application_id = $2 and owner_id = $3",
+            ] {
+                sqlx::query(erase)
+                    .bind(id.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .execute(&mut *conn)
+                    .await?;
+            }
+            Ok(Done::Commit(true))
+        })
+    }
+}

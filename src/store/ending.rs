@@ -1,0 +1,152 @@
+//! The start of a queued turn, and the end of any: each one transaction, fenced by the turn's lease.
+
+use super::journal::{Chunk, insert_chunks};
+use super::messages::columns;
+use super::pool::{Done, write};
+use super::{Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::cursor::Crash;
+use crate::domain::event::Finished;
+use crate::domain::ids::{ConversationId, ReplicaId, TurnId};
+use crate::domain::json;
+use crate::domain::message::Message;
+use crate::domain::owner::Owner;
+
+/// The lease under which a turn is written.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The turn.
+    pub turn_id: TurnId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+    /// The replica that has it.
+    pub replica_id: ReplicaId,
+    /// How often it has changed hands.
+    pub epoch: u64,
+}
+
+/// All that the end of a turn leaves behind.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The answer, as it ended.
+    pub message: Message,
+    /// The end event.
+    pub finished: Finished,
+    /// The events that are not in the journal yet, the end event last.
+    pub tail: Vec<Chunk>,
+    /// The crash it is recovered from.
+    pub crash: Option<Crash>,
+    /// When.
+    pub now: Timestamp,
+    /// Until when its idempotency key is kept.
+    pub key_expires: Timestamp,
+}
+
+/// Whether a turn was still ours to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is written; the queued turn whose time has come.
+    Written(Option<TurnId>),
+    /// Another replica has it, or it is gone: nothing was written.
+    Lost,
+}
+
+impl Store {
+    /// Starts a queued turn whose time has come.
+    pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Outcome> {
+        write!(self, conn => {
+            let held = sqlx::query(
+                "update turns set status = 'running', started_at = coalesce(started_at, $1) \
+                 where id = $2 and replica_id = $3 and epoch = $4 and finished_at is null",
+            )
+            .bind(now.as_micros())
+            .bind(lease.turn_id.as_str())
+            .bind(lease.replica_id.as_str())
+            .bind(lease.epoch.cast_signed())
+            .execute(&mut *conn)
+            .await?;
+            if held.rows_affected() == 0 {
+                return Ok(Done::Rollback(Outcome::Lost));
+            }
+            sqlx::query("update messages set status = 'running', seq = 1 where turn_id = $1 and role = 'assistant'")
+                .bind(lease.turn_id.as_str())
+                .execute(&mut *conn)
+                .await?;
+            insert_chunks!(conn, std::slice::from_ref(started));
+            Ok(Done::Commit(Outcome::Written(None)))
+        })
+    }
+
+    /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
+    /// the next queued turn then has. Done again, it changes nothing.
+    pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
+        let message = &ending.message;
+        write!(self, conn => {
+            // The conversation first, as everywhere: whoever queues behind this turn waits here, or is seen below.
+            sqlx::query("update conversations set last_message_at = $1 where id = $2")
+                .bind(ending.now.as_micros())
+                .bind(lease.conversation_id.as_str())
+                .execute(&mut *conn)
+                .await?;
+            let held = sqlx::query(
+                "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
+                 crash_saved = $4, crash_resumed = $5 \
+                 where id = $6 and replica_id = $7 and epoch = $8 and (finished_at is null or seq = $2)",
+            )
+            .bind(message.status.as_str())
+            .bind(message.seq.cast_signed())
+            .bind(ending.now.as_micros())
+            .bind(ending.crash.map(|crash| crash.saved.cast_signed()))
+            .bind(ending.crash.map(|crash| crash.resumed.cast_signed()))
+            .bind(lease.turn_id.as_str())
+            .bind(lease.replica_id.as_str())
+            .bind(lease.epoch.cast_signed())
+            .execute(&mut *conn)
+            .await?;
+            if held.rows_affected() == 0 {
+                return Ok(Done::Rollback(Outcome::Lost));
+            }
+            let (_, content) = columns(&message.content);
+            sqlx::query(
+                "update messages set status = $1, seq = $2, content = $3, reasoning = $4, sources = $5, steps = $6, \
+                 visualizations = $7, usage = $8, finished = $9 where id = $10 and turn_id = $11",
+            )
+            .bind(message.status.as_str())
+            .bind(message.seq.cast_signed())
+            .bind(content)
+            .bind(message.reasoning.as_deref().map(str::as_bytes))
+            .bind(json::to_string(&message.sources))
+            .bind(json::to_string(&message.steps))
+            .bind(json::to_string(&message.visualizations))
+            .bind(message.usage.as_ref().map(json::to_string))
+            .bind(json::to_string(&ending.finished))
+            .bind(message.id.as_str())
+            .bind(lease.turn_id.as_str())
+            .execute(&mut *conn)
+            .await?;
+            insert_chunks!(conn, &ending.tail);
+            sqlx::query(
+                "update idempotency_keys set expires_at = $1 where conversation_id = $2 and turn_id = $3 \
+                 and deleted_at is null",
+            )
+            .bind(ending.key_expires.as_micros())
+            .bind(lease.conversation_id.as_str())
+            .bind(lease.turn_id.as_str())
+            .execute(&mut *conn)
+            .await?;
+            let next: Option<String> = sqlx::query_scalar(
+                "update conversations set live_turn_id = (select t.id from turns t where \
+                 t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
+                 where id = $1 and (live_turn_id = $2 or live_turn_id is null) returning live_turn_id",
+            )
+            .bind(lease.conversation_id.as_str())
+            .bind(lease.turn_id.as_str())
+            .fetch_optional(&mut *conn)
+            .await?
+            .flatten();
+            Ok(Done::Commit(Outcome::Written(next.map(Into::into))))
+        })
+    }
+}

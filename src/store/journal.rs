@@ -1,0 +1,169 @@
+//! The journal: the events of turns, as the lines their readers were given.
+
+use bytes::Bytes;
+use sqlx::AssertSqlSafe;
+
+use super::pool::{Done, read, write};
+use super::{Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{ReplicaId, TurnId};
+use crate::domain::owner::Owner;
+
+/// The most rows one insert carries: 7 values each, and SQLite takes 32,766 in a statement.
+const ROWS: usize = 1024;
+
+/// Events of one turn that follow each other without a gap.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The turn.
+    pub turn_id: TurnId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// How often it has changed hands.
+    pub epoch: u64,
+    /// The seq of the first.
+    pub first_seq: u64,
+    /// The seq of the last.
+    pub last_seq: u64,
+    /// A JSON line each, line ends included.
+    pub lines: Bytes,
+}
+
+/// Events as they are read back.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The seq of the first.
+    pub first_seq: u64,
+    /// The seq of the last.
+    pub last_seq: u64,
+    /// A JSON line each, line ends included.
+    pub lines: Vec<u8>,
+}
+
+/// The insert of so many rows. Only powers of two are asked for, so that few statements stay prepared.
+pub(super) fn insert(rows: usize) -> AssertSqlSafe<String> {
+    let mut sql = String::from(
+        "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) values ",
+    );
+    for row in 0..rows {
+        let at = row * 7;
+        let comma = if row == 0 { "" } else { ", " };
+        sql.push_str(comma);
+        sql.push('(');
+        for column in 1..=7 {
+            let comma = if column == 1 { "$" } else { ", $" };
+            sql.push_str(comma);
+            sql.push_str(&(at + column).to_string());
+        }
+        sql.push(')');
+    }
+    sql.push_str(" on conflict (turn_id, first_seq) do nothing");
+    AssertSqlSafe(sql)
+}
+
+/// The largest power of two that is at most `left` and [`ROWS`].
+pub(super) fn group(left: usize) -> usize {
+    1 << left.min(ROWS).max(1).ilog2()
+}
+
+/// Saves chunks, on a connection inside a transaction. Saving one again changes nothing.
+macro_rules! insert_chunks {
+    ($conn:expr, $chunks:expr) => {{
+        let mut left: &[$crate::store::journal::Chunk] = $chunks;
+        while !left.is_empty() {
+            let (now, later) = left.split_at($crate::store::journal::group(left.len()));
+            let mut query = sqlx::query($crate::store::journal::insert(now.len()));
+            for chunk in now {
+                query = query
+                    .bind(chunk.turn_id.as_str())
+                    .bind(chunk.first_seq.cast_signed())
+                    .bind(chunk.last_seq.cast_signed())
+                    .bind(&*chunk.owner.application_id)
+                    .bind(&*chunk.owner.owner_id)
+                    .bind(chunk.epoch.cast_signed())
+                    .bind(&chunk.lines[..]);
+            }
+            query.execute(&mut *$conn).await?;
+            left = later;
+        }
+    }};
+}
+
+pub(super) use insert_chunks;
+
+impl Store {
+    /// Saves the chunks of many turns in one transaction, which also renews the replica's lease. False, and
+    /// nothing saved, when the lease is lost: another replica has these turns now. Saving the same chunks
+    /// again changes nothing.
+    pub async fn append_journal(&self, replica: &ReplicaId, chunks: &[Chunk]) -> Result<bool> {
+        write!(self, conn => {
+            let held = sqlx::query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
+                .bind(replica.as_str())
+                .execute(&mut *conn)
+                .await?;
+            if held.rows_affected() == 0 {
+                return Ok(Done::Rollback(false));
+            }
+            insert_chunks!(conn, chunks);
+            Ok(Done::Commit(true))
+        })
+    }
+
+    /// The first saved chunks of a turn that hold events after `after`, at most `limit` of them.
+    pub async fn journal(&self, owner: &Owner, turn: &TurnId, after: u64, limit: u32) -> Result<Vec<Saved>> {
+        read!(self, conn => {
+            let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
+                "select first_seq, last_seq, lines from journal \
+                 where turn_id = $1 and application_id = $2 and owner_id = $3 and last_seq > $4 \
+                 order by first_seq limit $5",
+            )
+            .bind(turn.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(after.cast_signed())
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            let saved = rows.into_iter().map(|(first, last, lines)| Saved {
+                first_seq: first.unsigned_abs(),
+                last_seq: last.unsigned_abs(),
+                lines,
+            });
+            Ok(saved.collect())
+        })
+    }
+
+    /// The last saved seq of a turn; 0 for none.
+    pub async fn journal_end(&self, owner: &Owner, turn: &TurnId) -> Result<u64> {
+        read!(self, conn => {
+            let last: Option<i64> = sqlx::query_scalar(
+                "select max(last_seq) from journal where turn_id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(turn.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .fetch_one(conn)
+            .await?;
+            Ok(last.unwrap_or(0).unsigned_abs())
+        })
+    }
+
+    /// Drops the events of up to `limit` turns that ended before `before`, each turn's whole; says of how many.
+    pub async fn drop_journals(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
+        write!(self, conn => {
+            let turns: Vec<String> = sqlx::query_scalar(
+                "update turns set dropped_at = $1 where id in (select id from turns \
+                 where finished_at <= $2 and finished_at is not null and dropped_at is null limit $3) returning id",
+            )
+            .bind(now.as_micros())
+            .bind(before.as_micros())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *conn)
+            .await?;
+            for turn in &turns {
+                sqlx::query("delete from journal where turn_id = $1").bind(turn.as_str()).execute(&mut *conn).await?;
+            }
+            Ok(Done::Commit(turns.len() as u64))
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! Leases: which replica has which turns, and how replicas speak to each other about them.
+//!
+//! A replica lives as long as its `beat` rises. One that stands still is fenced in the same transaction in which
+//! its turns change hands, so nothing of it is written afterwards.
+
+use super::pool::{Done, read, write};
+use super::{Error, Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{ReplicaId, TurnId};
+use crate::domain::owner::Owner;
+use crate::domain::turn::StoppedBy;
+
+/// Another replica, as the database last saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: ReplicaId,
+    /// Rises while it lives.
+    pub beat: u64,
+}
+
+/// What another replica wants of one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The turn.
+    pub turn_id: TurnId,
+    /// It is to be stopped.
+    pub stop: Option<StoppedBy>,
+    /// Changes while somebody reads it elsewhere.
+    pub read_at: Option<i64>,
+    /// It is queued, and its time has come.
+    pub due: bool,
+}
+
+impl Store {
+    /// Enters a replica that has just started.
+    pub async fn enter(&self, replica: &ReplicaId, now: Timestamp) -> Result<()> {
+        write!(self, conn => {
+            sqlx::query("insert into replicas (id, beat, started_at) values ($1, 1, $2) on conflict (id) do nothing")
+                .bind(replica.as_str())
+                .bind(now.as_micros())
+                .execute(&mut *conn)
+                .await?;
+            Ok(Done::Commit(()))
+        })
+    }
+
+    /// Removes a replica that has no turns left.
+    pub async fn leave(&self, replica: &ReplicaId) -> Result<()> {
+        write!(self, conn => {
+            sqlx::query(
+                "delete from replicas where id = $1 and not exists \
+                 (select 1 from turns where turns.replica_id = $1 and turns.finished_at is null)",
+            )
+            .bind(replica.as_str())
+            .execute(&mut *conn)
+            .await?;
+            Ok(Done::Commit(()))
+        })
+    }
+
+    /// Every other replica that is not fenced.
+    pub async fn peers(&self, me: &ReplicaId) -> Result<Vec<Peer>> {
+        read!(self, conn => {
+            let rows: Vec<(String, i64)> =
+                sqlx::query_as("select id, beat from replicas where id <> $1 and fenced_at is null")
+                    .bind(me.as_str())
+                    .fetch_all(conn)
+                    .await?;
+            Ok(rows.into_iter().map(|(id, beat)| Peer { id: id.into(), beat: beat.unsigned_abs() }).collect())
+        })
+    }
+
+    /// Fences a peer that has not moved since it was seen, and takes its turns. Says whether it was so.
+    pub async fn take_over(&self, me: &ReplicaId, peer: &Peer, now: Timestamp) -> Result<bool> {
+        write!(self, conn => {
+            let fenced = sqlx::query(
+                "update replicas set fenced_at = $1 where id = $2 and beat = $3 and fenced_at is null",
+            )
+            .bind(now.as_micros())
+            .bind(peer.id.as_str())
+            .bind(peer.beat.cast_signed())
+            .execute(&mut *conn)
+            .await?;
+            if fenced.rows_affected() == 0 {
+                return Ok(Done::Rollback(false));
+            }
+            sqlx::query(
+                "update turns set replica_id = $1, epoch = epoch + 1 where replica_id = $2 and finished_at is null",
+            )
+            .bind(me.as_str())
+            .bind(peer.id.as_str())
+            .execute(&mut *conn)
+            .await?;
+            Ok(Done::Commit(true))
+        })
+    }
+
+    /// What other replicas want of this one's turns.
+    pub async fn requests(&self, me: &ReplicaId) -> Result<Vec<Request>> {
+        read!(self, conn => {
+            let rows: Vec<(String, Option<String>, Option<i64>, i64)> = sqlx::query_as(
+                "select t.id, t.stop_by, t.read_at, \
+                 case when t.status = 'queued' and c.live_turn_id = t.id then cast(1 as bigint) \
+                 else cast(0 as bigint) end \
+                 from turns t join conversations c on c.id = t.conversation_id \
+                 where t.replica_id = $1 and t.finished_at is null and (t.stop_by is not null \
+                 or t.read_at is not null or (t.status = 'queued' and c.live_turn_id = t.id))",
+            )
+            .bind(me.as_str())
+            .fetch_all(conn)
+            .await?;
+            let mut requests = Vec::with_capacity(rows.len());
+            for (id, stop, read_at, due) in rows {
+                let stop = match stop {
+                    Some(name) => Some(StoppedBy::parse(&name).ok_or(Error::Corrupt("turns.stop_by"))?),
+                    None => None,
+                };
+                requests.push(Request { turn_id: id.into(), stop, read_at, due: due == 1 });
+            }
+            Ok(requests)
+        })
+    }
+
+    /// Asks the replica that has an open turn to stop it.
+    pub async fn request_stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy) -> Result<()> {
+        write!(self, conn => {
+            sqlx::query(
+                "update turns set stop_by = coalesce(stop_by, $1) \
+                 where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
+            )
+            .bind(by.as_str())
+            .bind(turn.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .execute(&mut *conn)
+            .await?;
+            Ok(Done::Commit(()))
+        })
+    }
+
+    /// Tells the replica that has an open turn that somebody reads it here.
+    pub async fn touch(&self, owner: &Owner, turn: &TurnId, now: Timestamp) -> Result<()> {
+        write!(self, conn => {
+            sqlx::query(
+                "update turns set read_at = $1 \
+                 where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
+            )
+            .bind(now.as_micros())
+            .bind(turn.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .execute(&mut *conn)
+            .await?;
+            Ok(Done::Commit(()))
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! Messages.
+
+use sqlx::Row;
+
+use super::conversations::json;
+use super::pool::read;
+use super::{Error, Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::event::Finished;
+use crate::domain::ids::{ConversationId, MessageId};
+use crate::domain::message::{Content, Message, Role};
+use crate::domain::owner::Owner;
+use crate::domain::turn::Status;
+
+/// A message, and where it stands in its conversation.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// Twice the turn's number, plus one for the answer.
+    pub position: u64,
+    /// The message.
+    pub message: Message,
+}
+
+impl Placed {
+    /// The number of the message's turn in its conversation.
+    pub fn number(&self) -> u64 {
+        self.position / 2
+    }
+}
+
+pub(super) const COLUMNS: &str = "m.id, m.conversation_id, m.turn_id, m.position, m.parent_id, m.role, m.status, \
+    m.seq, m.model, m.content_kind, m.content, m.reasoning, m.sources, m.steps, m.visualizations, m.usage, \
+    m.finished, m.metadata, m.created_at";
+
+macro_rules! message_row {
+    ($row:expr) => {{
+        let row = $row;
+        let mut message = Message {
+            id: row.try_get::<String, _>("id")?.into(),
+            conversation_id: row.try_get::<String, _>("conversation_id")?.into(),
+            turn_id: row.try_get::<String, _>("turn_id")?.into(),
+            parent_id: row.try_get::<Option<String>, _>("parent_id")?.map(Into::into),
+            role: $crate::store::messages::role(row.try_get("role")?)?,
+            content: $crate::store::messages::content(row.try_get("content_kind")?, row.try_get("content")?)?,
+            reasoning: row
+                .try_get::<Option<Vec<u8>>, _>("reasoning")?
+                .map(|bytes| $crate::store::messages::text(bytes, "messages.reasoning"))
+                .transpose()?,
+            status: Status::parse(row.try_get("status")?).ok_or(Error::Corrupt("messages.status"))?,
+            model: row.try_get("model")?,
+            created_at: Timestamp::from_micros(row.try_get("created_at")?),
+            seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+            sources: json(row.try_get("sources")?, "messages.sources")?,
+            steps: json(row.try_get("steps")?, "messages.steps")?,
+            visualizations: json(row.try_get("visualizations")?, "messages.visualizations")?,
+            usage: match row.try_get::<Option<&str>, _>("usage")? {
+                Some(text) => json(text, "messages.usage")?,
+                None => None,
+            },
+            finish_reason: None,
+            error: None,
+            stopped_by: None,
+            duration_ms: None,
+            first_token_ms: None,
+            metadata: json(row.try_get("metadata")?, "messages.metadata")?,
+        };
+        if let Some(text) = row.try_get::<Option<&str>, _>("finished")? {
+            let finished: Finished = json(text, "messages.finished")?;
+            message.finish_reason = finished.finish_reason;
+            message.error = finished.error;
+            message.stopped_by = finished.stopped_by;
+            message.duration_ms = Some(finished.duration_ms);
+            message.first_token_ms = finished.first_token_ms;
+        }
+        let position = row.try_get::<i64, _>("position")?.unsigned_abs();
+        $crate::store::messages::Placed { position, message }
+    }};
+}
+
+pub(super) use message_row;
+
+pub(super) fn role(name: &str) -> Result<Role> {
+    [Role::User, Role::Assistant].into_iter().find(|role| role.as_str() == name).ok_or(Error::Corrupt("messages.role"))
+}
+
+pub(super) fn text(bytes: Vec<u8>, column: &'static str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::Corrupt(column))
+}
+
+pub(super) fn content(kind: &str, bytes: Vec<u8>) -> Result<Content> {
+    match kind {
+        "text" => Ok(Content::Text(text(bytes, "messages.content")?)),
+        _ => serde_json::from_slice(&bytes).map(Content::Parts).map_err(|_| Error::Corrupt("messages.content")),
+    }
+}
+
+/// The two columns of a content: its kind and its bytes.
+pub(super) fn columns(content: &Content) -> (&'static str, Vec<u8>) {
+    match content {
+        Content::Text(text) => ("text", text.clone().into_bytes()),
+        Content::Parts(parts) => ("parts", crate::domain::json::to_vec(parts)),
+    }
+}
+
+impl Store {
+    /// The newest `limit` messages of a conversation before `before`, oldest first.
+    pub async fn messages(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Placed>> {
+        let sql = format!(
+            "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
+             and m.owner_id = $3 and m.position < $4 order by m.position desc limit $5"
+        );
+        read!(self, conn => {
+            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(conversation.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX))
+                .bind(i64::from(limit))
+                .fetch_all(conn)
+                .await?;
+            let mut messages = Vec::with_capacity(rows.len());
+            for row in rows.iter().rev() {
+                messages.push(message_row!(row));
+            }
+            Ok(messages)
+        })
+    }
+
+    /// The path to a message: it and what it answers, back to the first, newest first, as far as `bytes` of text
+    /// reach. The message itself always comes.
+    pub async fn path(&self, owner: &Owner, to: &MessageId, bytes: usize) -> Result<Vec<(Role, Content)>> {
+        read!(self, conn => {
+            let mut path = Vec::new();
+            let mut weight = 0usize;
+            let mut next = Some(to.as_str().to_owned());
+            while let Some(id) = next.take() {
+                let row = sqlx::query(
+                    "select parent_id, role, content_kind, content from messages \
+                     where id = $1 and application_id = $2 and owner_id = $3",
+                )
+                .bind(id)
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(&mut *conn)
+                .await?;
+                let Some(row) = row else { break };
+                let body: Vec<u8> = row.try_get("content")?;
+                weight += body.len();
+                if weight > bytes && !path.is_empty() {
+                    break;
+                }
+                path.push((role(row.try_get("role")?)?, content(row.try_get("content_kind")?, body)?));
+                next = row.try_get("parent_id")?;
+            }
+            Ok(path)
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! The migrations: the same numbers and names for both databases. A landed one is never edited.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+use super::pool::Pool;
+
+macro_rules! migrations {
+    ($($version:literal $name:literal;)*) => {
+        const SQLITE: &[(i64, &str, &str)] =
+            &[$(($version, $name, include_str!(concat!("../../migrations/sqlite/", $name, ".sql")))),*];
+        const POSTGRES: &[(i64, &str, &str)] =
+            &[$(($version, $name, include_str!(concat!("../../migrations/postgres/", $name, ".sql")))),*];
+    };
+}
+
+migrations! {
+    1 "0001_spine";
+}
+
+pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
+    match pool {
+        Pool::Sqlite { write, .. } => migrator(SQLITE).run(write).await,
+        Pool::Postgres(pool) => migrator(POSTGRES).run(pool).await,
+    }
+}
+
+fn migrator(all: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = all.iter().map(|&(version, name, sql)| {
+        let sql = sqlx::SqlStr::from_static(sql);
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}

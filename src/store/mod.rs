@@ -1,0 +1,39 @@
+//! The record. sqlx lives here only.
+//!
+//! SQL is written once for both databases; `pool.rs` names the few differences. Every function that reads or
+//! writes somebody's rows takes the [`crate::domain::owner::Owner`].
+//!
+//! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
+//! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun; 3. a step in the story test.
+
+pub mod admission;
+pub mod conversations;
+pub mod ending;
+pub mod idempotency;
+pub mod journal;
+pub mod leases;
+pub mod messages;
+pub mod migrate;
+pub mod pool;
+pub mod turns;
+
+use std::time::Duration;
+
+pub use pool::Store;
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database is away, full, locked or too slow. What was asked may or may not have been done.
+    #[error("the database did not do it: {0}")]
+    Unavailable(#[from] sqlx::Error),
+    /// It did not answer in time. What was asked may or may not have been done.
+    #[error("the database did not answer within {0:?}")]
+    Slow(Duration),
+    /// A row holds what this program never writes.
+    #[error("column `{0}` holds what it should not")]
+    Corrupt(&'static str),
+}
+
+/// What the store gives.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,253 @@
+//! The two databases, and everything in which they differ.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{Error, Result, migrate};
+use crate::domain::stream::Durability;
+
+/// How many statements may be read at once.
+const READERS: u32 = 4;
+/// How many connections one replica takes of a PostgreSQL server.
+const CONNECTIONS: u32 = 16;
+
+#[derive(Clone)]
+pub(super) enum Pool {
+    /// One writer, since SQLite has but one; readers beside it.
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// The record: cheap to clone, shared by all who read or write it.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) pool: Pool,
+    pub(super) patience: Duration,
+    _lock: Option<Arc<File>>,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is not one of ours.
+    #[error("`database.url`: {0}")]
+    Url(String),
+    /// Another process serves this file.
+    #[error("`database.url`: {} is served by another process", .0.display())]
+    Held(PathBuf),
+    /// The file cannot be made or locked.
+    #[error("`database.url`: {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The database refused.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("the database's migrations: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl Store {
+    /// Opens the database at `url`, for this process alone if it is a file, and applies the migrations.
+    /// No call will wait longer than `patience`.
+    pub async fn open(url: &str, durability: Durability, patience: Duration) -> std::result::Result<Self, OpenError> {
+        let (pool, lock) = if let Some(path) = sqlite_path(url) {
+            let lock = lock(&path)?;
+            (sqlite(&path, durability, patience).await?, Some(Arc::new(lock)))
+        } else {
+            (postgres(url, durability, patience).await?, None)
+        };
+        migrate::apply(&pool).await?;
+        Ok(Self { pool, patience, _lock: lock })
+    }
+
+    /// Applies the migrations beside whoever serves, and closes again.
+    pub async fn migrate(url: &str, patience: Duration) -> std::result::Result<(), OpenError> {
+        let pool = match sqlite_path(url) {
+            Some(path) => sqlite(&path, Durability::Strict, patience).await?,
+            None => postgres(url, Durability::Strict, patience).await?,
+        };
+        migrate::apply(&pool).await?;
+        pool.close().await;
+        Ok(())
+    }
+
+    /// Whether other replicas may share this database.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
+    }
+
+    /// What the database calls itself: `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        match self.pool {
+            Pool::Sqlite { .. } => "sqlite",
+            Pool::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Closes every connection; what is under way is finished first.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Pool {
+    async fn close(&self) {
+        match self {
+            Self::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("sqlite:"))?;
+    Some(PathBuf::from(path))
+}
+
+/// Holds the file for as long as the process lives; the kernel lets go when it dies.
+fn lock(path: &Path) -> std::result::Result<File, OpenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = File::create(&name).map_err(|error| OpenError::File { path: name.clone(), error })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::File { path: name, error }),
+    }
+}
+
+async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std::result::Result<Pool, OpenError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // NORMAL outlives the process, FULL outlives the power (sqlite.org/pragma.html#pragma_synchronous).
+        .synchronous(match durability {
+            Durability::Relaxed => SqliteSynchronous::Normal,
+            Durability::Strict => SqliteSynchronous::Full,
+        })
+        .busy_timeout(patience);
+    let write = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(patience)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await?;
+    let read = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(READERS)
+        .acquire_timeout(patience)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options.read_only(true))
+        .await?;
+    Ok(Pool::Sqlite { write, read })
+}
+
+async fn postgres(url: &str, durability: Durability, patience: Duration) -> std::result::Result<Pool, OpenError> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| OpenError::Url(error.to_string()))?;
+    let options = match durability {
+        // As the server is set up; its default survives a power cut.
+        Durability::Relaxed => options,
+        Durability::Strict => options.options([("synchronous_commit", "on")]),
+    };
+    let pool =
+        PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(patience).connect_with(options).await?;
+    Ok(Pool::Postgres(pool))
+}
+
+/// Gives up on `work` after `patience`.
+pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Slow(patience)))
+}
+
+/// Runs a body on a connection that reads; the body is compiled once for each database.
+macro_rules! read {
+    ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::within($store.patience, async {
+            match &$store.pool {
+                $crate::store::pool::Pool::Sqlite { read, .. } => {
+                    let mut held = read.acquire().await?;
+                    let $conn = &mut *held;
+                    $body
+                }
+                $crate::store::pool::Pool::Postgres(pool) => {
+                    let mut held = pool.acquire().await?;
+                    let $conn = &mut *held;
+                    $body
+                }
+            }
+        })
+        .await
+    };
+}
+
+/// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
+/// rolled back otherwise; the body is compiled once for each database.
+macro_rules! write {
+    ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::within($store.patience, async {
+            match &$store.pool {
+                $crate::store::pool::Pool::Sqlite { write, .. } => {
+                    let mut held = write.begin_with("begin immediate").await?;
+                    let $conn = &mut *held;
+                    let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                    $crate::store::pool::settle!(held, done)
+                }
+                $crate::store::pool::Pool::Postgres(pool) => {
+                    let mut held = pool.begin().await?;
+                    let $conn = &mut *held;
+                    let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                    $crate::store::pool::settle!(held, done)
+                }
+            }
+        })
+        .await
+    };
+}
+
+macro_rules! settle {
+    ($held:ident, $done:ident) => {
+        match $done? {
+            $crate::store::pool::Done::Commit(value) => {
+                $held.commit().await?;
+                Ok(value)
+            }
+            $crate::store::pool::Done::Rollback(value) => {
+                $held.rollback().await?;
+                Ok(value)
+            }
+        }
+    };
+}
+
+/// How a transaction's body came out.
+pub(super) enum Done<T> {
+    /// Keep it.
+    Commit(T),
+    /// Undo it, and still answer.
+    Rollback(T),
+}
+
+pub(super) use {read, settle, write};
