@@ -8,5 +8,8 @@
 
 pub mod domain;
 pub mod lifecycle;
+pub mod meter;
 pub mod store;
+pub mod turn;
 pub mod upstream;
+pub mod wire;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 pub struct Lifecycle {
     tasks: TaskTracker,
     soft: CancellationToken,
+    curfew: CancellationToken,
     hard: CancellationToken,
 }
 
@@ -32,12 +33,22 @@ impl Lifecycle {
         self.tasks.spawn(guarded);
     }
 
+    /// Runs work that would hold up other tasks; `None` when it panicked.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.tasks.spawn_blocking(work).await.ok()
+    }
+
     /// Cancelled when nothing new is to begin.
     pub fn soft(&self) -> &CancellationToken {
         &self.soft
     }
 
-    /// Cancelled when what still runs must end.
+    /// Cancelled when the time of grace is over: what still runs is to end, in order.
+    pub fn curfew(&self) -> &CancellationToken {
+        &self.curfew
+    }
+
+    /// Cancelled when nobody waits any more.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
     }

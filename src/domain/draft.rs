@@ -168,6 +168,10 @@ impl Message {
         self.stopped_by = None;
         self.duration_ms = None;
         self.first_token_ms = None;
+        // Only the end itself closes a step without its duration.
+        for step in self.steps.iter_mut().filter(|step| step.duration_ms.is_none()) {
+            step.status = StepStatus::Running;
+        }
         self
     }
 }

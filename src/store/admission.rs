@@ -23,7 +23,7 @@ pub enum Target {
     /// A conversation that must be there.
     Existing(ConversationId),
     /// A conversation that is made, unless the owner has one of that session id.
-    New(NewConversation),
+    New(Box<NewConversation>),
 }
 
 /// A turn to be admitted.

@@ -1,5 +1,7 @@
 //! The start of a queued turn, and the end of any: each one transaction, fenced by the turn's lease.
 
+use std::sync::Arc;
+
 use super::journal::{Chunk, insert_chunks};
 use super::messages::columns;
 use super::pool::{Done, write};
@@ -31,7 +33,7 @@ pub struct Lease {
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// The answer, as it ended.
-    pub message: Message,
+    pub message: Arc<Message>,
     /// The end event.
     pub finished: Finished,
     /// The events that are not in the journal yet, the end event last.

@@ -1,9 +1,10 @@
 //! Idempotency keys: who asked what under which key, and what came of it.
 
-use super::pool::{Done, write};
+use super::pool::{Done, read, write};
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::owner::Owner;
 
 /// A key with what was asked under it.
 #[derive(Clone, Debug)]
@@ -85,6 +86,26 @@ pub(super) fn judge(
 }
 
 impl Store {
+    /// What a key stands for, if anything.
+    pub async fn claimed(&self, owner: &Owner, key: &Key, now: Timestamp) -> Result<Option<Claimed>> {
+        read!(self, conn => {
+            let row: Option<(String, String, Option<String>, Option<i64>)> = sqlx::query_as(
+                "select fingerprint, conversation_id, turn_id, deleted_at from idempotency_keys \
+                 where application_id = $1 and owner_id = $2 and key = $3 \
+                 and (expires_at is null or expires_at > $4)",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(key.key.as_str())
+            .bind(now.as_micros())
+            .fetch_optional(conn)
+            .await?;
+            Ok(row.map(|(fingerprint, conversation, turn, deleted)| {
+                judge(key, &fingerprint, conversation, turn, deleted)
+            }))
+        })
+    }
+
     /// Forgets up to `limit` keys that expired before `now`; says how many.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {

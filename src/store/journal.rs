@@ -63,7 +63,7 @@ pub(super) fn insert(rows: usize) -> AssertSqlSafe<String> {
 
 /// The largest power of two that is at most `left` and [`ROWS`].
 pub(super) fn group(left: usize) -> usize {
-    1 << left.min(ROWS).max(1).ilog2()
+    1 << left.clamp(1, ROWS).ilog2()
 }
 
 /// Saves chunks, on a connection inside a transaction. Saving one again changes nothing.

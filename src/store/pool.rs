@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,28 +178,32 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
     Ok(Pool::Postgres(pool))
 }
 
-/// Gives up on `work` after `patience`.
-pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+/// Gives up on `work` after `patience`. It lies in a box: a turn that waits for its upstream carries no room for
+/// its queries.
+pub(super) async fn within<T, F: Future<Output = Result<T>>>(patience: Duration, work: Pin<Box<F>>) -> Result<T> {
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Slow(patience)))
 }
 
 /// Runs a body on a connection that reads; the body is compiled once for each database.
 macro_rules! read {
     ($store:expr, $conn:ident => $body:expr) => {
-        $crate::store::pool::within($store.patience, async {
-            match &$store.pool {
-                $crate::store::pool::Pool::Sqlite { read, .. } => {
-                    let mut held = read.acquire().await?;
-                    let $conn = &mut *held;
-                    $body
+        $crate::store::pool::within(
+            $store.patience,
+            Box::pin(async {
+                match &$store.pool {
+                    $crate::store::pool::Pool::Sqlite { read, .. } => {
+                        let mut held = read.acquire().await?;
+                        let $conn = &mut *held;
+                        $body
+                    }
+                    $crate::store::pool::Pool::Postgres(pool) => {
+                        let mut held = pool.acquire().await?;
+                        let $conn = &mut *held;
+                        $body
+                    }
                 }
-                $crate::store::pool::Pool::Postgres(pool) => {
-                    let mut held = pool.acquire().await?;
-                    let $conn = &mut *held;
-                    $body
-                }
-            }
-        })
+            }),
+        )
         .await
     };
 }
@@ -207,22 +212,25 @@ macro_rules! read {
 /// rolled back otherwise; the body is compiled once for each database.
 macro_rules! write {
     ($store:expr, $conn:ident => $body:expr) => {
-        $crate::store::pool::within($store.patience, async {
-            match &$store.pool {
-                $crate::store::pool::Pool::Sqlite { write, .. } => {
-                    let mut held = write.begin_with("begin immediate").await?;
-                    let $conn = &mut *held;
-                    let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                    $crate::store::pool::settle!(held, done)
+        $crate::store::pool::within(
+            $store.patience,
+            Box::pin(async {
+                match &$store.pool {
+                    $crate::store::pool::Pool::Sqlite { write, .. } => {
+                        let mut held = write.begin_with("begin immediate").await?;
+                        let $conn = &mut *held;
+                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                        $crate::store::pool::settle!(held, done)
+                    }
+                    $crate::store::pool::Pool::Postgres(pool) => {
+                        let mut held = pool.begin().await?;
+                        let $conn = &mut *held;
+                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                        $crate::store::pool::settle!(held, done)
+                    }
                 }
-                $crate::store::pool::Pool::Postgres(pool) => {
-                    let mut held = pool.begin().await?;
-                    let $conn = &mut *held;
-                    let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                    $crate::store::pool::settle!(held, done)
-                }
-            }
-        })
+            }),
+        )
         .await
     };
 }

@@ -3,11 +3,13 @@
 use sqlx::Row;
 
 use super::conversations::json;
+use super::ending::Lease;
 use super::messages::{COLUMNS, message_row};
 use super::pool::read;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::{Crash, Extent};
+use crate::domain::draft::Stub;
 use crate::domain::event::Finished;
 use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Message;
@@ -59,6 +61,29 @@ impl Record {
     /// What its log looks like to a reader, where `last` is the last seq that was saved.
     pub fn extent(&self, last: u64) -> Extent {
         Extent { finished: self.status.is_end(), last, kept: !self.dropped, crash: self.crash }
+    }
+
+    /// What its answer has from the beginning.
+    pub fn stub(&self) -> Stub {
+        Stub {
+            id: self.message.id.clone(),
+            conversation_id: self.conversation_id.clone(),
+            turn_id: self.id.clone(),
+            parent_id: self.message.parent_id.clone(),
+            model: self.model.clone(),
+            created_at: self.message.created_at,
+        }
+    }
+
+    /// The lease under which a replica that has it writes it.
+    pub fn lease(&self) -> Lease {
+        Lease {
+            turn_id: self.id.clone(),
+            owner: self.owner.clone(),
+            conversation_id: self.conversation_id.clone(),
+            replica_id: self.replica_id.clone(),
+            epoch: self.epoch,
+        }
     }
 
     /// The turn, as its readers see it.

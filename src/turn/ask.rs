@@ -1,0 +1,301 @@
+//! Asking the model: one upstream after the other until one takes the call, then its answer into the log.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Turns;
+use super::live::Live;
+use super::log::Append;
+use crate::domain::event::Event;
+use crate::domain::ids::StepId;
+use crate::domain::message::StepStatus;
+use crate::domain::turn::{Ending, Status};
+use crate::domain::usage::{Basis, Usage};
+use crate::upstream::{Answer, Batch, Call, Fault, Finish, Part, Progress, Refusal, tokens};
+
+/// A step of the upstream's own that is under way.
+#[derive(Debug)]
+struct Open {
+    key: &'static str,
+    step_id: StepId,
+    begun: Instant,
+}
+
+/// One call of a model, from its step's start to its end.
+#[derive(Debug)]
+struct Asked {
+    step_id: StepId,
+    begun: Instant,
+    call: Arc<Call>,
+    /// An upstream took it: from here on it may cost.
+    accepted: bool,
+}
+
+/// A turn's talk with its upstreams: kept outside of the future that drives it, so that whatever ends the talk,
+/// what was used is known.
+pub struct Talk {
+    turns: Turns,
+    live: Arc<Live>,
+    begun: Instant,
+    batch: Batch,
+    asked: Option<Asked>,
+    open: Vec<Open>,
+    bytes: u64,
+    /// From start to the first delta or reasoning.
+    pub first_token: Option<Duration>,
+}
+
+impl Talk {
+    /// A talk of a turn that started at `begun`.
+    pub fn new(turns: &Turns, live: &Arc<Live>, begun: Instant) -> Self {
+        Self {
+            turns: turns.clone(),
+            live: live.clone(),
+            begun,
+            batch: Batch::default(),
+            asked: None,
+            open: Vec::new(),
+            bytes: 0,
+            first_token: None,
+        }
+    }
+
+    /// Asks, and logs the answer as it comes. Dropping the future cancels the call.
+    pub async fn go(&mut self, call: Call) -> Ending {
+        let turns = self.turns.clone();
+        let call = Arc::new(call);
+        let mut refused = None;
+        for candidate in turns.upstreams.candidates(&call.model) {
+            self.ask(&call);
+            match candidate.upstream().open((*call).clone()).await {
+                Ok(answer) => {
+                    if let Some(asked) = &mut self.asked {
+                        asked.accepted = true;
+                    }
+                    return self.listen(answer).await;
+                }
+                Err(refusal) => {
+                    tracing::warn!(upstream = candidate.name(), turn_id = %self.live.lease.turn_id, ?refusal, "an upstream refused");
+                    let ending = refusal_ending(refusal);
+                    self.close(&ending).await;
+                    refused = Some(ending);
+                    if !refusal.may_fall_back() {
+                        break;
+                    }
+                }
+            }
+        }
+        refused.unwrap_or_else(|| {
+            Ending::problem(Status::Failed, "upstream_unavailable", "No upstream serves this model any more.")
+        })
+    }
+
+    fn ask(&mut self, call: &Arc<Call>) {
+        let step_id = StepId::new(self.turns.now());
+        let (kind, label) = ("model".to_owned(), call.model.clone());
+        let event = Event::StepStarted { step_id: step_id.clone(), parent_id: None, kind, label, input: None };
+        self.append(|append| append.event(event));
+        self.asked = Some(Asked { step_id, begun: Instant::now(), call: call.clone(), accepted: false });
+    }
+
+    async fn listen(&mut self, mut answer: Box<dyn Answer>) -> Ending {
+        let limits = self.turns.settings.limits.clone();
+        loop {
+            self.batch.clear();
+            let progress = poll_fn(|cx| answer.poll_next(cx, &mut self.batch)).await;
+            if !self.batch.is_empty() && !self.log(limits.max_answer_bytes) {
+                return Ending::plain(Status::Length);
+            }
+            match progress {
+                Ok(Progress::More) => {}
+                Ok(Progress::Finished(finish)) => return finish_ending(&finish),
+                Err(fault) => return fault_ending(fault),
+            }
+            // A log that nobody saves must not grow without end: the upstream waits.
+            while self.live.log.unsaved() > limits.turn_memory_bytes as u64 {
+                self.live.progress.notified().await;
+            }
+        }
+    }
+
+    /// Logs what came with one read, all at once. False when the answer has become too long.
+    fn log(&mut self, most: u64) -> bool {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut fits = true;
+        let live = self.live.clone();
+        let (bytes, tell) = live.log.append(|append| {
+            for part in batch.parts() {
+                fits = self.part(append, part, most);
+                if !fits {
+                    break;
+                }
+            }
+        });
+        self.turns.journal.note(&live, bytes, tell);
+        batch.clear();
+        self.batch = batch;
+        fits
+    }
+
+    fn part(&mut self, append: &mut Append<'_>, part: Part<'_>, most: u64) -> bool {
+        match part {
+            Part::Delta(text) | Part::Reasoning(text) => {
+                self.bytes += text.len() as u64;
+                if self.bytes > most {
+                    return false;
+                }
+                if self.first_token.is_none() {
+                    self.first_token = Some(self.begun.elapsed());
+                }
+                if let Part::Delta(_) = part {
+                    append.delta(text);
+                } else {
+                    append.reasoning(text);
+                }
+            }
+            Part::StepStarted { key, parent, kind, label, input } => {
+                let step_id = StepId::new(self.turns.now());
+                let parent = parent.and_then(|parent| self.open.iter().rev().find(|open| open.key == parent));
+                let parent_id = parent
+                    .map(|open| open.step_id.clone())
+                    .or_else(|| self.asked.as_ref().map(|asked| asked.step_id.clone()));
+                let kind = kind.to_owned();
+                append.event(Event::StepStarted { step_id: step_id.clone(), parent_id, kind, label, input });
+                self.open.push(Open { key, step_id, begun: Instant::now() });
+            }
+            Part::StepFinished { key, status, output, error } => {
+                if let Some(at) = self.open.iter().rposition(|open| open.key == key) {
+                    let Open { step_id, begun, .. } = self.open.remove(at);
+                    append.event(Event::StepFinished { step_id, status, output, error, duration_ms: millis(begun) });
+                }
+            }
+            Part::Source(source) => append.event(Event::Source(source)),
+            Part::Visualization(visualization) => append.event(Event::Visualization(visualization)),
+        }
+        true
+    }
+
+    /// Logs what the call used, if an upstream took it, and the end of every open step.
+    pub async fn close(&mut self, ending: &Ending) {
+        let Some(asked) = self.asked.take() else { return };
+        let usage = match self.batch.usage() {
+            Some(usage) => Some(usage),
+            None if asked.accepted => Some(self.estimate(&asked.call).await),
+            None => None,
+        };
+        let open = std::mem::take(&mut self.open);
+        let (status, error) = step_end(ending);
+        let model = self.live.stub.model.clone();
+        self.append(|append| {
+            for Open { step_id, begun, .. } in open.into_iter().rev() {
+                let duration_ms = millis(begun);
+                append.event(Event::StepFinished {
+                    step_id,
+                    status: StepStatus::Error,
+                    output: None,
+                    error: error.clone(),
+                    duration_ms,
+                });
+            }
+            if let Some(usage) = usage {
+                append.event(Event::Usage { step_id: asked.step_id.clone(), model, usage });
+            }
+            let (step_id, duration_ms) = (asked.step_id, millis(asked.begun));
+            append.event(Event::StepFinished { step_id, status, output: None, error, duration_ms });
+        });
+    }
+
+    /// Counts with a tokenizer what the upstream did not report.
+    async fn estimate(&self, call: &Arc<Call>) -> Usage {
+        let said = super::fold::whole(&self.turns, &self.live).await.ok();
+        let (call, bytes) = (call.clone(), self.bytes);
+        let counted = self.turns.lifecycle.blocking(move || match said {
+            Some(draft) => estimate(&call, draft.content(), draft.reasoning()),
+            // The text cannot be read at present: four bytes a token is what English comes to.
+            None => Usage { completion_tokens: bytes.div_ceil(4), ..estimate(&call, "", "") },
+        });
+        counted.await.unwrap_or(Usage { completion_tokens: bytes.div_ceil(4), ..nothing() })
+    }
+
+    fn append(&self, write: impl FnOnce(&mut Append<'_>)) {
+        let (bytes, tell) = self.live.log.append(write);
+        self.turns.journal.note(&self.live, bytes, tell);
+    }
+}
+
+/// What a call used, by a tokenizer's count.
+pub fn estimate(call: &Call, content: &str, reasoning: &str) -> Usage {
+    let reasoning_tokens = tokens::count(reasoning);
+    Usage {
+        prompt_tokens: tokens::count_prompt(&call.lines),
+        completion_tokens: tokens::count(content) + reasoning_tokens,
+        reasoning_tokens: (reasoning_tokens > 0).then_some(reasoning_tokens),
+        ..nothing()
+    }
+}
+
+fn nothing() -> Usage {
+    Usage {
+        prompt_tokens: 0,
+        completion_tokens: 0,
+        cached_tokens: None,
+        cache_write_tokens: None,
+        reasoning_tokens: None,
+        cost_nano_usd: None,
+        basis: Basis::Estimated,
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn step_end(ending: &Ending) -> (StepStatus, Option<String>) {
+    match ending.status {
+        Status::Completed | Status::Length | Status::Filtered => (StepStatus::Ok, None),
+        Status::Failed | Status::Truncated | Status::Timeout => {
+            (StepStatus::Error, ending.error.as_ref().map(|problem| problem.code.clone()))
+        }
+        Status::Stopped | Status::Interrupted | Status::Queued | Status::Running => {
+            (StepStatus::Error, Some(ending.status.as_str().to_owned()))
+        }
+    }
+}
+
+fn finish_ending(finish: &Finish) -> Ending {
+    let status = match finish.reason.as_str() {
+        "length" | "max_tokens" => Status::Length,
+        "content_filter" => Status::Filtered,
+        _ => Status::Completed,
+    };
+    Ending::finished(status, &finish.reason)
+}
+
+fn refusal_ending(refusal: Refusal) -> Ending {
+    match refusal {
+        Refusal::Unavailable => {
+            Ending::problem(Status::Failed, "upstream_unavailable", "The model is not available at present.")
+        }
+        Refusal::RateLimited(_) => {
+            Ending::problem(Status::Failed, "upstream_rate_limited", "The model takes no more requests at present.")
+        }
+        Refusal::RequestTimeout | Refusal::Rejected => {
+            Ending::problem(Status::Failed, "upstream_error", "The model refused the request.")
+        }
+        Refusal::Silent => Ending::problem(Status::Timeout, "timeout", "The model did not answer in time."),
+    }
+}
+
+fn fault_ending(fault: Fault) -> Ending {
+    match fault {
+        Fault::Truncated => {
+            Ending::problem(Status::Truncated, "upstream_truncated", "The model's answer broke off before its end.")
+        }
+        Fault::Error => Ending::problem(Status::Failed, "upstream_error", "The model reported an error."),
+        Fault::Protocol => {
+            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
+        }
+        Fault::Silent => Ending::problem(Status::Timeout, "timeout", "The model fell silent."),
+    }
+}

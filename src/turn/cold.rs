@@ -1,0 +1,208 @@
+//! Reading a turn from the record: what is no longer in memory, what has ended, what runs on another replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+
+use super::Turns;
+use super::fold;
+use super::live::Live;
+use crate::domain::cursor::Owed;
+use crate::domain::event::{Closed, Event, write_line};
+use crate::domain::ids::TurnId;
+use crate::domain::message::Message;
+use crate::domain::owner::Owner;
+use crate::domain::turn::OnDisconnect;
+use crate::store::turns::Record;
+
+/// How many rows of the journal are read at once.
+const ROWS: u32 = 4;
+/// How often a turn of another replica is looked at.
+const POLL: Duration = Duration::from_millis(300);
+/// How often its owner is told that it is read here.
+const TOUCH: Duration = Duration::from_millis(900);
+
+/// What comes out of the record.
+pub enum Piece {
+    /// Lines, the first of which is the event after `seq`.
+    Lines {
+        /// The seq before the first.
+        seq: u64,
+        /// Whole lines.
+        lines: Vec<u8>,
+    },
+    /// Stands for everything up to its seq.
+    Snapshot(Box<Message>),
+    /// From here on it is in memory.
+    Hot(Arc<Live>),
+    /// It is all told.
+    End,
+    /// The turn is gone.
+    Gone,
+    /// The record cannot be read on.
+    Closed(Closed),
+}
+
+/// A turn's events after `cursor`, by the table of cursors. With `follow`, until the turn's end.
+pub fn read(
+    turns: Turns,
+    owner: Owner,
+    turn: TurnId,
+    cursor: u64,
+    follow: bool,
+) -> impl Stream<Item = Piece> + Send + 'static {
+    async_stream::stream! {
+        let mut cursor = cursor;
+        let mut touched: Option<tokio::time::Instant> = None;
+        loop {
+            if let Some(live) = turns.registry.get(&owner, &turn) {
+                if live.log.locate(cursor).is_some() {
+                    yield Piece::Hot(live);
+                    return;
+                }
+                // It lags behind what memory holds; all of that is saved.
+                match turns.store.journal(&owner, &turn, cursor, ROWS).await {
+                    Ok(rows) => {
+                        for row in rows {
+                            let (seq, lines) = after(cursor, row.first_seq, row.lines);
+                            yield Piece::Lines { seq, lines };
+                            cursor = row.last_seq;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, turn_id = %turn, "a reader that lags cannot read the journal");
+                        yield Piece::Closed(Closed::Unavailable);
+                        return;
+                    }
+                }
+                continue;
+            }
+            let step = match look(&turns, &owner, &turn, cursor).await {
+                Ok(Some(step)) => step,
+                Ok(None) => {
+                    yield Piece::Gone;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, turn_id = %turn, "a reader cannot read the record");
+                    yield Piece::Closed(Closed::Unavailable);
+                    return;
+                }
+            };
+            match step {
+                Step::Nothing => {
+                    yield Piece::End;
+                    return;
+                }
+                Step::Snapshot(message) => {
+                    cursor = message.seq;
+                    yield Piece::Snapshot(message);
+                }
+                Step::Last { seq, line } => {
+                    yield Piece::Lines { seq, lines: line };
+                    yield Piece::End;
+                    return;
+                }
+                Step::Rows(rows) => {
+                    for (seq, last, lines) in rows {
+                        yield Piece::Lines { seq, lines };
+                        cursor = last;
+                    }
+                }
+                Step::Wait(policy) => {
+                    if !follow {
+                        yield Piece::End;
+                        return;
+                    }
+                    let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
+                    if policy != OnDisconnect::Continue && due {
+                        touched = Some(tokio::time::Instant::now());
+                        if let Err(error) = turns.store.touch(&owner, &turn, turns.now()).await {
+                            tracing::warn!(%error, turn_id = %turn, "another replica cannot be told of a reader");
+                        }
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(POLL) => {}
+                        () = turns.lifecycle.curfew().cancelled() => {
+                            yield Piece::Closed(Closed::Draining);
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Step {
+    Nothing,
+    Snapshot(Box<Message>),
+    Rows(Vec<(u64, u64, Vec<u8>)>),
+    /// The end event of a turn whose events are dropped.
+    Last {
+        seq: u64,
+        line: Vec<u8>,
+    },
+    Wait(OnDisconnect),
+}
+
+/// What a reader at `cursor` is owed by the record now; `None` when there is no such turn.
+async fn look(turns: &Turns, owner: &Owner, turn: &TurnId, cursor: u64) -> crate::store::Result<Option<Step>> {
+    let Some(record) = turns.store.turn(owner, turn).await? else { return Ok(None) };
+    let last = if record.status.is_end() { record.seq } else { u64::MAX };
+    let step = match record.extent(last).owed(cursor) {
+        Owed::Nothing => Step::Nothing,
+        Owed::Snapshot(seq) if record.dropped && cursor == seq => last_line(record),
+        Owed::Snapshot(seq) => Step::Snapshot(Box::new(snapshot(turns, record, seq).await?)),
+        Owed::Events(cursor) => {
+            let rows = turns.store.journal(owner, turn, cursor, ROWS).await?;
+            if rows.is_empty() && record.status.is_end() {
+                // Dropped since the record was read: the next look sees it.
+                return Ok(Some(Step::Rows(Vec::new())));
+            }
+            if rows.is_empty() {
+                let request = super::prompt::Request::from_text(&record.request);
+                return Ok(Some(Step::Wait(request.on_disconnect())));
+            }
+            let rows = rows.into_iter().map(|row| {
+                let (seq, lines) = after(cursor, row.first_seq, row.lines);
+                (seq, row.last_seq, lines)
+            });
+            Step::Rows(rows.collect())
+        }
+    };
+    Ok(Some(step))
+}
+
+/// The fold up to `seq`, `running` as it was then.
+async fn snapshot(turns: &Turns, record: Record, seq: u64) -> crate::store::Result<Message> {
+    match record.crash {
+        Some(crash) if !record.dropped && seq + 1 == crash.resumed => {
+            let draft = fold::saved(turns, &record.owner, &record.id, crash.saved).await?;
+            let mut message = draft.into_message(record.stub());
+            message.seq = seq;
+            Ok(message)
+        }
+        Some(_) | None => Ok(record.message.before_end(seq)),
+    }
+}
+
+fn last_line(record: Record) -> Step {
+    let mut line = Vec::new();
+    if let Some(finished) = record.finished {
+        write_line(&mut line, record.seq, &Event::TurnFinished(finished));
+    }
+    Step::Last { seq: record.seq.saturating_sub(1), line }
+}
+
+/// The lines of a row after the event `cursor`, and the seq before them.
+fn after(cursor: u64, first_seq: u64, mut lines: Vec<u8>) -> (u64, Vec<u8>) {
+    let Some(skip) = (cursor + 1).checked_sub(first_seq).filter(|skip| *skip > 0) else {
+        return (first_seq - 1, lines);
+    };
+    let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+    let end = memchr::memchr_iter(b'\n', &lines).nth(skip - 1).map_or(lines.len(), |at| at + 1);
+    lines.drain(..end);
+    (cursor, lines)
+}

@@ -1,0 +1,177 @@
+//! A conversation's feed: its turns one after the other, whoever started them.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::Turns;
+use super::reader::{Attached, Manner, Over, Reader, Step, close};
+use super::registry::Word;
+use crate::domain::cursor::FeedCursor;
+use crate::domain::event::{Closed, Unnumbered};
+use crate::domain::ids::ConversationId;
+use crate::domain::owner::Owner;
+use crate::store::Result;
+use crate::wire::Wire;
+
+/// How often other replicas' turns are looked for.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A feed of one conversation.
+pub struct Feed {
+    place: Place,
+    wire: Wire,
+    state: State,
+}
+
+/// Where a feed is.
+#[derive(Clone)]
+struct Place {
+    turns: Turns,
+    owner: Owner,
+    conversation: ConversationId,
+    wire: Wire,
+    /// The number of the turn to be told next, and the last event of it that was told.
+    at: FeedCursor,
+    word: watch::Receiver<Word>,
+    /// Keeps the room open that `word` listens to.
+    _room: Arc<watch::Sender<Word>>,
+}
+
+enum State {
+    Looking(BoxFuture<'static, Found>),
+    Reading(Box<Reader>),
+    Over(Over),
+}
+
+enum Found {
+    Turn(Box<Reader>, u64),
+    /// A turn of which all is told.
+    Told(u64),
+    Deleted,
+    Closed(Closed),
+}
+
+impl Turns {
+    /// A feed of the owner's conversation after `cursor`; without one, from the live turn's first event, or from
+    /// now. `None` when the owner has no such conversation.
+    ///
+    /// # Errors
+    /// The store's, when the conversation cannot be read.
+    pub async fn feed(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        cursor: Option<FeedCursor>,
+        wire: Wire,
+    ) -> Result<Option<Feed>> {
+        let room = self.registry.room(conversation);
+        let word = room.subscribe();
+        let Some(found) = self.store.conversation(owner, conversation).await? else { return Ok(None) };
+        let at = match (cursor, found.live_turn_id) {
+            (Some(cursor), _) => cursor,
+            (None, Some(live)) => {
+                let number = self.store.turn(owner, &live).await?.map_or(1, |record| record.number);
+                FeedCursor { number, seq: 0 }
+            }
+            (None, None) => FeedCursor { number: self.store.last_number(owner, conversation).await? + 1, seq: 0 },
+        };
+        let (owner, conversation) = (owner.clone(), conversation.clone());
+        let place = Place { turns: self.clone(), owner, conversation, wire, at, word, _room: room };
+        let state = State::Looking(Box::pin(place.clone().look()));
+        Ok(Some(Feed { place, wire, state }))
+    }
+}
+
+impl Place {
+    /// Waits for the next turn.
+    async fn look(mut self) -> Found {
+        loop {
+            let word = *self.word.borrow_and_update();
+            match self.find().await {
+                Ok(Some(found)) => return found,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, conversation_id = %self.conversation, "a feed cannot read the record");
+                    return Found::Closed(Closed::Unavailable);
+                }
+            }
+            if word.deleted {
+                return Found::Deleted;
+            }
+            let shared = self.turns.store.is_shared();
+            tokio::select! {
+                changed = self.word.changed() => if changed.is_err() { return Found::Deleted },
+                () = self.turns.lifecycle.soft().cancelled() => return Found::Closed(Closed::Draining),
+                () = tokio::time::sleep(POLL), if shared => {}
+            }
+        }
+    }
+
+    async fn find(&self) -> Result<Option<Found>> {
+        let (owner, conversation) = (&self.owner, &self.conversation);
+        let Some(record) = self.turns.store.turn_from(owner, conversation, self.at.number).await? else {
+            let gone = self.turns.store.conversation(owner, conversation).await?.is_none();
+            return Ok(gone.then_some(Found::Deleted));
+        };
+        let seq = if record.number == self.at.number { self.at.seq } else { 0 };
+        let manner = Manner { wire: self.wire, follow: true };
+        Ok(match self.turns.attach(owner, &record.id, seq, manner).await? {
+            Some(Attached::Reader(reader)) => Some(Found::Turn(Box::new(reader.on_feed(record.number)), record.number)),
+            Some(Attached::Nothing(_)) => Some(Found::Told(record.number)),
+            Some(Attached::Crowded) => Some(Found::Closed(Closed::Unavailable)),
+            None => None,
+        })
+    }
+}
+
+impl Feed {
+    fn look(&mut self) {
+        self.state = State::Looking(Box::pin(self.place.clone().look()));
+    }
+
+    /// Appends the next frames to `out`.
+    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Step> {
+        loop {
+            match &mut self.state {
+                State::Over(over) => return Poll::Ready(Step::Over(*over)),
+                State::Looking(looking) => match ready!(looking.as_mut().poll(cx)) {
+                    Found::Turn(reader, number) => {
+                        self.place.at.number = number;
+                        self.state = State::Reading(reader);
+                    }
+                    Found::Told(number) => {
+                        self.place.at = FeedCursor { number: number + 1, seq: 0 };
+                        self.look();
+                    }
+                    Found::Deleted => {
+                        let frame = Unnumbered::Deleted { conversation_id: &self.place.conversation };
+                        self.wire.unnumbered(out, &frame, None);
+                        self.state = State::Over(Over::Gone);
+                        return Poll::Ready(Step::Frames);
+                    }
+                    Found::Closed(code) => {
+                        close(self.wire, out, code);
+                        self.state = State::Over(Over::Closed(code));
+                        return Poll::Ready(Step::Frames);
+                    }
+                },
+                State::Reading(reader) => match ready!(reader.poll(cx, out)) {
+                    Step::Frames => return Poll::Ready(Step::Frames),
+                    Step::Over(Over::Told) => {
+                        self.place.at = FeedCursor { number: self.place.at.number + 1, seq: 0 };
+                        self.look();
+                    }
+                    Step::Over(Over::Gone) => {
+                        self.place.at.seq = reader.cursor();
+                        self.look();
+                    }
+                    Step::Over(over @ (Over::Closed(_) | Over::Unsaved)) => self.state = State::Over(over),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The end of a turn: saved, then said.
+//!
+//! One transaction holds the message, its last events, the end event itself and the freeing of the conversation.
+//! Only once it is committed do readers see `turn.finished`. If the database stays away they are told so, and the
+//! transaction is tried until it succeeds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Turns;
+use super::fold;
+use super::live::Live;
+use super::log::Closing;
+use crate::domain::event::{Closed, Event, Finished, write_line};
+use crate::domain::message::Message;
+use crate::domain::turn::Ending;
+use crate::store::ending::{self, Outcome};
+use crate::store::journal::Chunk;
+use crate::store::{Error, Result};
+
+/// What is known of a turn's time, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// From start to end.
+    pub duration_ms: u64,
+    /// From start to the first delta or reasoning.
+    pub first_token_ms: Option<u64>,
+}
+
+/// Ends a turn, and comes back once nobody here has to care for it any more.
+pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Times) {
+    let waited_since = live.log.oldest_unsaved().unwrap_or_else(Instant::now);
+    let starved = ending.error.as_ref().is_some_and(|problem| problem.code == "store_unavailable");
+    let taken = live.log.seal();
+    let finished = Finished::new(ending, live.stub.id.clone(), times.duration_ms, times.first_token_ms);
+    let seq = taken.to.seq + 1;
+    let mut line = Vec::with_capacity(256);
+    write_line(&mut line, seq, &Event::TurnFinished(finished.clone()));
+    let line = bytes::Bytes::from(line);
+    let chunk = |(first_seq, last_seq, lines)| {
+        let (turn_id, owner, epoch) = (live.lease.turn_id.clone(), live.lease.owner.clone(), live.lease.epoch);
+        Chunk { turn_id, owner, epoch, first_seq, last_seq, lines }
+    };
+    let mut end = End {
+        turns,
+        live,
+        finished,
+        seq,
+        tail: taken.rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
+        message: None,
+    };
+    let told_at = if starved { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
+    let written = end.until_written(told_at).await;
+    turns.registry.leave(&live.lease.turn_id);
+    match written {
+        Some(Outcome::Written(next)) => {
+            turns.journal.settle(live.log.end(&line));
+            let next = next.and_then(|next| turns.registry.any(&next));
+            if let Some(next) = next {
+                next.due.cancel();
+            }
+            turns.meter.turn_finished(end.finished.status, times.duration_ms, times.first_token_ms);
+            end.log();
+        }
+        Some(Outcome::Lost) => {
+            turns.journal.settle(live.log.unsaved());
+            live.log.close(Closing::Closed(Closed::LostLease));
+            tracing::warn!(turn_id = %live.lease.turn_id, "the turn is another replica's now");
+        }
+        None => {
+            live.log.close(Closing::Closed(Closed::Draining));
+            tracing::warn!(turn_id = %live.lease.turn_id, "the process ends before the turn's end is saved");
+        }
+    }
+    live.settle();
+}
+
+struct End<'a> {
+    turns: &'a Turns,
+    live: &'a Arc<Live>,
+    finished: Finished,
+    seq: u64,
+    tail: Vec<Chunk>,
+    message: Option<Arc<Message>>,
+}
+
+impl End<'_> {
+    /// Tries until the end is written, or the lease is lost; `None` when the process has no more time. From
+    /// `told_at` on readers are told that it is not saved.
+    async fn until_written(&mut self, told_at: Instant) -> Option<Outcome> {
+        let mut pause = Duration::from_millis(50);
+        let mut told = false;
+        let hard = self.turns.lifecycle.hard().clone();
+        let live = self.live.clone();
+        loop {
+            let written = tokio::select! {
+                biased;
+                written = self.write() => written,
+                () = hard.cancelled() => return None,
+                () = live.is_lost() => return Some(Outcome::Lost),
+                // Readers are told in time, whatever the attempt does; it is made again.
+                () = tokio::time::sleep_until(told_at.into()), if !told => Err(Error::Slow(told_at.elapsed())),
+            };
+            match written {
+                Ok(outcome) => return Some(outcome),
+                Err(error) => {
+                    tracing::warn!(%error, turn_id = %self.live.lease.turn_id, "the end waits for the database")
+                }
+            }
+            if !told && Instant::now() >= told_at {
+                told = true;
+                self.tell();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
+                () = hard.cancelled() => return None,
+                () = live.is_lost() => return Some(Outcome::Lost),
+                () = tokio::time::sleep_until(told_at.into()), if !told => {}
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<Outcome> {
+        let message = self.message().await?;
+        let ending = ending::Ending {
+            message,
+            finished: self.finished.clone(),
+            tail: self.tail.clone(),
+            crash: None,
+            now: self.turns.now(),
+            key_expires: self.turns.kept_until(),
+        };
+        self.turns.store.end_turn(&self.live.lease, &ending).await
+    }
+
+    /// The answer as it ended: made once.
+    async fn message(&mut self) -> Result<Arc<Message>> {
+        if let Some(message) = &self.message {
+            return Ok(message.clone());
+        }
+        let mut draft = fold::whole(self.turns, self.live).await?;
+        draft.apply(self.seq, Event::TurnFinished(self.finished.clone()));
+        let message = Arc::new(draft.into_message(self.live.stub.clone()));
+        self.message = Some(message.clone());
+        Ok(message)
+    }
+
+    /// Tells readers that the end is not saved.
+    fn tell(&self) {
+        if let Some(message) = &self.message {
+            self.live.keep_unsaved(message.clone());
+        }
+        let finished = Finished { saved: false, ..self.finished.clone() };
+        self.live.log.close(Closing::Unsaved(Box::new(finished)));
+        self.live.shown.cancel();
+    }
+
+    fn log(&self) {
+        let finished = &self.finished;
+        tracing::info!(
+            turn_id = %self.live.lease.turn_id,
+            conversation_id = %self.live.lease.conversation_id,
+            model = %self.live.stub.model,
+            status = finished.status.as_str(),
+            code = finished.error.as_ref().map(|problem| problem.code.as_str()),
+            events = self.seq,
+            duration_ms = finished.duration_ms,
+            first_token_ms = finished.first_token_ms,
+            "turn finished",
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! The message a turn's events make, wherever they are: in memory, or in the journal.
+
+use super::Turns;
+use super::live::Live;
+use crate::domain::draft::Draft;
+use crate::domain::event::read_line;
+use crate::domain::ids::TurnId;
+use crate::domain::message::Message;
+use crate::domain::owner::Owner;
+use crate::store::{Error, Result};
+
+/// How many rows of the journal are read at once.
+const ROWS: u32 = 16;
+
+/// Folds lines into a draft; the first is the event after `seq`.
+fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) -> Result<()> {
+    let mut seq = seq;
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        seq += 1;
+        draft.apply(seq, read_line(line).ok_or(Error::Corrupt("journal.lines"))?);
+    }
+    Ok(())
+}
+
+/// The fold of a turn's journal, up to and with the event `until`.
+pub async fn saved(turns: &Turns, owner: &Owner, turn: &TurnId, until: u64) -> Result<Draft> {
+    let mut draft = Draft::default();
+    loop {
+        let rows = turns.store.journal(owner, turn, draft.seq(), ROWS).await?;
+        if rows.is_empty() {
+            return Ok(draft);
+        }
+        for row in rows {
+            if row.first_seq > until {
+                return Ok(draft);
+            }
+            // A row never reaches over `until`: it is a last saved seq, or the end itself, or beyond both.
+            let mut lines = &row.lines[..];
+            if row.last_seq > until {
+                let keep = usize::try_from(until + 1 - row.first_seq).unwrap_or(usize::MAX);
+                let end = memchr::memchr_iter(b'\n', lines).nth(keep - 1).map_or(lines.len(), |at| at + 1);
+                lines = &lines[..end];
+            }
+            apply(&mut draft, row.first_seq - 1, lines)?;
+        }
+    }
+}
+
+/// The fold of a live turn, as far as its readers may see.
+pub async fn live(turns: &Turns, live: &Live) -> Result<Draft> {
+    let visible = live.log.visible();
+    up_to(turns, live, visible).await
+}
+
+/// The fold of a live turn, as far as it has come.
+pub async fn whole(turns: &Turns, live: &Live) -> Result<Draft> {
+    let appended = live.log.appended().seq;
+    up_to(turns, live, appended).await
+}
+
+async fn up_to(turns: &Turns, live: &Live, until: u64) -> Result<Draft> {
+    if let Some(draft) = live.log.draft().filter(|draft| draft.seq() == until) {
+        return Ok(draft);
+    }
+    let mut draft = Draft::default();
+    loop {
+        if let Some(lines) = live.log.lines(draft.seq(), until) {
+            let seq = draft.seq();
+            apply(&mut draft, seq, &lines)?;
+            return Ok(draft);
+        }
+        let seq = draft.seq();
+        for row in turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, ROWS).await? {
+            apply(&mut draft, row.first_seq - 1, &row.lines)?;
+        }
+        if draft.seq() == seq {
+            return Err(Error::Corrupt("journal.lines"));
+        }
+    }
+}
+
+/// The message of a live turn now.
+pub async fn message(turns: &Turns, live_turn: &Live) -> Result<Message> {
+    if let Some(message) = live_turn.unsaved() {
+        return Ok((*message).clone());
+    }
+    Ok(live(turns, live_turn).await?.into_message(live_turn.stub.clone()))
+}

@@ -1,0 +1,152 @@
+//! Leases: showing that this replica lives, seeing which others do not, hearing what others want of its turns.
+//!
+//! Time counts only while the database answers: an outage is no death.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::live::Cut;
+use super::{Turns, recover};
+use crate::domain::ids::ReplicaId;
+use crate::store::leases::Peer;
+use crate::store::{Error, Result};
+
+/// How often other replicas' requests are looked for.
+const POLL: Duration = Duration::from_millis(250);
+
+/// On a database that one process has for itself: every other replica there was is dead. Ends what they left.
+///
+/// # Errors
+/// The store's.
+pub async fn inherit(turns: &Turns) -> Result<()> {
+    let me = turns.replica();
+    for peer in turns.store.peers(&me).await? {
+        turns.store.take_over(&me, &peer, turns.now()).await?;
+        turns.store.leave(&peer.id).await?;
+    }
+    recover::all(turns).await
+}
+
+/// A peer whose beat has not moved.
+struct Still {
+    beat: u64,
+    /// For how long the database has answered without a new beat.
+    answered: Duration,
+}
+
+/// The task on a shared database. It ends with the lifecycle's hard token.
+pub async fn run(turns: Turns) {
+    let hard = turns.lifecycle.hard().clone();
+    let lease = Duration::from_secs(turns.settings.lease_s);
+    let period = POLL.min(lease / 4);
+    let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
+    let mut answered_at: Option<Instant> = None;
+    let mut renewed_at = Instant::now();
+    // Turns were taken over, and not all of them are picked up.
+    let mut owing = false;
+    loop {
+        let round = async {
+            // A beat is due often enough that a slow one does not cost the lease.
+            if renewed_at.elapsed() >= lease / 5 {
+                renew(&turns).await?;
+                renewed_at = Instant::now();
+            }
+            let seen = turns.store.peers(&turns.replica()).await?;
+            let now = Instant::now();
+            let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(period * 4);
+            answered_at = Some(now);
+            let dead = watch(&mut peers, seen, gap, lease);
+            for peer in dead {
+                owing |= take(&turns, &peer).await?;
+                peers.remove(&peer.id);
+            }
+            if owing {
+                recover::all(&turns).await?;
+                owing = false;
+            }
+            hear(&turns).await
+        };
+        let done: Result<()> = round.await;
+        if let Err(error) = done {
+            tracing::warn!(%error, "leases wait for the database");
+            answered_at = None;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(period) => {}
+            () = hard.cancelled() => return,
+        }
+    }
+}
+
+/// Who has been still for a whole lease, by what the database has said since it last was silent.
+fn watch(peers: &mut HashMap<ReplicaId, Still>, seen: Vec<Peer>, gap: Duration, lease: Duration) -> Vec<Peer> {
+    peers.retain(|id, _| seen.iter().any(|peer| peer.id == *id));
+    let mut dead = Vec::new();
+    for peer in seen {
+        let still = peers.entry(peer.id.clone()).or_insert(Still { beat: peer.beat, answered: Duration::ZERO });
+        if still.beat == peer.beat {
+            still.answered += gap;
+        } else {
+            *still = Still { beat: peer.beat, answered: Duration::ZERO };
+        }
+        if still.answered >= lease {
+            dead.push(peer);
+        }
+    }
+    dead
+}
+
+async fn renew(turns: &Turns) -> Result<()> {
+    let me = turns.replica();
+    if !turns.store.append_journal(&me, &[]).await? {
+        fenced(turns, &me).await;
+    }
+    Ok(())
+}
+
+async fn take(turns: &Turns, peer: &Peer) -> Result<bool> {
+    let taken = turns.store.take_over(&turns.replica(), peer, turns.now()).await?;
+    if taken {
+        tracing::warn!(replica = %peer.id, "a replica is silent: its turns are taken over");
+    }
+    Ok(taken)
+}
+
+/// This replica was silent for too long: its turns are another's now. It lives on under a new name.
+pub async fn fenced(turns: &Turns, me: &ReplicaId) {
+    if turns.replica() != *me {
+        return;
+    }
+    tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
+    let lives = turns.registry.all();
+    let lost = lives.iter().filter(|live| live.lease.replica_id == *me);
+    for live in lost {
+        live.cut(Cut::Lost);
+    }
+    let anew = ReplicaId::new(turns.now());
+    turns.rename(anew.clone());
+    while let Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_))) =
+        turns.store.enter(&anew, turns.now()).await
+    {
+        tracing::warn!(%error, "the replica's new name waits for the database");
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = turns.lifecycle.hard().cancelled() => return,
+        }
+    }
+}
+
+/// Does what other replicas want of our turns.
+async fn hear(turns: &Turns) -> Result<()> {
+    for request in turns.store.requests(&turns.replica()).await? {
+        let Some(live) = turns.registry.any(&request.turn_id) else { continue };
+        if request.due {
+            live.due.cancel();
+        }
+        live.seen_elsewhere(request.read_at);
+        if let Some(by) = request.stop {
+            live.cut(Cut::Stop(by));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! A turn that lives in this process: its log, its readers, and the words that end it.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use super::log::Log;
+use crate::domain::clock::Timestamp;
+use crate::domain::draft::Stub;
+use crate::domain::ids::MessageId;
+use crate::domain::message::Message;
+use crate::domain::turn::{OnDisconnect, StoppedBy};
+use crate::store::ending::Lease;
+
+/// A reader of another replica counts as long as it has been seen within this.
+const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
+
+/// Why a turn is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Somebody stopped it.
+    Stop(StoppedBy),
+    /// Its events have waited too long for the database.
+    Starved,
+    /// Another replica has it.
+    Lost,
+    /// The process is told to stop.
+    Curfew,
+}
+
+/// A turn that is queued or running here, or whose end is being saved.
+#[derive(Debug)]
+pub struct Live {
+    /// The lease every write of it carries.
+    pub lease: Lease,
+    /// Its number in its conversation.
+    pub number: u64,
+    /// What its answer has from the beginning.
+    pub stub: Stub,
+    /// The question.
+    pub user_message_id: MessageId,
+    /// What its run is told, as JSON.
+    pub request: String,
+    /// What becomes of it when its last reader leaves.
+    pub on_disconnect: OnDisconnect,
+    /// Its events.
+    pub log: Log,
+    /// Cancelled when a queued turn's time has come.
+    pub due: CancellationToken,
+    cut: CancellationToken,
+    taken: CancellationToken,
+    why: OnceLock<Cut>,
+    /// Cancelled when its end is in the record, or in nobody's hand here any more.
+    pub settled: CancellationToken,
+    /// Cancelled when its end is told, saved or not.
+    pub shown: CancellationToken,
+    /// Told whenever something of it has been saved.
+    pub progress: Notify,
+    /// The answer of a turn that has ended and is not saved.
+    unsaved: Mutex<Option<Arc<Message>>>,
+    readers: AtomicUsize,
+    readers_changed: Notify,
+    elsewhere: Mutex<Elsewhere>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Default)]
+struct Elsewhere {
+    read_at: Option<i64>,
+    seen: Option<Instant>,
+}
+
+/// What makes a [`Live`].
+#[derive(Debug)]
+pub struct Parts {
+    /// See [`Live::lease`].
+    pub lease: Lease,
+    /// See [`Live::number`].
+    pub number: u64,
+    /// See [`Live::stub`].
+    pub stub: Stub,
+    /// See [`Live::user_message_id`].
+    pub user_message_id: MessageId,
+    /// See [`Live::request`].
+    pub request: String,
+    /// See [`Live::on_disconnect`].
+    pub on_disconnect: OnDisconnect,
+    /// See [`Live::log`].
+    pub log: Log,
+    /// Its place among the live turns of the process; a turn that was taken over needs none.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Live {
+    /// A turn that has just been admitted, or taken over while it was queued.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { lease, number, stub, user_message_id, request, on_disconnect, log, permit } = parts;
+        Self {
+            lease,
+            number,
+            stub,
+            user_message_id,
+            request,
+            on_disconnect,
+            log,
+            due: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            taken: CancellationToken::new(),
+            why: OnceLock::new(),
+            settled: CancellationToken::new(),
+            shown: CancellationToken::new(),
+            progress: Notify::new(),
+            unsaved: Mutex::new(None),
+            readers: AtomicUsize::new(0),
+            readers_changed: Notify::new(),
+            elsewhere: Mutex::new(Elsewhere::default()),
+            _permit: permit,
+        }
+    }
+
+    /// Asks for its end; the first to ask is remembered.
+    pub fn cut(&self, why: Cut) {
+        let _first = self.why.set(why);
+        self.cut.cancel();
+        if why == Cut::Lost {
+            self.taken.cancel();
+        }
+    }
+
+    /// Waits until another replica has it.
+    pub async fn is_lost(&self) {
+        self.taken.cancelled().await;
+    }
+
+    /// Waits until somebody asks for its end.
+    pub async fn is_cut(&self) -> Cut {
+        self.cut.cancelled().await;
+        // Set before the token is cancelled.
+        self.why.get().copied().unwrap_or(Cut::Curfew)
+    }
+
+    /// Notes that nobody here has to care for it any more.
+    pub fn settle(&self) {
+        self.settled.cancel();
+        self.shown.cancel();
+    }
+
+    /// Shows the answer of an end that could not be saved.
+    pub fn keep_unsaved(&self, message: Arc<Message>) {
+        *self.unsaved.lock() = Some(message);
+    }
+
+    /// The answer of an end that could not be saved so far.
+    pub fn unsaved(&self) -> Option<Arc<Message>> {
+        self.unsaved.lock().clone()
+    }
+
+    /// When it was admitted.
+    pub fn created_at(&self) -> Timestamp {
+        self.stub.created_at
+    }
+
+    /// Notes that another replica's readers may have been seen.
+    pub fn seen_elsewhere(&self, read_at: Option<i64>) {
+        let mut elsewhere = self.elsewhere.lock();
+        if read_at.is_some() && elsewhere.read_at != read_at {
+            *elsewhere = Elsewhere { read_at, seen: Some(Instant::now()) };
+            drop(elsewhere);
+            self.readers_changed.notify_one();
+        }
+    }
+
+    /// Readers here.
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Acquire)
+    }
+
+    fn is_read_elsewhere(&self) -> Option<Instant> {
+        let until = self.elsewhere.lock().seen? + READ_ELSEWHERE;
+        (until > Instant::now()).then_some(until)
+    }
+
+    /// Waits until readers have come, all have gone, and none has come back for as long as the turn allows.
+    /// Never, if it is to go on without them.
+    pub async fn deserted(&self) {
+        let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
+        // A turn that starts without a reader runs on until one has come.
+        while self.readers() == 0 && self.elsewhere.lock().seen.is_none() {
+            self.readers_changed.notified().await;
+        }
+        loop {
+            if self.readers() > 0 {
+                self.readers_changed.notified().await;
+                continue;
+            }
+            let wait = match self.is_read_elsewhere() {
+                Some(until) => tokio::time::sleep_until(until.into()),
+                None => tokio::time::sleep(grace),
+            };
+            let elsewhere = self.is_read_elsewhere().is_some();
+            tokio::select! {
+                () = self.readers_changed.notified() => {}
+                () = wait => if !elsewhere && self.readers() == 0 { return },
+            }
+        }
+    }
+}
+
+/// One reader of a turn: counted while it lives.
+#[derive(Debug)]
+pub struct Presence(Arc<Live>);
+
+impl Presence {
+    /// Counts a reader, unless there are `most` already.
+    pub fn new(live: &Arc<Live>, most: usize) -> Option<Self> {
+        let counted = live
+            .readers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |readers| (readers < most).then_some(readers + 1));
+        counted.ok()?;
+        live.readers_changed.notify_one();
+        Some(Self(live.clone()))
+    }
+
+    /// The turn that is read.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.0
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::AcqRel);
+        self.0.readers_changed.notify_one();
+    }
+}

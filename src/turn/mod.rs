@@ -1,0 +1,175 @@
+//! The heart: a turn is an append-only log that one task writes and everybody else reads.
+//!
+//! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
+//! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns.
+//!
+//! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
+//! does; 2. its call in [`run`]; 3. its kind in the table of the README.
+
+pub mod ask;
+pub mod cold;
+pub mod feed;
+pub mod finish;
+pub mod fold;
+pub mod journal;
+pub mod lease;
+pub mod live;
+pub mod log;
+pub mod prompt;
+pub mod reader;
+pub mod recover;
+pub mod registry;
+pub mod run;
+pub mod start;
+pub mod stop;
+pub mod sweep;
+pub mod view;
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::ids::ReplicaId;
+use crate::domain::limits::Limits;
+use crate::domain::stream::Stream;
+use crate::lifecycle::Lifecycle;
+use crate::meter::Meter;
+use crate::store::Store;
+use crate::upstream::Upstreams;
+use journal::Journal;
+use live::Cut;
+use registry::Registry;
+use start::Suspects;
+
+/// How turns are run, shown and kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The model where nobody names one.
+    pub default_model: String,
+    /// The system prompt where a conversation has none of its own.
+    pub instructions: String,
+    /// How turns are shown and kept.
+    pub stream: Stream,
+    /// Every bound.
+    pub limits: Limits,
+    /// How long a replica may be silent, in seconds, before its turns are taken.
+    pub lease_s: u64,
+}
+
+/// All turns of the process, and what they need. Cheap to clone.
+#[derive(Clone)]
+pub struct Turns(Arc<House>);
+
+/// What all turns of the process share.
+pub struct House {
+    /// How turns are run, shown and kept.
+    pub settings: Settings,
+    /// The record.
+    pub store: Store,
+    /// The models.
+    pub upstreams: Upstreams,
+    /// The time.
+    pub clock: Clock,
+    /// Where tasks live.
+    pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub meter: Meter,
+    /// The turns that live here.
+    pub registry: Registry,
+    /// What saves their events.
+    pub journal: Journal,
+    replica: RwLock<ReplicaId>,
+    places: Arc<Semaphore>,
+    suspects: Suspects,
+}
+
+impl std::ops::Deref for Turns {
+    type Target = House;
+
+    fn deref(&self) -> &House {
+        &self.0
+    }
+}
+
+impl Turns {
+    /// Enters this process among the replicas, ends what dead ones left (on SQLite, all there were), and starts
+    /// the tasks behind every turn: journal, leases, sweep.
+    ///
+    /// # Errors
+    /// The store's, when the database does not do as asked.
+    pub async fn open(
+        settings: Settings,
+        store: Store,
+        upstreams: Upstreams,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        meter: Meter,
+    ) -> Result<Self, crate::store::Error> {
+        let replica = ReplicaId::new(clock.now());
+        let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
+        let turns = Self(Arc::new(House {
+            settings,
+            store,
+            upstreams,
+            clock,
+            lifecycle,
+            meter,
+            registry: Registry::default(),
+            journal: Journal::default(),
+            replica: RwLock::new(replica),
+            places,
+            suspects: Suspects::default(),
+        }));
+        turns.store.enter(&turns.replica(), turns.now()).await?;
+        turns.lifecycle.spawn("journal", journal::run(turns.clone()));
+        if turns.store.is_shared() {
+            turns.lifecycle.spawn("leases", lease::run(turns.clone()));
+        } else {
+            lease::inherit(&turns).await?;
+        }
+        turns.lifecycle.spawn("sweep", sweep::run(turns.clone()));
+        Ok(turns)
+    }
+
+    /// Tells turns that still run to end, and waits until none is left or the lifecycle's hard token is cancelled.
+    pub async fn close(&self) {
+        let lives = self.registry.all();
+        for live in &lives {
+            live.cut(Cut::Curfew);
+        }
+        for live in lives {
+            tokio::select! {
+                () = live.settled.cancelled() => {}
+                () = self.lifecycle.hard().cancelled() => return,
+            }
+        }
+        if let Err(error) = self.store.leave(&self.replica()).await {
+            tracing::warn!(%error, "the replica could not be signed off; another will find it");
+        }
+    }
+}
+
+impl House {
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// This process, as the leases know it.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica.read().clone()
+    }
+
+    /// The name under which this process goes on after it was fenced.
+    pub(in crate::turn) fn rename(&self, replica: ReplicaId) {
+        *self.replica.write() = replica;
+    }
+
+    /// Until when something that ends now is kept for exact replay.
+    pub fn kept_until(&self) -> Timestamp {
+        let kept = i64::try_from(self.settings.stream.retention_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        Timestamp::from_micros(self.now().as_micros().saturating_add(kept))
+    }
+}

@@ -1,0 +1,270 @@
+//! A reader of one turn: from a cursor to the end, out of memory where it can, out of the record where it must.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+
+use super::Turns;
+use super::cold::{self, Piece};
+use super::live::{Live, Presence};
+use super::log::{AHEAD, Closing, Mark, Read};
+use crate::domain::cursor::Owed;
+use crate::domain::event::{Closed, Unnumbered};
+use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::owner::Owner;
+use crate::store::Result;
+use crate::wire::{Tag, Wire};
+
+/// About so much is given at once.
+const CHUNK: usize = 64 << 10;
+/// How long a reader that is sent away is asked to wait, in milliseconds: at random, so that not all come at once.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=3000;
+
+/// How a reader's stream came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// It has told everything.
+    Told,
+    /// It was closed before.
+    Closed(Closed),
+    /// The turn's end is told, and not saved.
+    Unsaved,
+    /// The turn is gone.
+    Gone,
+}
+
+/// What a poll gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There are frames in the buffer.
+    Frames,
+    /// That was all.
+    Over(Over),
+}
+
+/// What a reader at a cursor finds.
+pub enum Attached {
+    /// It is read on.
+    Reader(Box<Reader>),
+    /// It has seen the end already.
+    Nothing(ConversationId),
+    /// It has as many readers as it may.
+    Crowded,
+}
+
+enum State {
+    Hot { live: Arc<Live>, slot: usize, at: Mark },
+    Cold(Pin<Box<dyn Stream<Item = Piece> + Send>>),
+    Over(Over),
+}
+
+/// A reader of one turn.
+pub struct Reader {
+    turns: Turns,
+    owner: Owner,
+    turn_id: TurnId,
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+    wire: Wire,
+    /// The turn's number, on a feed.
+    number: Option<u64>,
+    follow: bool,
+    cursor: u64,
+    state: State,
+    scratch: Vec<u8>,
+    presence: Option<Presence>,
+}
+
+/// How a reader wants to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The encoding.
+    pub wire: Wire,
+    /// Until the turn's end, or only what there is.
+    pub follow: bool,
+}
+
+impl Turns {
+    /// A reader of the owner's turn after `cursor`; `None` when the owner has no such turn.
+    ///
+    /// # Errors
+    /// The store's, when the turn does not live here and its record cannot be read.
+    pub async fn attach(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner) -> Result<Option<Attached>> {
+        if let Some(live) = self.registry.get(owner, turn) {
+            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn) else {
+                return Ok(Some(Attached::Crowded));
+            };
+            let conversation_id = live.lease.conversation_id.clone();
+            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner);
+            reader.presence = Some(presence);
+            reader.warm(live);
+            return Ok(Some(Attached::Reader(Box::new(reader))));
+        }
+        let Some(record) = self.store.turn(owner, turn).await? else { return Ok(None) };
+        let last = if record.status.is_end() { record.seq } else { u64::MAX };
+        if record.extent(last).owed(cursor) == Owed::Nothing {
+            return Ok(Some(Attached::Nothing(record.conversation_id)));
+        }
+        let reader = Reader::new(self, owner, turn, record.conversation_id, cursor, manner);
+        Ok(Some(Attached::Reader(Box::new(reader))))
+    }
+}
+
+impl Reader {
+    fn new(
+        turns: &Turns,
+        owner: &Owner,
+        turn_id: &TurnId,
+        conversation_id: ConversationId,
+        cursor: u64,
+        manner: Manner,
+    ) -> Self {
+        let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, manner.follow);
+        Self {
+            turns: turns.clone(),
+            owner: owner.clone(),
+            turn_id: turn_id.clone(),
+            conversation_id,
+            wire: manner.wire,
+            number: None,
+            follow: manner.follow,
+            cursor,
+            state: State::Cold(Box::pin(cold)),
+            scratch: Vec::new(),
+            presence: None,
+        }
+    }
+
+    /// The same reader as part of a feed: `number` is the turn's in its conversation.
+    pub fn on_feed(mut self, number: u64) -> Self {
+        self.number = Some(number);
+        self
+    }
+
+    /// The last event that was told.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    fn warm(&mut self, live: Arc<Live>) {
+        let Some(at) = live.log.locate(self.cursor) else { return };
+        if self.presence.is_none() {
+            // A reader that comes out of the record was let in already.
+            self.presence = Presence::new(&live, usize::MAX);
+        }
+        let slot = live.log.join();
+        self.state = State::Hot { live, slot, at };
+    }
+
+    fn cool(&mut self) {
+        self.leave();
+        let cold = cold::read(self.turns.clone(), self.owner.clone(), self.turn_id.clone(), self.cursor, self.follow);
+        self.state = State::Cold(Box::pin(cold));
+    }
+
+    fn leave(&mut self) {
+        if let State::Hot { live, slot, .. } = &self.state {
+            live.log.part(*slot);
+        }
+    }
+
+    /// Appends the next frames to `out`.
+    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Step> {
+        loop {
+            match &mut self.state {
+                State::Over(over) => return Poll::Ready(Step::Over(*over)),
+                State::Hot { live, slot, at } => {
+                    if at.offset == AHEAD
+                        && let Some(now) = live.log.locate(at.seq)
+                    {
+                        *at = now;
+                    }
+                    // On NDJSON outside a feed the log's lines are the frames.
+                    let plain = self.wire == Wire::Ndjson && self.number.is_none();
+                    let into = if plain { &mut *out } else { &mut self.scratch };
+                    match live.log.read(*at, CHUNK, *slot, cx.waker(), into) {
+                        Read::Lines(to) => {
+                            let seq = at.seq;
+                            *at = to;
+                            self.cursor = to.seq;
+                            if !plain {
+                                let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
+                                self.wire.lines(out, seq, &self.scratch, tag);
+                                self.scratch.clear();
+                                self.scratch.shrink_to(4096);
+                            }
+                            return Poll::Ready(Step::Frames);
+                        }
+                        Read::Wait if self.follow => return Poll::Pending,
+                        Read::Wait => self.end(Over::Told),
+                        Read::Gone => self.cool(),
+                        Read::Over(Closing::Ended) => self.end(Over::Told),
+                        Read::Over(Closing::Unsaved(finished)) => {
+                            self.unnumbered(out, &Unnumbered::Unsaved(&finished));
+                            self.end(Over::Unsaved);
+                            return Poll::Ready(Step::Frames);
+                        }
+                        Read::Over(Closing::Closed(code)) => return self.closed(out, code),
+                    }
+                }
+                State::Cold(pieces) => {
+                    let piece = ready!(pieces.as_mut().poll_next(cx)).unwrap_or(Piece::End);
+                    match piece {
+                        Piece::Lines { seq, lines } => {
+                            self.cursor = seq + memchr::memchr_iter(b'\n', &lines).count() as u64;
+                            let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
+                            self.wire.lines(out, seq, &lines, tag);
+                            return Poll::Ready(Step::Frames);
+                        }
+                        Piece::Snapshot(message) => {
+                            self.cursor = message.seq;
+                            self.unnumbered(out, &Unnumbered::Snapshot { seq: message.seq, message: &message });
+                            return Poll::Ready(Step::Frames);
+                        }
+                        Piece::Hot(live) => {
+                            self.warm(live);
+                            if let State::Cold(_) = self.state {
+                                self.cool();
+                            }
+                        }
+                        Piece::End => self.end(Over::Told),
+                        Piece::Gone => self.end(Over::Gone),
+                        Piece::Closed(code) => return self.closed(out, code),
+                    }
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, out: &mut Vec<u8>, code: Closed) -> Poll<Step> {
+        close(self.wire, out, code);
+        self.end(Over::Closed(code));
+        Poll::Ready(Step::Frames)
+    }
+
+    fn unnumbered(&self, out: &mut Vec<u8>, frame: &Unnumbered<'_>) {
+        let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
+        self.wire.unnumbered(out, frame, tag);
+    }
+
+    fn end(&mut self, over: Over) {
+        self.leave();
+        self.presence = None;
+        self.state = State::Over(over);
+    }
+}
+
+/// Tells a reader that its stream closes before the end, and when to come back.
+pub fn close(wire: Wire, out: &mut Vec<u8>, code: Closed) {
+    let retry_ms = fastrand::u64(RETRY_MS);
+    wire.unnumbered(out, &Unnumbered::Closed { code, retry_after_ms: Some(retry_ms) }, None);
+    wire.retry(out, retry_ms);
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

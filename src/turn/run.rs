@@ -1,0 +1,171 @@
+//! The one task of a turn: it waits its turn, asks, logs, and ends.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+
+use super::ask::Talk;
+use super::finish::{Times, finish};
+use super::live::{Cut, Live};
+use super::log::Closing;
+use super::prompt::{self, Request};
+use super::{Turns, log};
+use crate::domain::event::{Closed, Event};
+use crate::domain::turn::{Ending, Status, StoppedBy};
+use crate::store::ending::Outcome;
+use crate::store::journal::Chunk;
+
+/// How a turn is to end that is ended from outside; `None` when it is not ours to end.
+fn cut_ending(why: Cut) -> Option<Ending> {
+    match why {
+        Cut::Stop(by) => Some(Ending::stopped(by)),
+        Cut::Starved => Some(starved()),
+        Cut::Curfew => Some(Ending::plain(Status::Interrupted)),
+        Cut::Lost => None,
+    }
+}
+
+fn starved() -> Ending {
+    Ending::problem(
+        Status::Failed,
+        "store_unavailable",
+        "The answer could not be saved in time, and was not continued.",
+    )
+}
+
+/// Runs a turn from its admission to its end. A panic inside ends it as `failed`.
+pub async fn run(turns: Turns, live: Arc<Live>, queued: bool) {
+    if queued {
+        match wait(&turns, &live).await {
+            Ok(()) => {}
+            Err(None) => return drop_lost(&turns, &live),
+            Err(Some(ending)) => {
+                append_started(&turns, &live);
+                return finish(&turns, &live, ending, Times::default()).await;
+            }
+        }
+    }
+    let begun = Instant::now();
+    let mut talk = Talk::new(&turns, &live, begun);
+    let ended = AssertUnwindSafe(converse(&turns, &live, &mut talk)).catch_unwind().await;
+    let Some(ending) = ended.unwrap_or_else(|_| {
+        tracing::error!(turn_id = %live.lease.turn_id, "the turn's task panicked");
+        Some(Ending::problem(Status::Failed, "internal", "The gateway made a mistake."))
+    }) else {
+        return drop_lost(&turns, &live);
+    };
+    let duration = begun.elapsed();
+    talk.close(&ending).await;
+    let times = Times { duration_ms: millis(duration), first_token_ms: talk.first_token.map(millis) };
+    drop(talk);
+    finish(&turns, &live, ending, times).await;
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Asks and logs until the answer ends, or is ended; `None` when the turn is another replica's.
+async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<Ending> {
+    let request = Request::from_text(&live.request);
+    let most = turns.settings.limits.max_turn_s;
+    let most = Duration::from_secs(request.timeout_seconds.map_or(most, |seconds| seconds.min(most)));
+    let begun = Instant::now();
+    let work = async {
+        let call = loop {
+            match prompt::call(turns, live, &request).await {
+                Ok(call) => break call,
+                Err(error) => {
+                    tracing::warn!(%error, turn_id = %live.lease.turn_id, "the history waits for the database");
+                    if begun.elapsed() >= turns.settings.limits.unsaved() {
+                        return starved();
+                    }
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        };
+        talk.go(call).await
+    };
+    until_cut(live, most, work).await
+}
+
+/// Drives `work` until it is done, the turn is ended from outside, its readers are gone for good, or `most` is over.
+async fn until_cut(live: &Live, most: Duration, work: impl Future<Output = Ending>) -> Option<Ending> {
+    tokio::select! {
+        biased;
+        why = live.is_cut() => cut_ending(why),
+        () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
+        ending = work => Some(ending),
+        () = tokio::time::sleep(most) => {
+            Some(Ending::problem(Status::Timeout, "timeout", "The answer took longer than a turn may."))
+        }
+    }
+}
+
+/// Waits until a queued turn's time has come, and starts it. `Err` when it ends before.
+async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
+    tokio::select! {
+        biased;
+        why = live.is_cut() => return Err(cut_ending(why)),
+        () = live.deserted() => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
+        () = live.due.cancelled() => {}
+    }
+    let chunk = started(live);
+    loop {
+        match turns.store.start_queued(&live.lease, &chunk, turns.now()).await {
+            Ok(Outcome::Written(_)) => break,
+            Ok(Outcome::Lost) => return Err(None),
+            Err(error) => tracing::warn!(%error, turn_id = %live.lease.turn_id, "the start waits for the database"),
+        }
+        tokio::select! {
+            biased;
+            why = live.is_cut() => return Err(cut_ending(why)),
+            () = tokio::time::sleep(Duration::from_millis(250)) => {}
+        }
+    }
+    live.log.append_saved(|append| append.event(started_event(live)));
+    Ok(())
+}
+
+/// A queued turn that is ended before its time logs its start just before its end.
+fn append_started(turns: &Turns, live: &Arc<Live>) {
+    if live.log.appended() == log::Mark::default() {
+        let (bytes, tell) = live.log.append(|append| append.event(started_event(live)));
+        turns.journal.note(live, bytes, tell);
+    }
+}
+
+/// The `turn.started` of a turn.
+pub fn started_event(live: &Live) -> Event {
+    Event::TurnStarted {
+        turn_id: live.lease.turn_id.clone(),
+        conversation_id: live.lease.conversation_id.clone(),
+        user_message_id: live.user_message_id.clone(),
+        message_id: live.stub.id.clone(),
+        model: live.stub.model.clone(),
+    }
+}
+
+fn started(live: &Live) -> Chunk {
+    let mut line = Vec::with_capacity(320);
+    crate::domain::event::write_line(&mut line, 1, &started_event(live));
+    Chunk {
+        turn_id: live.lease.turn_id.clone(),
+        owner: live.lease.owner.clone(),
+        epoch: live.lease.epoch,
+        first_seq: 1,
+        last_seq: 1,
+        lines: line.into(),
+    }
+}
+
+/// Lets go of a turn that another replica has.
+fn drop_lost(turns: &Turns, live: &Live) {
+    live.log.close(Closing::Closed(Closed::LostLease));
+    turns.journal.settle(live.log.unsaved());
+    turns.registry.leave(&live.lease.turn_id);
+    live.settle();
+}

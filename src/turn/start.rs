@@ -1,0 +1,290 @@
+//! The start of a turn: admission, and only then its task.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::Turns;
+use super::live::{Cut, Live, Parts};
+use super::log::Log;
+use super::prompt::{Request, Said};
+use super::run;
+use crate::domain::conversation::State;
+use crate::domain::draft::Stub;
+use crate::domain::ids::{ConversationId, MessageId, TurnId};
+use crate::domain::message::Content;
+use crate::domain::owner::Owner;
+use crate::domain::turn::{IfBusy, OnDisconnect, StoppedBy};
+use crate::store::Error;
+use crate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
+use crate::store::ending::Lease;
+use crate::store::idempotency::{Claimed, Key};
+
+/// Admissions of unknown outcome that are remembered; beyond, no more are tried until the database answers.
+const SUSPECTS: usize = 4096;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Where it goes.
+    pub target: Target,
+    /// The question.
+    pub content: Content,
+    /// What the client keeps with it.
+    pub metadata: Value,
+    /// The model; the conversation's, or the default one, when absent.
+    pub model: Option<String>,
+    /// What it answers; the newest message when absent.
+    pub parent_id: Option<MessageId>,
+    /// What becomes of it when its last reader leaves; as the settings say when absent.
+    pub on_disconnect: Option<OnDisconnect>,
+    /// What becomes of it when the conversation is busy; as the settings say when absent.
+    pub if_busy: Option<IfBusy>,
+    /// Stands for what was said before.
+    pub history: Option<Vec<Said>>,
+    /// The language to answer in (BCP 47).
+    pub language: Option<String>,
+    /// The key it is asked under.
+    pub key: Option<Key>,
+}
+
+/// A turn that is there to be read.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The turn.
+    pub turn_id: TurnId,
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+}
+
+/// Why a turn was not started. Nothing is left behind.
+#[derive(Debug)]
+pub enum Refused {
+    /// The key was used for another request.
+    KeyReused,
+    /// What the key made is deleted.
+    Deleted,
+    /// Another turn has the conversation.
+    Busy(ConversationId, TurnId),
+    /// Too many wait in the conversation.
+    QueueFull,
+    /// Too many turns live here.
+    Full,
+    /// The process is told to stop.
+    Draining,
+    /// The owner has no such conversation.
+    NoConversation,
+    /// The conversation has no such message to answer.
+    NoParent,
+    /// No upstream serves the model.
+    NoModel,
+    /// The conversation takes no messages.
+    Closed(State),
+    /// The database did not do it.
+    Store(Error),
+}
+
+/// Admissions of which nobody was told, and which may have been committed all the same.
+#[derive(Debug, Default)]
+pub struct Suspects(Mutex<Vec<(Owner, NewTurn)>>);
+
+impl Turns {
+    /// Starts a turn, or finds the one that was started under the same key.
+    ///
+    /// # Errors
+    /// [`Refused`]; then nothing was started.
+    pub async fn start(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
+        if self.suspects.0.lock().len() >= SUSPECTS {
+            return Err(Refused::Store(Error::Slow(self.settings.limits.database())));
+        }
+        let draining = self.lifecycle.soft().is_cancelled();
+        let place = self.places.clone().try_acquire_owned().ok();
+        let Some(place) = place.filter(|_| !draining) else {
+            // Whoever comes back for a turn that is there finds it all the same.
+            return match self.claimed(owner, ask.key.as_ref()).await? {
+                Some(started) => Ok(started),
+                None if draining => Err(Refused::Draining),
+                None => Err(Refused::Full),
+            };
+        };
+        let new = self.new_turn(&ask);
+        self.withdraw_same_key(owner, &new).await?;
+        let admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
+        match admission {
+            Ok(Admission::Admitted(admitted)) => {
+                let queued = admitted.queued;
+                let live = self.enter(owner, &new, admitted, Some(place));
+                let started = Started { turn_id: new.id.clone(), conversation_id: live.lease.conversation_id.clone() };
+                if queued && new.if_busy == IfBusy::Interrupt {
+                    self.interrupt_before(&live).await;
+                }
+                Ok(started)
+            }
+            Ok(Admission::Claimed(claimed)) => judge(claimed),
+            Ok(Admission::Busy(conversation, turn)) => Err(Refused::Busy(conversation, turn)),
+            Ok(Admission::QueueFull) => Err(Refused::QueueFull),
+            Ok(Admission::NoConversation) => Err(Refused::NoConversation),
+            Ok(Admission::NoParent) => Err(Refused::NoParent),
+            Ok(Admission::NoModel) => Err(Refused::NoModel),
+            Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
+            Err(error) => {
+                tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
+                self.suspects.0.lock().push((owner.clone(), new));
+                Err(Refused::Store(error))
+            }
+        }
+    }
+
+    async fn claimed(&self, owner: &Owner, key: Option<&Key>) -> Result<Option<Started>, Refused> {
+        let Some(key) = key else { return Ok(None) };
+        match self.store.claimed(owner, key, self.now()).await {
+            Ok(Some(claimed)) => judge(claimed).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(Refused::Store(error)),
+        }
+    }
+
+    fn new_turn(&self, ask: &Ask) -> NewTurn {
+        let now = self.now();
+        NewTurn {
+            id: TurnId::new(now),
+            user_message_id: MessageId::new(now),
+            message_id: MessageId::new(now),
+            target: ask.target.clone(),
+            content: ask.content.clone(),
+            metadata: ask.metadata.clone(),
+            parent_id: ask.parent_id.clone(),
+            if_busy: ask.if_busy.unwrap_or(self.settings.stream.if_busy),
+            queued_turns: self.settings.limits.queued_turns,
+            key: ask.key.clone(),
+            replica_id: self.replica(),
+            now,
+        }
+    }
+
+    fn plan(&self, ask: &Ask, config: &crate::domain::conversation::Config) -> Option<Plan> {
+        let model = ask.model.as_ref().or(config.model.as_ref()).unwrap_or(&self.settings.default_model);
+        if !self.upstreams.serves(model) {
+            return None;
+        }
+        let on_disconnect = ask.on_disconnect.unwrap_or(self.settings.stream.on_disconnect);
+        let request = Request {
+            language: ask.language.clone(),
+            history: ask.history.clone(),
+            ..Request::new(config, &self.settings.instructions, on_disconnect)
+        };
+        Some(Plan { model: model.clone(), request: request.to_text() })
+    }
+
+    fn enter(
+        &self,
+        owner: &Owner,
+        new: &NewTurn,
+        admitted: Admitted,
+        permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) -> Arc<Live> {
+        let lease = Lease {
+            turn_id: new.id.clone(),
+            owner: owner.clone(),
+            conversation_id: admitted.conversation_id.clone(),
+            replica_id: new.replica_id.clone(),
+            epoch: 1,
+        };
+        let stub = Stub {
+            id: new.message_id.clone(),
+            conversation_id: admitted.conversation_id,
+            turn_id: new.id.clone(),
+            parent_id: Some(new.user_message_id.clone()),
+            model: admitted.plan.model,
+            created_at: new.now,
+        };
+        let parts = Parts {
+            lease,
+            number: admitted.number,
+            stub,
+            user_message_id: new.user_message_id.clone(),
+            on_disconnect: Request::from_text(&admitted.plan.request).on_disconnect(),
+            request: admitted.plan.request,
+            log: self.new_log(),
+            permit,
+        };
+        let live = Arc::new(Live::new(parts));
+        if !admitted.queued {
+            live.log.append_saved(|append| append.event(run::started_event(&live)));
+        }
+        self.run(live.clone(), admitted.queued);
+        live
+    }
+
+    /// An empty log, as the settings bound it.
+    pub(super) fn new_log(&self) -> Log {
+        Log::new(self.settings.stream.durability, self.settings.limits.turn_memory_bytes)
+    }
+
+    /// Enters a turn and starts its task.
+    pub(super) fn run(&self, live: Arc<Live>, queued: bool) {
+        self.registry.enter(live.clone());
+        self.lifecycle.spawn("turn", run::run(self.clone(), live, queued));
+    }
+
+    /// Stops every open turn before this one, in the order they were admitted.
+    async fn interrupt_before(&self, live: &Live) {
+        let (owner, conversation) = (&live.lease.owner, &live.lease.conversation_id);
+        let before = match self.store.open_turns(owner, conversation).await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(%error, turn_id = %live.lease.turn_id, "turns to interrupt are not known");
+                let lives = self.registry.all().into_iter();
+                let same = lives.filter(|other| other.lease.conversation_id == *conversation);
+                same.map(|other| (other.lease.turn_id.clone(), other.number)).collect()
+            }
+        };
+        // The queued ones first: none of them is to start when the one before it ends.
+        for (turn, _) in before.into_iter().rev().filter(|(_, number)| *number < live.number) {
+            if let Some(other) = self.registry.get(owner, &turn) {
+                other.cut(Cut::Stop(StoppedBy::Interrupt));
+            } else if let Err(error) = self.store.request_stop(owner, &turn, StoppedBy::Interrupt).await {
+                tracing::warn!(%error, turn_id = %turn, "another replica could not be told to stop a turn");
+            }
+        }
+    }
+
+    /// Undoes admissions of unknown outcome, as far as the database answers.
+    pub(super) async fn withdraw_suspects(&self) {
+        let suspects = std::mem::take(&mut *self.suspects.0.lock());
+        for (owner, new) in suspects {
+            if self.store.withdraw(&owner, &new).await.is_err() {
+                self.suspects.0.lock().push((owner, new));
+            }
+        }
+    }
+
+    /// The same for those under the key of a turn that is about to be admitted.
+    async fn withdraw_same_key(&self, owner: &Owner, new: &NewTurn) -> Result<(), Refused> {
+        let Some(key) = &new.key else { return Ok(()) };
+        let same = {
+            let mut suspects = self.suspects.0.lock();
+            let same = |(whose, suspect): &mut (Owner, NewTurn)| {
+                whose == owner && suspect.key.as_ref().is_some_and(|other| other.key == key.key)
+            };
+            suspects.extract_if(.., same).collect::<Vec<_>>()
+        };
+        for (owner, suspect) in same {
+            if let Err(error) = self.store.withdraw(&owner, &suspect).await {
+                self.suspects.0.lock().push((owner, suspect));
+                return Err(Refused::Store(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn judge(claimed: Claimed) -> Result<Started, Refused> {
+    match claimed {
+        Claimed::Same(conversation_id, Some(turn_id)) => Ok(Started { turn_id, conversation_id }),
+        // The key made a conversation without a turn: that was another request.
+        Claimed::Same(_, None) | Claimed::Other => Err(Refused::KeyReused),
+        Claimed::Deleted => Err(Refused::Deleted),
+    }
+}

@@ -1,0 +1,97 @@
+//! Stopping a turn, and erasing what it is in.
+
+use std::time::Duration;
+
+use super::Turns;
+use super::live::Cut;
+use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::message::Message;
+use crate::domain::owner::Owner;
+use crate::domain::turn::StoppedBy;
+use crate::store::{Error, Result};
+
+/// How long a stop waits for its commit.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often another replica's end is looked for.
+const POLL: Duration = Duration::from_millis(100);
+
+/// What came of a stop.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The turn has ended; its answer.
+    Ended(Box<Message>),
+    /// It will, but its end is not committed yet.
+    Stopping,
+}
+
+impl Turns {
+    /// Stops a turn, wherever it runs, and waits for its end. `None` when the owner has no such turn.
+    ///
+    /// # Errors
+    /// The store's, when it is not even known whether there is such a turn.
+    pub async fn stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy) -> Result<Option<Stopped>> {
+        if let Some(live) = self.registry.get(owner, turn) {
+            live.cut(Cut::Stop(by));
+        } else {
+            match self.store.turn(owner, turn).await? {
+                None => return Ok(None),
+                Some(record) if record.status.is_end() => {
+                    return Ok(Some(Stopped::Ended(Box::new(record.message))));
+                }
+                Some(_) => self.store.request_stop(owner, turn, by).await?,
+            }
+        }
+        let ended = tokio::time::timeout(PATIENCE, self.ended(owner, turn)).await;
+        Ok(Some(match ended {
+            Ok(Some(message)) => Stopped::Ended(Box::new(message)),
+            Ok(None) | Err(_) => Stopped::Stopping,
+        }))
+    }
+
+    /// Waits for a turn's end to be in the record. `None` when the turn is gone.
+    async fn ended(&self, owner: &Owner, turn: &TurnId) -> Option<Message> {
+        loop {
+            if let Some(live) = self.registry.get(owner, turn) {
+                live.settled.cancelled().await;
+            }
+            match self.store.turn(owner, turn).await {
+                Ok(None) => return None,
+                Ok(Some(record)) if record.status.is_end() => return Some(record.message),
+                Ok(Some(_)) | Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Stops the open turns of a conversation and erases it with everything under it. False while one of them
+    /// does not end.
+    ///
+    /// # Errors
+    /// The store's. What was asked may be done in part; asking again does the rest.
+    pub async fn erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let open = self.store.open_turns(owner, conversation).await?;
+            // The queued ones first: none of them is to start when the one before it ends.
+            for (turn, _) in open.iter().rev() {
+                match self.registry.get(owner, turn) {
+                    Some(live) => live.cut(Cut::Stop(StoppedBy::Deletion)),
+                    None => self.store.request_stop(owner, turn, StoppedBy::Deletion).await?,
+                }
+            }
+            for (turn, _) in &open {
+                if tokio::time::timeout_at(until, self.ended(owner, turn)).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            match self.store.erase_conversation(owner, conversation, self.now(), self.kept_until()).await {
+                Ok(true) => {
+                    self.registry.deleted(conversation);
+                    return Ok(true);
+                }
+                Ok(false) if tokio::time::Instant::now() < until => {}
+                Ok(false) => return Ok(false),
+                Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_))) => return Err(error),
+            }
+        }
+    }
+}

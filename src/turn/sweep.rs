@@ -1,0 +1,42 @@
+//! What is no longer kept: events past their retention, keys past their time, admissions nobody was told of.
+
+use std::time::Duration;
+
+use super::Turns;
+use crate::domain::clock::Timestamp;
+use crate::store::Result;
+
+/// How often admissions of unknown outcome are looked after.
+const SUSPECTS: Duration = Duration::from_secs(1);
+/// How often the rest is.
+const ROUND: u32 = 10;
+/// How much goes in one transaction.
+const LIMIT: u32 = 100;
+
+/// The task. It ends with the lifecycle's soft token.
+pub async fn run(turns: Turns) {
+    let soft = turns.lifecycle.soft().clone();
+    // The longer things are kept, the less often it matters to look.
+    let mut round = 0u32;
+    loop {
+        tokio::select! {
+            () = soft.cancelled() => return,
+            () = tokio::time::sleep(SUSPECTS) => {}
+        }
+        turns.withdraw_suspects().await;
+        round += 1;
+        let due = turns.settings.stream.retention_s < 60 || round.is_multiple_of(ROUND);
+        if due && let Err(error) = sweep(&turns).await {
+            tracing::warn!(%error, "the sweep waits for the database");
+        }
+    }
+}
+
+async fn sweep(turns: &Turns) -> Result<()> {
+    let kept = i64::try_from(turns.settings.stream.retention_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    let now = turns.now();
+    let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
+    while turns.store.drop_journals(before, now, LIMIT).await? == u64::from(LIMIT) {}
+    while turns.store.forget_keys(now, LIMIT).await? == u64::from(LIMIT) {}
+    Ok(())
+}

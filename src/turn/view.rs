@@ -1,0 +1,176 @@
+//! What is asked of turns besides their events: how they stand, what they came to, a conversation's messages.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::Turns;
+use super::cold::{self, Piece};
+use super::fold;
+use super::live::{Live, Presence};
+use crate::domain::cursor::{self, FeedCursor};
+use crate::domain::event::Closed;
+use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::message::{Message, Role};
+use crate::domain::owner::Owner;
+use crate::domain::turn::Turn;
+use crate::store::Result;
+use crate::store::messages::Placed;
+
+/// What a turn came to, for somebody who waited for it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It has ended; its answer.
+    Ended(Box<Message>),
+    /// It has ended, and nobody could save that so far.
+    Unsaved,
+    /// It goes on elsewhere, or later.
+    Closed(Closed),
+    /// It has as many readers as it may.
+    Crowded,
+    /// The owner has no such turn.
+    Gone,
+}
+
+/// Some of a conversation's messages.
+#[derive(Debug)]
+pub struct Page {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// What comes before them, if anything does: for `before`.
+    pub next: Option<u64>,
+    /// From where a feed tells what these messages do not have yet.
+    pub feed: FeedCursor,
+}
+
+impl Turns {
+    /// The owner's turn now; `None` when the owner has none of that id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn turn(&self, owner: &Owner, id: &TurnId) -> Result<Option<Turn>> {
+        if let Some(live) = self.registry.get(owner, id) {
+            let message = fold::message(self, &live).await?;
+            // It may have ended meanwhile, and then the record knows more.
+            if self.registry.get(owner, id).is_some() {
+                return Ok(Some(turn_of(&live, message)));
+            }
+        }
+        let Some(mut record) = self.store.turn(owner, id).await? else { return Ok(None) };
+        if !record.status.is_end() {
+            let saved = self.store.journal_end(owner, id).await?;
+            record.message = fold::saved(self, owner, id, saved).await?.into_message(record.stub());
+        }
+        Ok(Some(record.into_turn()))
+    }
+
+    /// Waits for a turn's end, as a reader of it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn outcome(&self, owner: &Owner, id: &TurnId) -> Result<Outcome> {
+        if self.registry.get(owner, id).is_none() {
+            // It has ended, or it lives elsewhere: the record tells when it is over.
+            let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true));
+            match pieces.next().await {
+                None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => {}
+                Some(Piece::Gone) => return Ok(Outcome::Gone),
+                Some(Piece::Closed(code)) => return Ok(Outcome::Closed(code)),
+            }
+        }
+        if let Some(live) = self.registry.get(owner, id) {
+            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn) else {
+                return Ok(Outcome::Crowded);
+            };
+            tokio::select! {
+                () = live.shown.cancelled() => {}
+                () = self.lifecycle.hard().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),
+            }
+            drop(presence);
+            if !live.settled.is_cancelled() {
+                return Ok(Outcome::Unsaved);
+            }
+        }
+        Ok(match self.store.turn(owner, id).await? {
+            Some(record) if record.status.is_end() => Outcome::Ended(Box::new(record.message)),
+            Some(_) => Outcome::Closed(Closed::LostLease),
+            None => Outcome::Gone,
+        })
+    }
+
+    /// The newest `limit` messages before the place `before`; `None` when the owner has no such conversation.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn page(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Option<Page>> {
+        if self.store.conversation(owner, conversation).await?.is_none() {
+            return Ok(None);
+        }
+        let mut placed = self.placed(owner, conversation, before, limit + 1).await?;
+        let next =
+            (placed.len() > limit as usize).then(|| placed.remove(0)).and(placed.first().map(|first| first.position));
+        let tip = match before {
+            None => None,
+            Some(_) => Some(self.placed(owner, conversation, None, 2).await?),
+        };
+        let feed = self.feed_cursor(owner, conversation, tip.as_ref().unwrap_or(&placed)).await?;
+        let messages = placed.into_iter().map(|placed| placed.message).collect();
+        Ok(Some(Page { messages, next, feed }))
+    }
+
+    /// Messages as they are now, oldest first.
+    async fn placed(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Placed>> {
+        let mut placed = self.store.messages(owner, conversation, before, limit).await?;
+        for Placed { message, .. } in &mut placed {
+            if !message.status.is_end()
+                && let Some(now) = self.turn(owner, &message.turn_id).await?
+            {
+                *message = now.message;
+            }
+        }
+        Ok(placed)
+    }
+
+    /// Where a feed goes on after these, the newest messages: in the live turn if there is one, else behind the last.
+    async fn feed_cursor(&self, owner: &Owner, conversation: &ConversationId, newest: &[Placed]) -> Result<FeedCursor> {
+        let answers = || newest.iter().filter(|placed| placed.message.role == Role::Assistant);
+        let Some(last) = answers().next_back() else { return Ok(FeedCursor { number: 0, seq: 0 }) };
+        let at = |placed: &Placed| FeedCursor { number: placed.number(), seq: placed.message.seq };
+        let Some(open) = answers().find(|placed| !placed.message.status.is_end()) else { return Ok(at(last)) };
+        // The live turn may be older than what these show.
+        let oldest = answers().next().map_or(0, Placed::number);
+        if let Some((turn, number)) = self.store.open_turns(owner, conversation).await?.into_iter().next()
+            && number < oldest
+            && let Some(turn) = self.turn(owner, &turn).await?
+        {
+            return Ok(FeedCursor { number, seq: turn.seq });
+        }
+        Ok(at(open))
+    }
+}
+
+fn turn_of(live: &Arc<Live>, message: Message) -> Turn {
+    Turn {
+        id: live.lease.turn_id.clone(),
+        conversation_id: live.lease.conversation_id.clone(),
+        status: message.status,
+        seq: message.seq,
+        usage: message.usage,
+        message,
+        created_at: live.created_at(),
+        finished_at: None,
+    }
+}
