@@ -5,7 +5,9 @@
 //! - [`domain`]: pure types and rules.
 //! - [`lifecycle`]: how a server's tasks begin and end.
 //! - [`upstream`]: the models behind the gateway.
+//! - [`http`]: the public door.
 
 pub mod domain;
+pub mod http;
 pub mod lifecycle;
 pub mod upstream;
