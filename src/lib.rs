@@ -5,8 +5,10 @@
 //! - [`domain`]: pure types and rules.
 //! - [`lifecycle`]: how a server's tasks begin and end.
 //! - [`upstream`]: the models behind the gateway.
+//! - [`http`]: the public door.
 
 pub mod domain;
+pub mod http;
 pub mod lifecycle;
 pub mod meter;
 pub mod store;

@@ -1,0 +1,33 @@
+//! HTTP: axum, hyper's server side and utoipa live here only.
+//!
+//! socket → [`server`] → [`guard`] (host, origin, size, request id, log) → a resource → [`problem::Problem`] or an answer.
+//!
+//! To add a resource: 1. a file here with its handlers, which take [`query::Id`], [`query::Query`] and [`body::Json`] and
+//! refuse with [`problem::Problem`]; 2. a line for each of its routes where the resources are listed; 3. its schemas,
+//! and a test that asks through the public door.
+//!
+//! To add a refusal: one line in [`code`].
+
+pub mod accept;
+pub mod body;
+pub mod code;
+pub mod cors;
+pub mod cross_site;
+pub mod cursor;
+pub mod docs;
+pub mod guard;
+mod headers;
+pub mod host;
+pub mod idempotency;
+mod json;
+pub mod page;
+pub mod prefer;
+pub mod problem;
+pub mod query;
+pub mod routes;
+pub mod server;
+pub mod settings;
+mod unread;
+
+#[cfg(test)]
+mod tests;

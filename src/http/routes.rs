@@ -1,0 +1,35 @@
+//! From resources to the whole.
+
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, get};
+use axum::{Router, middleware};
+
+use super::code::Code;
+use super::guard::{self, Guard};
+use super::problem::Problem;
+use super::{docs, page};
+
+/// The whole: the resources, the page, the docs, what answers where nothing lives, and the guard before all of it.
+pub fn assemble(guard: Guard, resources: Router) -> Router {
+    resources
+        .merge(page::routes())
+        .merge(docs::routes())
+        .fallback(async || Problem::new(Code::RouteNotFound, "Nothing lives at this path."))
+        .method_not_allowed_fallback(async || {
+            Problem::new(Code::MethodNotAllowed, "This path does not take that method; Allow names those it takes.")
+        })
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::handle))
+}
+
+/// A GET that does not stand in for HEAD, because it starts something. `allow` lists what the path takes, as in
+/// `GET, POST`; chain the other methods onto it.
+pub fn get_only<H, T, S>(allow: &'static str, handler: H) -> MethodRouter<S>
+where
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    get(handler).head(async move || Problem::method(allow))
+}

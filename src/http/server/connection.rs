@@ -1,0 +1,89 @@
+//! One connection, from its first byte to its last.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::ServiceExt;
+
+use super::Server;
+use super::sniff::{Version, sniff};
+use super::watched::Watched;
+use crate::lifecycle::Lifecycle;
+
+/// The longest a client may take to send the head of a request, from the end of the one before it.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// The largest head of a request, in bytes; beyond: the plain 431 of the HTTP layer.
+const MAX_HEAD: usize = 64 << 10;
+
+/// What may wait in our own memory for a reader who lags, in bytes; beyond, its body is asked for no more.
+const LAG: usize = 16 << 10;
+
+/// How often a silent HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
+/// Requests that may be open on one HTTP/2 connection.
+const H2_STREAMS: u32 = 256;
+
+/// Serves a connection to its end. Dropping this drops every answer on it.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(server: &Server, stream: S) {
+    let mut watched = Watched::new(stream, server.reader_stall);
+    let version = tokio::select! {
+        () = server.closing.cancelled() => return,
+        sniffed = tokio::time::timeout(HEAD, sniff(&mut watched)) => match sniffed {
+            Ok(Ok(version)) => version,
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
+    let service = server.app.clone().map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let service = TowerToHyperService::new(service);
+    let io = TokioIo::new(watched);
+    let ended = match version {
+        Version::Http1 => {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_header_size(MAX_HEAD).max_buf_size(LAG);
+            let connection = pin!(http.serve_connection(io, service));
+            until(server, connection, |connection| connection.graceful_shutdown()).await
+        }
+        Version::Http2 => {
+            let mut http = http2::Builder::new(Spawner(server.lifecycle.clone()));
+            http.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+            http.max_concurrent_streams(H2_STREAMS).max_header_list_size(MAX_HEAD as u32).max_send_buf_size(LAG);
+            // Boxed: it is large, and most connections are not this one.
+            let connection = Box::pin(http.serve_connection(io, service));
+            until(server, connection, |connection| connection.graceful_shutdown()).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// Runs a connection; from the word to close on, it takes no further request.
+async fn until<P>(server: &Server, mut connection: Pin<P>, close: impl FnOnce(Pin<&mut P::Target>)) -> hyper::Result<()>
+where
+    P: std::ops::DerefMut<Target: Future<Output = hyper::Result<()>>>,
+{
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = server.closing.cancelled() => close(connection.as_mut()),
+    }
+    connection.await
+}
+
+/// Runs the requests of an HTTP/2 connection as tasks of the server.
+#[derive(Clone)]
+struct Spawner(Lifecycle);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, task: F) {
+        self.0.spawn("request", task);
+    }
+}

@@ -1,0 +1,24 @@
+//! What the HTTP floor is told.
+
+use std::time::Duration;
+
+use url::Url;
+
+/// What the HTTP floor is told. The bounds have the names and defaults of [`crate::domain::limits::Limits`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients find the gateway; its host is one we answer to.
+    pub public_url: Url,
+    /// Exact origins (`https://shop.example`) whose pages may call.
+    pub allowed_origins: Vec<String>,
+    /// Whether anybody may call; then only under a loopback name or [`Settings::public_url`]'s.
+    pub auth_off: bool,
+    /// The longest request body.
+    pub max_body_bytes: usize,
+    /// A reader that takes no byte for so long is gone.
+    pub reader_stall: Duration,
+    /// Between the word to stop and the closing of the listener.
+    pub drain_delay: Duration,
+    /// From the word to stop until open connections are dropped.
+    pub grace: Duration,
+}
