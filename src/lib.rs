@@ -5,7 +5,9 @@
 //! - [`domain`]: pure types and rules.
 //! - [`lifecycle`]: how a server's tasks begin and end.
 //! - [`upstream`]: the models behind the gateway.
+//! - [`config`]: what a server is told before it starts.
 
+pub mod config;
 pub mod domain;
 pub mod lifecycle;
 pub mod store;

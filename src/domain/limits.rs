@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 /// Every bound of the program. Sizes are in bytes, times in seconds.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The longest request body.
@@ -42,6 +42,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// The most of a conversation, newest first, that is sent to a model.
     pub history_bytes: usize,
+    /// The longest any one use of the database may take.
+    pub database_s: u64,
     /// The longest event of an upstream's stream; beyond: `upstream_protocol`.
     pub upstream_event_bytes: usize,
 }
@@ -66,12 +68,18 @@ impl Default for Limits {
             drain_delay_s: 0,
             metadata_bytes: 16 << 10,
             history_bytes: 4 << 20,
+            database_s: 5,
             upstream_event_bytes: 1 << 20,
         }
     }
 }
 
 impl Limits {
+    /// [`Limits::database_s`] as a duration.
+    pub fn database(&self) -> Duration {
+        Duration::from_secs(self.database_s)
+    }
+
     /// [`Limits::unsaved_s`] as a duration.
     pub fn unsaved(&self) -> Duration {
         Duration::from_secs(self.unsaved_s)
