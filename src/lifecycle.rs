@@ -1,10 +1,13 @@
 //! Signals → soft token → hard token → tracked tasks. The only place that spawns.
 
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +54,36 @@ impl Lifecycle {
     /// Cancelled when nobody waits any more.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
+    }
+
+    /// Runs `server` to its end and turns the process's signals into its two words: the first SIGTERM or SIGINT
+    /// is the soft one, the second the hard one, and further ones change nothing.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to; then `server` has not begun.
+    pub async fn under_signals<T>(&self, server: impl Future<Output = T>) -> io::Result<T> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut server = pin!(server);
+        loop {
+            tokio::select! {
+                end = &mut server => return Ok(end),
+                _ = terminate.recv() => self.stop("SIGTERM"),
+                _ = interrupt.recv() => self.stop("SIGINT"),
+                _ = hangup.recv() => tracing::warn!("SIGHUP: reloading the settings is not supported yet"),
+            }
+        }
+    }
+
+    fn stop(&self, signal: &'static str) {
+        if self.soft.is_cancelled() {
+            tracing::warn!(signal, "told to stop again: ending what still runs");
+            self.hard.cancel();
+        } else {
+            tracing::info!(signal, "told to stop");
+            self.soft.cancel();
+        }
     }
 
     /// Waits until every task has ended, at most `patience`; says whether they all did.

@@ -19,7 +19,7 @@ pub mod turns;
 
 use std::time::Duration;
 
-pub use pool::Store;
+pub use pool::{OpenError, Store};
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
