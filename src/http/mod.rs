@@ -9,24 +9,35 @@
 //! To add a refusal: one line in [`code`].
 
 pub mod accept;
+pub mod answer;
+pub mod app;
 pub mod body;
+pub mod chat;
 pub mod code;
+pub mod conversations;
 pub mod cors;
 pub mod cross_site;
 pub mod cursor;
 pub mod docs;
+pub mod fingerprint;
 pub mod guard;
 mod headers;
+pub mod health;
 pub mod host;
 pub mod idempotency;
 mod json;
+pub mod messages;
+pub mod models;
 pub mod page;
 pub mod prefer;
 pub mod problem;
 pub mod query;
+pub mod resources;
 pub mod routes;
 pub mod server;
 pub mod settings;
+pub mod stream;
+pub mod turns;
 mod unread;
 
 #[cfg(test)]

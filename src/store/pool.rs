@@ -13,6 +13,82 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use super::{Error, Result, migrate};
 use crate::domain::stream::Durability;
 
+/// Runs a body on a connection that reads; the body is compiled once for each database.
+macro_rules! read {
+    ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::within(
+            $store.patience,
+            Box::pin(async {
+                match &$store.pool {
+                    $crate::store::pool::Pool::Sqlite { read, .. } => {
+                        let mut held = read.acquire().await?;
+                        let $conn = &mut *held;
+                        $body
+                    }
+                    $crate::store::pool::Pool::Postgres(pool) => {
+                        let mut held = pool.acquire().await?;
+                        let $conn = &mut *held;
+                        $body
+                    }
+                }
+            }),
+        )
+        .await
+    };
+}
+
+/// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
+/// rolled back otherwise; the body is compiled once for each database.
+macro_rules! write {
+    ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::within(
+            $store.patience,
+            Box::pin(async {
+                match &$store.pool {
+                    $crate::store::pool::Pool::Sqlite { write, .. } => {
+                        let mut held = write.begin_with("begin immediate").await?;
+                        let $conn = &mut *held;
+                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                        $crate::store::pool::settle!(held, done)
+                    }
+                    $crate::store::pool::Pool::Postgres(pool) => {
+                        let mut held = pool.begin().await?;
+                        let $conn = &mut *held;
+                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                        $crate::store::pool::settle!(held, done)
+                    }
+                }
+            }),
+        )
+        .await
+    };
+}
+
+macro_rules! settle {
+    ($held:ident, $done:ident) => {
+        match $done? {
+            $crate::store::pool::Done::Commit(value) => {
+                $held.commit().await?;
+                Ok(value)
+            }
+            $crate::store::pool::Done::Rollback(value) => {
+                $held.rollback().await?;
+                Ok(value)
+            }
+        }
+    };
+}
+
+/// How a transaction's body came out.
+pub(super) enum Done<T> {
+    /// Keep it.
+    Commit(T),
+    /// Undo it, and still answer.
+    Rollback(T),
+}
+
+pub(super) use {read, settle, write};
+
 /// How many statements may be read at once.
 const READERS: u32 = 4;
 /// How many connections one replica takes of a PostgreSQL server.
@@ -89,6 +165,17 @@ impl Store {
     /// Whether other replicas may share this database.
     pub fn is_shared(&self) -> bool {
         matches!(self.pool, Pool::Postgres(_))
+    }
+
+    /// Asks the database whether it is there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<()> {
+        read!(self, conn => {
+            let _one: i64 = sqlx::query_scalar("select cast(1 as bigint)").fetch_one(conn).await?;
+            Ok(())
+        })
     }
 
     /// What the database calls itself: `sqlite` or `postgres`.
@@ -183,79 +270,3 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
 pub(super) async fn within<T, F: Future<Output = Result<T>>>(patience: Duration, work: Pin<Box<F>>) -> Result<T> {
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Slow(patience)))
 }
-
-/// Runs a body on a connection that reads; the body is compiled once for each database.
-macro_rules! read {
-    ($store:expr, $conn:ident => $body:expr) => {
-        $crate::store::pool::within(
-            $store.patience,
-            Box::pin(async {
-                match &$store.pool {
-                    $crate::store::pool::Pool::Sqlite { read, .. } => {
-                        let mut held = read.acquire().await?;
-                        let $conn = &mut *held;
-                        $body
-                    }
-                    $crate::store::pool::Pool::Postgres(pool) => {
-                        let mut held = pool.acquire().await?;
-                        let $conn = &mut *held;
-                        $body
-                    }
-                }
-            }),
-        )
-        .await
-    };
-}
-
-/// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
-/// rolled back otherwise; the body is compiled once for each database.
-macro_rules! write {
-    ($store:expr, $conn:ident => $body:expr) => {
-        $crate::store::pool::within(
-            $store.patience,
-            Box::pin(async {
-                match &$store.pool {
-                    $crate::store::pool::Pool::Sqlite { write, .. } => {
-                        let mut held = write.begin_with("begin immediate").await?;
-                        let $conn = &mut *held;
-                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                        $crate::store::pool::settle!(held, done)
-                    }
-                    $crate::store::pool::Pool::Postgres(pool) => {
-                        let mut held = pool.begin().await?;
-                        let $conn = &mut *held;
-                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                        $crate::store::pool::settle!(held, done)
-                    }
-                }
-            }),
-        )
-        .await
-    };
-}
-
-macro_rules! settle {
-    ($held:ident, $done:ident) => {
-        match $done? {
-            $crate::store::pool::Done::Commit(value) => {
-                $held.commit().await?;
-                Ok(value)
-            }
-            $crate::store::pool::Done::Rollback(value) => {
-                $held.rollback().await?;
-                Ok(value)
-            }
-        }
-    };
-}
-
-/// How a transaction's body came out.
-pub(super) enum Done<T> {
-    /// Keep it.
-    Commit(T),
-    /// Undo it, and still answer.
-    Rollback(T),
-}
-
-pub(super) use {read, settle, write};

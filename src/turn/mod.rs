@@ -133,6 +133,13 @@ impl Turns {
         Ok(turns)
     }
 
+    /// Waits until no turn lives here.
+    pub async fn idle(&self) {
+        while let Some(live) = self.registry.all().first() {
+            live.settled.cancelled().await;
+        }
+    }
+
     /// Tells turns that still run to end, and waits until none is left or the lifecycle's hard token is cancelled.
     pub async fn close(&self) {
         let lives = self.registry.all();

@@ -49,7 +49,7 @@ impl Turns {
     }
 
     /// Waits for a turn's end to be in the record. `None` when the turn is gone.
-    async fn ended(&self, owner: &Owner, turn: &TurnId) -> Option<Message> {
+    pub async fn ended(&self, owner: &Owner, turn: &TurnId) -> Option<Message> {
         loop {
             if let Some(live) = self.registry.get(owner, turn) {
                 live.settled.cancelled().await;

@@ -1,0 +1,180 @@
+//! How a turn is told to whoever asks for it: streamed, waited for, or put off, by `Accept` and `Prefer`.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use super::accept::{Chosen, Encoding};
+use super::app::{App, no_turn};
+use super::code::Code;
+use super::cursor;
+use super::prefer::RespondAsync;
+use super::problem::Problem;
+use super::stream::{Source, name, respond};
+use crate::domain::ids::TurnId;
+use crate::domain::owner::Owner;
+use crate::turn::reader::{Attached, Manner};
+use crate::turn::view::Outcome;
+use crate::wire::{Wire, sse};
+
+/// What a reader may ask of its stream, in the query.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reading {
+    /// A cursor, where `Last-Event-ID` cannot be sent.
+    pub after: Option<String>,
+    /// `named`: an `event:` line with each SSE event.
+    pub events: Option<Events>,
+    /// `event`: signs of life as SSE events.
+    pub heartbeat: Option<Heartbeat>,
+    /// `0`: what there is, then close.
+    pub follow: Option<bool>,
+}
+
+/// See [`Reading::events`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Events {
+    /// With an `event:` line.
+    Named,
+}
+
+/// See [`Reading::heartbeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heartbeat {
+    /// As an event.
+    Event,
+}
+
+impl Reading {
+    /// The wire of an encoding that streams; `None` for one that does not.
+    pub fn wire(&self, encoding: Encoding) -> Option<Wire> {
+        match encoding {
+            Encoding::Ndjson => Some(Wire::Ndjson),
+            Encoding::Sse => Some(Wire::Sse(sse::Options {
+                named: self.events.is_some(),
+                visible_heartbeat: self.heartbeat.is_some(),
+            })),
+            Encoding::Json => None,
+        }
+    }
+}
+
+/// How an answer is wanted.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The encoding.
+    pub chosen: Chosen,
+    /// What the reader asks of its stream.
+    pub reading: Reading,
+    /// Not to wait for the end.
+    pub prefer: Option<RespondAsync>,
+    /// From where, in the turn.
+    pub cursor: u64,
+}
+
+impl Wanted {
+    /// Reads what is wanted out of a request's head. Nothing has been started yet.
+    ///
+    /// # Errors
+    /// 422 `invalid_cursor`.
+    pub fn read(
+        headers: &HeaderMap,
+        chosen: Chosen,
+        reading: Reading,
+        prefer: Option<RespondAsync>,
+    ) -> Result<Self, Problem> {
+        let cursor = cursor::of_turn(headers, reading.after.as_deref())?;
+        Ok(Self { chosen, reading, prefer, cursor })
+    }
+}
+
+/// Tells a turn as it is wanted.
+///
+/// # Errors
+/// 404 when the owner has no such turn, 503 when it cannot be read; and what a turn's end is to whoever waited.
+pub async fn tell(app: &App, owner: &Owner, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
+    if let Some(prefer) = wanted.prefer {
+        // Not a reader of the turn: its coming and going says nothing.
+        let ended = tokio::time::timeout(prefer.wait, app.turns.ended(owner, turn)).await;
+        if prefer.wait.is_zero() || ended.is_err() {
+            return put_off(app, owner, turn, prefer).await;
+        }
+        let mut response = tell_now(app, owner, turn, wanted).await?;
+        response = (prefer, response).into_response();
+        return Ok(response);
+    }
+    tell_now(app, owner, turn, wanted).await
+}
+
+async fn tell_now(app: &App, owner: &Owner, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
+    let Some(wire) = wanted.reading.wire(wanted.chosen.encoding) else {
+        return wait(app, owner, turn).await;
+    };
+    let manner = Manner { wire, follow: wanted.reading.follow.unwrap_or(true) };
+    let (source, conversation) = match app.turns.attach(owner, turn, wanted.cursor, manner).await? {
+        None => return Err(no_turn()),
+        Some(Attached::Crowded) => return Err(crowded().turn(turn)),
+        // So an EventSource stops coming back.
+        Some(Attached::Nothing(conversation)) if wanted.chosen.encoding == Encoding::Sse => {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            name(&mut response, Some(turn), &conversation);
+            return Ok(response);
+        }
+        Some(Attached::Nothing(conversation)) => (Source::Empty, conversation),
+        Some(Attached::Reader(reader)) => {
+            let conversation = reader.conversation_id.clone();
+            (Source::Turn(reader), conversation)
+        }
+    };
+    Ok(respond(app, source, wire, wanted.chosen.content_type, Some(turn), &conversation))
+}
+
+fn crowded() -> Problem {
+    Problem::new(Code::TooManyReaders, "The turn has as many readers as it may.")
+}
+
+/// Waits for the end, and answers with the message.
+async fn wait(app: &App, owner: &Owner, turn: &TurnId) -> Result<Response, Problem> {
+    match app.turns.outcome(owner, turn).await? {
+        Outcome::Ended(message) => match Problem::of_end(message.status, message.error.as_ref(), turn) {
+            Some(problem) => Err(problem.conversation(&message.conversation_id)),
+            None => {
+                let mut response = json(StatusCode::OK, &*message);
+                name(&mut response, Some(turn), &message.conversation_id);
+                Ok(response)
+            }
+        },
+        Outcome::Unsaved => {
+            Err(Problem::new(Code::StoreUnavailable, "The answer has ended and could not be saved yet.").turn(turn))
+        }
+        Outcome::Closed(_) => Err(Problem::new(Code::Draining, "The answer goes on elsewhere: ask again.").turn(turn)),
+        Outcome::Crowded => Err(crowded().turn(turn)),
+        Outcome::Gone => Err(no_turn()),
+    }
+}
+
+/// 202: the turn as it stands, and where it is.
+async fn put_off(app: &App, owner: &Owner, turn: &TurnId, prefer: RespondAsync) -> Result<Response, Problem> {
+    let turn = app.turns.turn(owner, turn).await?.ok_or_else(no_turn)?;
+    let mut response = json(StatusCode::ACCEPTED, &turn);
+    if let Ok(location) = HeaderValue::try_from(format!("/v1/turns/{}", turn.id)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    name(&mut response, Some(&turn.id), &turn.conversation_id);
+    Ok((prefer, response).into_response())
+}
+
+/// An answer of JSON.
+pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    let body = crate::domain::json::to_vec(value);
+    (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+/// The body of an answer that says one thing.
+pub fn said(message: &'static str) -> Response {
+    Json(serde_json::json!({ "message": message })).into_response()
+}

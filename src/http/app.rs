@@ -1,0 +1,115 @@
+//! What every resource needs, and what most of them do the same way.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use serde_json::Value;
+
+use super::code::Code;
+use super::problem::Problem;
+use crate::domain::conversation::State;
+use crate::domain::owner::Owner;
+use crate::store::Error;
+use crate::turn::Turns;
+use crate::turn::start::Refused;
+
+/// What every resource needs. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The turns.
+    pub turns: Turns,
+    /// When the process was ready.
+    pub since: Arc<Instant>,
+}
+
+/// Who asks. With auth off there is one.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Owner);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(Owner::local()))
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(_) | Error::Slow(_) => {
+                tracing::warn!(%error, "a request finds no database");
+                Self::new(Code::StoreUnavailable, "The database does not answer at present.")
+            }
+            Error::Corrupt(_) => {
+                tracing::error!(%error, "a row cannot be read");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::KeyReused => {
+                Self::new(Code::IdempotencyKeyReused, "This key was used for another request.").at("Idempotency-Key")
+            }
+            Refused::Deleted => Self::new(Code::TurnDeleted, "What this key made has been deleted."),
+            Refused::Busy(conversation, turn) => {
+                Self::new(Code::TurnInProgress, "The conversation has a live turn.")
+                    .conversation(&conversation)
+                    .turn(&turn)
+            }
+            Refused::QueueFull => Self::new(Code::QueueFull, "Too many turns wait in this conversation."),
+            Refused::Full => Self::new(Code::TooManyTurns, "Too many turns are live."),
+            Refused::Draining => Self::new(Code::Draining, "The process is being stopped."),
+            Refused::NoConversation => no_conversation(),
+            Refused::NoParent => Self::field("parent_id", "The conversation has no such message."),
+            Refused::NoModel => Self::new(Code::ModelNotFound, "No upstream serves this model.").at("model"),
+            Refused::Closed(State::Paused) => Self::new(Code::ConversationPaused, "The conversation is paused."),
+            Refused::Closed(State::Active | State::Ended) => {
+                Self::new(Code::ConversationEnded, "The conversation has ended.")
+            }
+            Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 404 for a conversation that is not there, or not the caller's.
+pub fn no_conversation() -> Problem {
+    Problem::new(Code::ConversationNotFound, "There is no such conversation.")
+}
+
+/// 404 for a turn that is not there, or not the caller's.
+pub fn no_turn() -> Problem {
+    Problem::new(Code::TurnNotFound, "There is no such turn.")
+}
+
+/// There are no assistants yet: whoever names one is told that it is not there.
+///
+/// # Errors
+/// 404 `assistant_not_found`.
+pub fn no_assistant(assistant_id: Option<&String>) -> Result<(), Problem> {
+    match assistant_id {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(Code::AssistantNotFound, "There is no such assistant.").at("assistant_id")),
+    }
+}
+
+/// `metadata` or `context`: an object of at most `most` bytes as JSON; absent is empty.
+///
+/// # Errors
+/// 422 naming `field`.
+pub fn object(field: &'static str, value: Option<Value>, most: usize) -> Result<Value, Problem> {
+    let value = value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    if !value.is_object() {
+        return Err(Problem::field(field, "must be an object"));
+    }
+    if crate::domain::json::to_vec(&value).len() > most {
+        return Err(Problem::field(field, format!("may have {most} bytes as JSON")));
+    }
+    Ok(value)
+}
