@@ -55,8 +55,8 @@ impl Parts {
     /// # Errors
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
-        let upstreams = Upstreams::new(&config.upstreams, &config.limits)
-            .map_err(|error| OpenError::Setting(error.to_string()))?;
+        let upstreams =
+            Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))?;
         let store = Store::open(&config.database.url, config.stream.durability, config.limits.database()).await?;
         Ok(Self { clock: Clock::System, store, upstreams })
     }
@@ -107,12 +107,7 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
-pub async fn serve(
-    config: Config,
-    parts: Parts,
-    listener: TcpListener,
-    shutdown: Lifecycle,
-) -> Result<(), ServeError> {
+pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
     let Parts { clock, store, upstreams } = parts;
     let settings = http_settings(&config, &listener)?;
     let grace = Duration::from_secs(config.limits.grace_s);

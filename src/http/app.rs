@@ -58,11 +58,9 @@ impl From<Refused> for Problem {
                 Self::new(Code::IdempotencyKeyReused, "This key was used for another request.").at("Idempotency-Key")
             }
             Refused::Deleted => Self::new(Code::TurnDeleted, "What this key made has been deleted."),
-            Refused::Busy(conversation, turn) => {
-                Self::new(Code::TurnInProgress, "The conversation has a live turn.")
-                    .conversation(&conversation)
-                    .turn(&turn)
-            }
+            Refused::Busy(conversation, turn) => Self::new(Code::TurnInProgress, "The conversation has a live turn.")
+                .conversation(&conversation)
+                .turn(&turn),
             Refused::QueueFull => Self::new(Code::QueueFull, "Too many turns wait in this conversation."),
             Refused::Full => Self::new(Code::TooManyTurns, "Too many turns are live."),
             Refused::Draining => Self::new(Code::Draining, "The process is being stopped."),

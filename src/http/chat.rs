@@ -170,10 +170,11 @@ fn check_session(session_id: &str) -> Result<(), Problem> {
 /// Whether it has the shape of a language tag (RFC 5646, section 2.1): subtags of 1 to 8 letters or digits.
 fn is_language(tag: &str) -> bool {
     let mut subtags = tag.split('-');
-    let first = subtags.next().is_some_and(|first| {
-        (1..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic())
-    });
-    let rest = |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let first = subtags
+        .next()
+        .is_some_and(|first| (1..=8).contains(&first.len()) && first.bytes().all(|byte| byte.is_ascii_alphabetic()));
+    let rest =
+        |subtag: &str| (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric());
     first && tag.len() <= NAME && subtags.all(rest)
 }
 

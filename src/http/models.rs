@@ -26,11 +26,7 @@ struct Model {
 /// What may be asked for by name.
 pub async fn list(State(app): State<App>) -> Response {
     let models = app.turns.upstreams.models().await;
-    let data = models.into_iter().map(|model| Model {
-        id: model.id,
-        object: "model",
-        created: 0,
-        owned_by: model.upstream,
-    });
+    let data =
+        models.into_iter().map(|model| Model { id: model.id, object: "model", created: 0, owned_by: model.owned_by });
     json(StatusCode::OK, &List { object: "list", data: data.collect() })
 }

@@ -55,8 +55,6 @@ pub async fn stop(
 ) -> Result<Response, Problem> {
     Ok(match app.turns.stop(&owner, &id, StoppedBy::Request).await?.ok_or_else(no_turn)? {
         Stopped::Ended(message) => json(StatusCode::OK, &*message),
-        Stopped::Stopping => {
-            json(StatusCode::ACCEPTED, &serde_json::json!({ "turn_id": id, "status": "stopping" }))
-        }
+        Stopped::Stopping => json(StatusCode::ACCEPTED, &serde_json::json!({ "turn_id": id, "status": "stopping" })),
     })
 }

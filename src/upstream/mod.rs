@@ -4,10 +4,21 @@
 //! [`Answer`] is how a call is cancelled.
 //!
 //! To add a provider: 1. a file here whose type implements [`Upstream`]; 2. a `Kind`; 3. a line in
-//! `Upstreams::new`.
+//! [`Upstreams::new`].
 
+pub mod decoder;
+pub mod demo;
+pub mod openai;
+pub mod patience;
 pub mod secret;
 pub mod settings;
+mod setup;
+pub mod tokens;
+pub mod transport;
+mod upstreams;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::task::{Context, Poll};
@@ -16,6 +27,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+pub use self::setup::SetupError;
+pub use self::upstreams::{Entry, Model, Upstreams};
 use crate::domain::message::{Source, StepStatus, Visualization};
 use crate::domain::usage::Usage;
 
@@ -108,7 +121,8 @@ pub enum Progress {
 
 /// An answer on its way. Dropping it cancels the call.
 pub trait Answer: Send {
-    /// Adds what has come to `batch`. `Ready(Ok(More))` may have added nothing.
+    /// Adds what has come to `batch`. `Ready(Ok(More))` may have added nothing but a usage; whatever came before an
+    /// end or a fault is handed over by a `More` of its own, so that an end adds nothing to a batch that was empty.
     fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Result<Progress, Fault>>;
 }
 
@@ -196,7 +210,9 @@ impl Batch {
         match part {
             Part::Delta(text) => self.delta(text),
             Part::Reasoning(text) => self.reasoning(text),
-            other => self.parts.push(Slot::Other(other)),
+            Part::StepStarted { .. } | Part::StepFinished { .. } | Part::Source(_) | Part::Visualization(_) => {
+                self.parts.push(Slot::Other(part));
+            }
         }
     }
 
@@ -227,6 +243,6 @@ impl Batch {
     fn keep(&mut self, text: &str) -> Option<Range<usize>> {
         let start = self.text.len();
         self.text.push_str(text);
-        (!text.is_empty()).then(|| start..self.text.len())
+        (!text.is_empty()).then_some(start..self.text.len())
     }
 }

@@ -1,0 +1,196 @@
+//! A chat completion on its way.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use tokio::time::Instant;
+
+use super::dialect::{Complaint, Dialect};
+use crate::upstream::decoder::Decoder;
+use crate::upstream::patience::Patience;
+use crate::upstream::transport::{Body, Reply, Transport};
+use crate::upstream::{Answer, Batch, Fault, Progress};
+
+/// After the end mark the usage, `[DONE]` and the body's end are waited for so long.
+const AFTER_FINISH: Duration = Duration::from_secs(1);
+/// After `[DONE]` only the body's end is to come; a connection read to the end can be used again.
+const AFTER_DONE: Duration = Duration::from_millis(10);
+
+/// When to lose patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The first token must have come by then.
+    pub first_token: Instant,
+    /// After that no silence may last longer.
+    pub idle: Duration,
+}
+
+/// What becomes of the bytes.
+#[derive(Debug)]
+enum Reading {
+    Stream(Decoder),
+    /// No stream but one JSON value, and its bound.
+    Whole(Vec<u8>, usize),
+}
+
+type End = Result<Progress, Fault>;
+
+/// A chat completion on its way.
+#[derive(Debug)]
+pub struct OpenaiAnswer {
+    name: Arc<str>,
+    transport: Arc<Transport>,
+    body: Body,
+    reading: Reading,
+    dialect: Dialect,
+    patience: Patience,
+    idle: Duration,
+    /// Deadlines move with what comes only between the first token and the end mark.
+    started: bool,
+    /// Silence is counted from when more is asked for: a caller that takes its time is not the upstream's fault.
+    renew: bool,
+    finishing: bool,
+    /// Told once what came before it has been handed on.
+    end: Option<End>,
+}
+
+impl OpenaiAnswer {
+    /// The answer whose head has come. No event of it, and not the whole if it is no stream, may be longer than
+    /// `limit` bytes.
+    pub fn new(name: &Arc<str>, transport: &Arc<Transport>, reply: Reply, timing: Timing, limit: usize) -> Self {
+        let is_json = reply.headers.get(CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
+        let reading = if is_json { Reading::Whole(Vec::new(), limit) } else { Reading::Stream(Decoder::new(limit)) };
+        Self {
+            name: name.clone(),
+            transport: transport.clone(),
+            body: reply.body,
+            reading,
+            dialect: Dialect::default(),
+            patience: Patience::until(timing.first_token),
+            idle: timing.idle,
+            started: false,
+            renew: false,
+            finishing: false,
+            end: None,
+        }
+    }
+
+    /// Reads bytes; says whether that was the end.
+    fn take(&mut self, bytes: &[u8], batch: &mut Batch) -> Option<End> {
+        match &mut self.reading {
+            Reading::Whole(whole, limit) => {
+                if whole.len() + bytes.len() > *limit {
+                    return Some(self.fault(Fault::Protocol, "an answer beyond upstream_event_bytes"));
+                }
+                whole.extend_from_slice(bytes);
+                self.started = true;
+            }
+            Reading::Stream(decoder) => {
+                let mut events = decoder.read(bytes);
+                while let Some(event) = events.next() {
+                    let read = match event {
+                        Ok(event) => self.dialect.read(event, batch),
+                        Err(_) => {
+                            return Some(self.finished_or(Fault::Protocol, "an event beyond upstream_event_bytes"));
+                        }
+                    };
+                    if let Err(complaint) = read {
+                        return Some(self.complain(&complaint));
+                    }
+                }
+            }
+        }
+        if self.dialect.done() && self.dialect.finish().is_none() {
+            // Nothing more will come, even from a server that keeps the connection open.
+            return Some(self.fault(Fault::Truncated, "[DONE] without a finish_reason"));
+        }
+        self.settle();
+        None
+    }
+
+    /// Moves the deadline as what has come demands.
+    fn settle(&mut self) {
+        if self.dialect.done() {
+            self.patience.shorten(AFTER_DONE);
+        } else if self.dialect.finish().is_some() {
+            if !self.finishing {
+                self.finishing = true;
+                self.patience.renew(self.idle.min(AFTER_FINISH));
+            }
+        } else if self.started || self.dialect.spoken() {
+            self.started = true;
+            self.renew = true;
+        }
+    }
+
+    /// No more bytes will come, because of `cause` if that was not the body's own end.
+    fn closed(&mut self, cause: Option<&str>, batch: &mut Batch) -> End {
+        let read = match &mut self.reading {
+            Reading::Stream(decoder) => match decoder.tail() {
+                Some(tail) => self.dialect.read_tail(tail, batch),
+                None => Ok(()),
+            },
+            Reading::Whole(whole, _) if cause.is_none() => self.dialect.read_whole(whole, batch),
+            Reading::Whole(..) => Ok(()),
+        };
+        match read {
+            Err(complaint) => self.complain(&complaint),
+            Ok(()) => self.finished_or(Fault::Truncated, cause.unwrap_or("no finish_reason before the end")),
+        }
+    }
+
+    /// Once the end mark has come, nothing that happens to the rest is a fault.
+    fn finished_or(&self, fault: Fault, said: &str) -> End {
+        match self.dialect.finish() {
+            Some(finish) => Ok(Progress::Finished(finish.clone())),
+            None => self.fault(fault, said),
+        }
+    }
+
+    fn complain(&self, complaint: &Complaint) -> End {
+        self.fault(complaint.fault, &complaint.said)
+    }
+
+    fn fault(&self, fault: Fault, said: &str) -> End {
+        let said = self.transport.for_log(said);
+        tracing::warn!(upstream = %self.name, ?fault, ?said, "the upstream's answer broke off");
+        Err(fault)
+    }
+}
+
+impl Answer for OpenaiAnswer {
+    fn poll_next(&mut self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<End> {
+        if let Some(end) = &self.end {
+            return Poll::Ready(end.clone());
+        }
+        loop {
+            if std::mem::take(&mut self.renew) {
+                self.patience.renew(self.idle);
+            }
+            let end = match self.body.poll_read(cx) {
+                Poll::Ready(Some(Ok(bytes))) => self.take(&bytes, batch),
+                Poll::Ready(Some(Err(broken))) => Some(self.closed(Some(&broken.cause), batch)),
+                Poll::Ready(None) => Some(self.closed(None, batch)),
+                Poll::Pending if self.patience.poll(cx).is_pending() => return Poll::Pending,
+                Poll::Pending => Some(self.finished_or(Fault::Silent, "nothing came in time")),
+            };
+            match end {
+                None if batch.is_empty() => {}
+                None => return Poll::Ready(Ok(Progress::More)),
+                Some(end) => {
+                    self.dialect.close(batch);
+                    self.end = Some(end.clone());
+                    return Poll::Ready(if batch.is_empty() { end } else { Ok(Progress::More) });
+                }
+            }
+        }
+    }
+}
+
+/// `application/json`, or anything `+json` (RFC 6839, section 3.1).
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json") || essence.to_ascii_lowercase().ends_with(b"+json")
+}
