@@ -1,0 +1,97 @@
+//! What the stories are told with. Everything goes through the public door: the built binary as a
+//! process, a config file, a socket.
+//!
+//! ```text
+//! let upstream = Upstream::start().await;                        // a model that says what the test wants
+//! upstream.when("weather", Script::answer(&["It ", "rains."]));  // by a word of the question…
+//! upstream.push(Script::new().stamped(3).gate(&gate).reset());   // …else the queue, else `always`
+//! let database = Database::fresh().await;                        // the target's kind, this test's own
+//! let mut gateway = Gateway::on(&database).upstream(&upstream).set("limits.idle_s", 1).start().await;
+//! let client = gateway.client();
+//! let conversation = client.conversation().await;
+//! let mut stream = client.ask(&conversation, "weather?").await;  // NDJSON; `ask_as` for the rest
+//! let first = stream.event().await;                              // a Frame: json, bytes, id
+//! let rest = stream.rest().await;                                // up to the close
+//! let fold = Fold::of(&rest); fold.assert_same_as(&client.answer(&conversation).await);
+//! ```
+//!
+//! - [`Upstream`]: `start`, `push`, `when`, `always`, `calls`, `call(n)` (waits for it), `base_url`,
+//!   `refuse` (nobody listens any more), `nobody` (an address where nobody ever did). A [`Call`] has the
+//!   request, `closed().await` (when the gateway let go) and `is_closed`.
+//! - [`Script`]: what one call is answered with; see its methods. [`Gate`]: holds a script until the test
+//!   says so: `reached().await`, `pass(n)`, `open()`. [`stamp`], [`assert_stamps`]: numbered deltas, so that
+//!   loss, doubles and disorder show.
+//! - [`Client`]: `get`, `post`, `send` → [`Reply`]; `ask`, `ask_as`, `events`, `open` → [`Stream`];
+//!   `conversation`, `messages`, `answer`, `turn`, `stop`. Other names: `with_header`.
+//! - [`Stream`]: `event`, `events(n)`, `rest`, `try_event`, `bytes(n)`, `pace`, `leave` (or drop it),
+//!   `abort` (RST), `status`, `header`, `text` (a refusal's body), `closing` (how it ended), `pings`. Framing
+//!   is checked on the way; a breach fails the test with the bytes.
+//! - [`Fold`]: the test's own fold, written from the contract.
+//! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
+//!   `memory`, `descriptors`, `log`; `Gateway::on(..).fails()` for a start that must not succeed.
+//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `block` (SQLite: holds the
+//!   write lock; PostgreSQL: locks every table).
+//! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
+//!   `delay`, `hold_replies_after`.
+//! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
+//! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
+//! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
+#![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
+
+mod browser;
+mod client;
+mod database;
+mod fold;
+mod frames;
+mod gate;
+mod gateway;
+mod http1;
+mod proxy;
+mod script;
+mod socket;
+mod stream;
+mod task;
+mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+#[expect(unused_imports, reason = "no target tells every story, so none uses every tool")]
+pub use self::{
+    browser::Browser,
+    client::{Client, Encoding, Reply, Request},
+    database::{Database, Kind},
+    fold::Fold,
+    frames::Frame,
+    gate::Gate,
+    gateway::{Gateway, Setup},
+    http1::Closing,
+    proxy::Proxy,
+    script::{Script, assert_stamps, stamp},
+    stream::Stream,
+    task::Task,
+    upstream::{Call, Upstream},
+};
+
+/// How long anything may take before the test is taken to hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `future`, and says what it waited for if that hangs.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s for {what}", PATIENCE.as_secs()),
+    }
+}
+
+/// Polls until `look` gives something, and says what it waited for if it never does.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = look().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
