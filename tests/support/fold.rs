@@ -50,6 +50,12 @@ impl Fold {
         Self { message, seq: 0, ended: false }
     }
 
+    /// Of a message that a page has loaded: its events after `seq` are still to come.
+    pub fn from_message(message: &Value) -> Self {
+        let seq = message["seq"].as_u64().unwrap();
+        Self { message: message.as_object().unwrap().clone(), seq, ended: false }
+    }
+
     /// Of these frames, from the first event.
     #[track_caller]
     pub fn of(frames: &[Frame]) -> Self {

@@ -177,6 +177,11 @@ impl Exchange {
         }
     }
 
+    /// Our end's port.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
     /// Closes with a reset.
     pub fn abort(self) {
         self.socket.set_zero_linger().unwrap();

@@ -2,6 +2,7 @@
 //! process, a config file, a socket.
 //!
 //! ```text
+//! let scene = Scene::new().await;                                // database, upstream, gateway, client at once; or:
 //! let upstream = Upstream::start().await;                        // a model that says what the test wants
 //! upstream.when("weather", Script::answer(&["It ", "rains."]));  // by a word of the question…
 //! upstream.push(Script::new().stamped(3).gate(&gate).reset());   // …else the queue, else `always`
@@ -29,11 +30,14 @@
 //! - [`Fold`]: the test's own fold, written from the contract.
 //! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
 //!   `memory`, `descriptors`, `log`; `Gateway::on(..).fails()` for a start that must not succeed.
+//! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
+//!   event to its end with the saved message, checked against each other.
 //! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `block` (SQLite: holds the
 //!   write lock; PostgreSQL: locks every table).
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
+//! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
 #![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
@@ -47,7 +51,9 @@ mod gate;
 mod gateway;
 mod http1;
 mod proxy;
+mod scene;
 mod script;
+mod setup;
 mod socket;
 mod stream;
 mod task;
@@ -64,10 +70,12 @@ pub use self::{
     fold::Fold,
     frames::Frame,
     gate::Gate,
-    gateway::{Gateway, Setup},
+    gateway::Gateway,
     http1::Closing,
     proxy::Proxy,
+    scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
+    setup::Setup,
     stream::Stream,
     task::Task,
     upstream::{Call, Upstream},
@@ -94,4 +102,13 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         assert!(start.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Random numbers. The seed is printed, and taken from `TIDEGATE_TEST_SEED` where that is set.
+pub fn chance() -> fastrand::Rng {
+    let given =
+        std::env::var("TIDEGATE_TEST_SEED").ok().map(|seed| seed.parse().expect("TIDEGATE_TEST_SEED is a number"));
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("TIDEGATE_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }

@@ -141,6 +141,18 @@ impl Stream {
         self.exchange.limit = usize::MAX;
     }
 
+    /// The whole frames that have come and were not taken yet, without reading on.
+    pub fn come(&mut self) -> Vec<Frame> {
+        let come: Vec<_> = self.frames.ready.drain(..).filter(|frame| frame.kind() != "ping").collect();
+        self.seq = come.iter().rev().find_map(Frame::seq).unwrap_or(self.seq);
+        come
+    }
+
+    /// Our end's port, by which [`super::Gateway::holds`] knows the connection.
+    pub fn port(&self) -> u16 {
+        self.exchange.port()
+    }
+
     /// From now on at most so many bytes a second are read; 0 = as they come.
     pub fn pace(&mut self, bytes_per_second: usize) {
         self.exchange.pace = bytes_per_second;
