@@ -148,6 +148,11 @@ impl Stream {
         come
     }
 
+    /// Bytes read from the socket so far, head included.
+    pub fn taken(&self) -> usize {
+        self.exchange.taken
+    }
+
     /// Our end's port, by which [`super::Gateway::holds`] knows the connection.
     pub fn port(&self) -> u16 {
         self.exchange.port()
