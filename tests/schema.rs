@@ -25,7 +25,7 @@ async fn the_api_does_what_its_description_says() {
             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
         ])
         // A feed has no end, so a client that waits for one learns nothing.
-        .args(["--exclude-path", "/v1/conversations/{id}/events"])
+        .args(["--exclude-path-regex", r"/conversations/\{\w+\}/events$"])
         .args(["--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", "40", "--request-timeout", "20", "--generation-database", "none"])
         .stdout(said.try_clone().unwrap())

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::http1::{self, Exchange, Outgoing};
 use super::{Stream, within};
@@ -113,6 +115,12 @@ impl Client {
         Self { address, http: http.build().unwrap(), headers: Vec::new() }
     }
 
+    /// The same client; whole answers come over HTTP/2 without TLS (h2c).
+    pub fn over_http2(&self) -> Self {
+        let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        Self { http, ..self.clone() }
+    }
+
     /// The same client, sending a header with everything.
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
@@ -165,7 +173,7 @@ impl Client {
         let headers: Vec<_> = self.headers.iter().chain(&request.headers).cloned().collect();
         let (method, target, window) = (&*request.method, &*request.target, request.window);
         let out = Outgoing { method, target, headers: &headers, body: request.body.as_deref(), window };
-        Ok(Stream::new(Exchange::open(self.address, &out).await?))
+        Ok(Stream::new(Exchange::open(self.address, &out).await?, target.contains("events=named")))
     }
 
     /// Sends and leaves at once, without reading a byte.
@@ -174,6 +182,19 @@ impl Client {
         let (method, target) = (&*request.method, &*request.target);
         let out = Outgoing { method, target, headers: &headers, body: request.body.as_deref(), window: None };
         drop(http1::send(self.address, &out).await.unwrap());
+    }
+
+    /// Sends these bytes as they are, and reads what comes until the close.
+    pub async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let exchange = async {
+            let mut socket = TcpStream::connect(self.address).await.unwrap();
+            socket.write_all(bytes).await.unwrap();
+            let mut answer = Vec::new();
+            // A reset after the answer is no less of an answer.
+            let _ = socket.read_to_end(&mut answer).await;
+            answer
+        };
+        within("the answer to raw bytes", exchange).await
     }
 
     /// A new conversation's id.

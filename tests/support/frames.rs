@@ -42,6 +42,8 @@ impl Frame {
 /// A strict reader.
 pub struct Frames {
     sse: bool,
+    named: bool,
+    refused: bool,
     buffer: Vec<u8>,
     id: Option<String>,
     name: Option<String>,
@@ -56,10 +58,22 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// A reader of SSE, or of NDJSON.
-    pub fn new(sse: bool) -> Self {
+    /// A reader of SSE, or of NDJSON; with event names in SSE only where they were asked for.
+    pub fn new(sse: bool, named: bool) -> Self {
         let (buffer, ready, comments) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { sse, buffer, id: None, name: None, data: None, lines: 0, ready, comments, retry: None }
+        Self {
+            sse,
+            named,
+            refused: false,
+            buffer,
+            id: None,
+            name: None,
+            data: None,
+            lines: 0,
+            ready,
+            comments,
+            retry: None,
+        }
     }
 
     /// Reads some bytes; the error says which rule was broken.
@@ -93,8 +107,12 @@ impl Frames {
 
     fn sse_line(&mut self, line: Vec<u8>) -> Result<(), String> {
         let line = String::from_utf8(line).map_err(|_| "SSE is not UTF-8".to_owned())?;
-        if self.lines == 1 && line != "retry: 1000" && !line.starts_with(": ") {
-            return Err(format!("SSE opens with {line:?} in place of `retry: 1000`"));
+        if self.lines == 1 && line != "retry: 1000" {
+            // Only a refusal in disguise opens with a comment, and then there is no event.
+            self.refused = line.starts_with(": ");
+            if !self.refused {
+                return Err(format!("SSE opens with {line:?} in place of `retry: 1000`"));
+            }
         }
         if line.is_empty() {
             return self.dispatch();
@@ -121,6 +139,12 @@ impl Frames {
         let Some(bytes) = self.data.take() else {
             return if id.is_none() && name.is_none() { Ok(()) } else { Err("an SSE event without data".to_owned()) };
         };
+        if self.refused {
+            return Err("SSE opens with a comment and goes on with events".to_owned());
+        }
+        if name.is_some() != self.named {
+            return Err(format!("an SSE event's name is {name:?}, and names were asked for: {}", self.named));
+        }
         let json = parse(&bytes)?;
         let due = match (&json["cursor"], &json["seq"]) {
             (Value::String(cursor), _) => Some(cursor.clone()),

@@ -212,8 +212,10 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
+        let log = self.log();
+        if !std::thread::panicking() {
+            assert!(!log.contains("panicked"), "something panicked in the gateway:\n{log}");
+        } else {
             let from = log.char_indices().rev().nth(8000).map_or(0, |(at, _)| at);
             eprintln!("--- the gateway said ---\n{}\n---", &log[from..]);
         }

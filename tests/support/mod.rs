@@ -23,21 +23,23 @@
 //!   says so: `reached().await`, `pass(n)`, `open()`. [`stamp`], [`assert_stamps`]: numbered deltas, so that
 //!   loss, doubles and disorder show.
 //! - [`Client`]: `get`, `post`, `send` → [`Reply`]; `ask`, `ask_as`, `events`, `open` → [`Stream`];
-//!   `conversation`, `messages`, `answer`, `turn`, `stop`. Other names: `with_header`.
-//! - [`Stream`]: `event`, `events(n)`, `rest`, `try_event`, `bytes(n)`, `pace`, `leave` (or drop it),
-//!   `abort` (RST), `status`, `header`, `text` (a refusal's body), `closing` (how it ended), `pings`. Framing
+//!   `conversation`, `messages`, `answer`, `turn`, `ended`, `stop`; `with_header`, `over_http2`, `raw`, `knock` (asks and leaves).
+//! - [`Stream`]: `event`, `events(n)`, `rest`, `leavings` (however it ends), `try_event`, `bytes(n)` and
+//!   `come`, `pace`, `leave` (or drop it), `abort` (RST), `status`, `header`, `turn`, `text` (a refusal's body), `closing`,
+//!   `read_to_close`, `pings`, `comments`, `retry`, `port` (for `Gateway::holds`). Framing
 //!   is checked on the way; a breach fails the test with the bytes.
 //! - [`Fold`]: the test's own fold, written from the contract.
 //! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
-//!   `memory`, `descriptors`, `log`; `Gateway::on(..).fails()` for a start that must not succeed.
+//!   `memory`, `peak_memory`, `descriptors`, `holds(port)`, `log`; a panic in it fails the test at the end; `Gateway::on(..).fails()` for a start that must not succeed.
 //! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
 //!   event to its end with the saved message, checked against each other.
-//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `block` (SQLite: holds the
-//!   write lock; PostgreSQL: locks every table).
+//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`; SQLite:
+//!   `block` (holds the write lock), `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
+//! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
 #![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
@@ -111,4 +113,10 @@ pub fn chance() -> fastrand::Rng {
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("TIDEGATE_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
+}
+
+/// How often a story that kills does so: `TIDEGATE_TEST_KILLS`, or a few.
+pub fn kills() -> usize {
+    let given = std::env::var("TIDEGATE_TEST_KILLS").ok();
+    given.map_or(20, |kills| kills.parse().expect("TIDEGATE_TEST_KILLS is a number"))
 }

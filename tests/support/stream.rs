@@ -18,10 +18,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// From the head of an answer on.
-    pub fn new(exchange: Exchange) -> Self {
+    /// From the head of an answer on; `named`: SSE event names were asked for.
+    pub fn new(exchange: Exchange, named: bool) -> Self {
         let sse = exchange.headers.iter().any(|(name, value)| name == "content-type" && value.contains("event-stream"));
-        Self { exchange, frames: Frames::new(sse), raw: Vec::new(), closing: None, seq: 0, pings: 0 }
+        Self { exchange, frames: Frames::new(sse, named), raw: Vec::new(), closing: None, seq: 0, pings: 0 }
     }
 
     /// The status.
