@@ -1,0 +1,9 @@
+//! Stories that need a browser. `scripts/test` installs one.
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
+
+/// The kind of every fresh database here.
+const DATABASE: support::Kind = support::Kind::Sqlite;

@@ -1,0 +1,11 @@
+//! The stories, told on PostgreSQL. `scripts/test` starts a server for them.
+#![cfg(test)]
+
+#[path = "../stories/mod.rs"]
+mod stories;
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
+
+/// The kind of every fresh database here.
+const DATABASE: support::Kind = support::Kind::Postgres;

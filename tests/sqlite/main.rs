@@ -1,0 +1,11 @@
+//! The stories, told on SQLite. Needs nothing but the built program.
+#![cfg(test)]
+
+#[path = "../stories/mod.rs"]
+mod stories;
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
+
+/// The kind of every fresh database here.
+const DATABASE: support::Kind = support::Kind::Sqlite;

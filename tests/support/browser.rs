@@ -1,0 +1,74 @@
+//! Headless Chromium, driven through chromedriver.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use fantoccini::ClientBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::eventually;
+
+/// A browser of the test's own, with an empty profile. Dropped, it is gone.
+pub struct Browser {
+    /// The page; a script in it is run with `execute`.
+    pub page: fantoccini::Client,
+    driver: Child,
+    _home: TempDir,
+}
+
+impl Browser {
+    /// Starts chromedriver on a free port, and a browser through it.
+    pub async fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let log = home.path().join("chromedriver.log");
+        let driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).unwrap())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("chromedriver is installed: run scripts/test, which installs it");
+        let port = eventually("chromedriver to listen", async || {
+            let said = std::fs::read_to_string(&log).ok()?;
+            let (_, after) = said.split_once("successfully on port ")?;
+            after.split_once('.')?.0.parse::<u16>().ok()
+        })
+        .await;
+        let profile = format!("--user-data-dir={}", home.path().join("profile").display());
+        let arguments = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            &profile,
+        ];
+        let wanted = json!({"browserName": "chrome", "goog:chromeOptions": {"args": arguments}});
+        let serde_json::Value::Object(wanted) = wanted else { unreachable!() };
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        let connecting = builder.capabilities(wanted).connect(&format!("http://127.0.0.1:{port}")).await;
+        let page = connecting.expect("chromedriver starts a browser");
+        Self { page, driver, _home: home }
+    }
+
+    /// Closes it; a browser that is only dropped is killed with its driver.
+    pub async fn close(self) {
+        let _ = self.page.clone().close().await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver leads a group of its own, with the browser in it.
+        let _ = kill_process_group(Pid::from_child(&self.driver), Signal::KILL);
+        let _ = self.driver.wait();
+    }
+}

@@ -1,0 +1,122 @@
+//! What the stories are told with. Everything goes through the public door: the built binary as a
+//! process, a config file, a socket.
+//!
+//! ```text
+//! let scene = Scene::new().await;                                // database, upstream, gateway, client at once; or:
+//! let upstream = Upstream::start().await;                        // a model that says what the test wants
+//! upstream.when("weather", Script::answer(&["It ", "rains."]));  // by a word of the question…
+//! upstream.push(Script::new().stamped(3).gate(&gate).reset());   // …else the queue, else `always`
+//! let database = Database::fresh().await;                        // the target's kind, this test's own
+//! let mut gateway = Gateway::on(&database).upstream(&upstream).set("limits.idle_s", 1).start().await;
+//! let client = gateway.client();
+//! let conversation = client.conversation().await;
+//! let mut stream = client.ask(&conversation, "weather?").await;  // NDJSON; `ask_as` for the rest
+//! let first = stream.event().await;                              // a Frame: json, bytes, id
+//! let rest = stream.rest().await;                                // up to the close
+//! let fold = Fold::of(&rest); fold.assert_same_as(&client.answer(&conversation).await);
+//! ```
+//!
+//! - [`Upstream`]: `start`, `push`, `when`, `always`, `calls`, `call(n)` (waits for it), `base_url`,
+//!   `refuse` (nobody listens any more), `nobody` (an address where nobody ever did). A [`Call`] has the
+//!   request, `closed().await` (when the gateway let go) and `is_closed`.
+//! - [`Script`]: what one call is answered with; see its methods. [`Gate`]: holds a script until the test
+//!   says so: `reached().await`, `pass(n)`, `open()`. [`stamp`], [`assert_stamps`]: numbered deltas, so that
+//!   loss, doubles and disorder show.
+//! - [`Client`]: `get`, `post`, `send` → [`Reply`]; `ask`, `ask_as`, `events`, `open` → [`Stream`];
+//!   `conversation`, `messages`, `answer`, `turn`, `ended`, `stop`; `with_header`, `over_http2`, `raw`, `knock` (asks and leaves).
+//! - [`Stream`]: `event`, `events(n)`, `rest`, `leavings` (however it ends), `try_event`, `bytes(n)` and
+//!   `come`, `pace`, `leave` (or drop it), `abort` (RST), `status`, `header`, `turn`, `text` (a refusal's body), `closing`,
+//!   `read_to_close`, `pings`, `comments`, `retry`, `port` (for `Gateway::holds`). Framing
+//!   is checked on the way; a breach fails the test with the bytes.
+//! - [`Fold`]: the test's own fold, written from the contract.
+//! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
+//!   `memory`, `peak_memory`, `descriptors`, `holds(port)`, `log`; a panic in it fails the test at the end; `Gateway::on(..).fails()` for a start that must not succeed.
+//! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
+//!   event to its end with the saved message, checked against each other.
+//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`; SQLite:
+//!   `block` (holds the write lock), `folder`; PostgreSQL: `server`, to put a proxy before.
+//! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
+//!   `delay`, `hold_replies_after`.
+//! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
+//! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
+//! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
+//! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
+//! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
+#![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
+
+mod browser;
+mod client;
+mod database;
+mod fold;
+mod frames;
+mod gate;
+mod gateway;
+mod http1;
+mod proxy;
+mod scene;
+mod script;
+mod setup;
+mod socket;
+mod stream;
+mod task;
+mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+#[expect(unused_imports, reason = "no target tells every story, so none uses every tool")]
+pub use self::{
+    browser::Browser,
+    client::{Client, Encoding, Reply, Request},
+    database::{Database, Kind},
+    fold::Fold,
+    frames::Frame,
+    gate::Gate,
+    gateway::Gateway,
+    http1::Closing,
+    proxy::Proxy,
+    scene::{Scene, Told},
+    script::{Script, assert_stamps, stamp},
+    setup::Setup,
+    stream::Stream,
+    task::Task,
+    upstream::{Call, Upstream},
+};
+
+/// How long anything may take before the test is taken to hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `future`, and says what it waited for if that hangs.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s for {what}", PATIENCE.as_secs()),
+    }
+}
+
+/// Polls until `look` gives something, and says what it waited for if it never does.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = look().await {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {} s for {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Random numbers. The seed is printed, and taken from `TIDEGATE_TEST_SEED` where that is set.
+pub fn chance() -> fastrand::Rng {
+    let given =
+        std::env::var("TIDEGATE_TEST_SEED").ok().map(|seed| seed.parse().expect("TIDEGATE_TEST_SEED is a number"));
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("TIDEGATE_TEST_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// How often a story that kills does so: `TIDEGATE_TEST_KILLS`, or a few.
+pub fn kills() -> usize {
+    let given = std::env::var("TIDEGATE_TEST_KILLS").ok();
+    given.map_or(20, |kills| kills.parse().expect("TIDEGATE_TEST_KILLS is a number"))
+}

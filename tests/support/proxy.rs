@@ -1,0 +1,156 @@
+//! A TCP proxy that the test can cut, pause and delay.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::{Task, within};
+
+/// What the test wants now.
+#[derive(Clone, Default)]
+struct Orders {
+    /// Every connection that was made in an earlier life is closed.
+    life: u64,
+    /// New connections are closed at once.
+    refuse: bool,
+    /// Nothing passes, in either direction.
+    paused: bool,
+    /// What the server says is held back.
+    hold_replies: bool,
+    /// Each piece waits so long.
+    delay: Duration,
+    /// Once the client has said this, what the server says is held back.
+    needle: Option<Vec<u8>>,
+}
+
+/// A TCP proxy that the test commands. Dropped, it is gone with all its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    orders: Arc<watch::Sender<Orders>>,
+    _task: Task<()>,
+}
+
+impl Proxy {
+    /// Passes everything on to `server`.
+    pub async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let orders = Arc::new(watch::Sender::new(Orders::default()));
+        let task = Task::start(accept(listener, server, orders.clone()));
+        Self { address, orders, _task: task }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes every connection and takes no new one, until [`Proxy::heal`].
+    pub fn cut(&self) {
+        self.orders.send_modify(|orders| {
+            orders.life += 1;
+            orders.refuse = true;
+        });
+    }
+
+    /// Closes every connection; new ones are welcome.
+    pub fn drop_connections(&self) {
+        self.orders.send_modify(|orders| orders.life += 1);
+    }
+
+    /// Passes everything on again.
+    pub fn heal(&self) {
+        self.orders.send_modify(|orders| *orders = Orders { life: orders.life, ..Orders::default() });
+    }
+
+    /// Nothing passes, but nothing is closed either: a network that has gone silent.
+    pub fn pause(&self) {
+        self.orders.send_modify(|orders| orders.paused = true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.orders.send_modify(|orders| orders.paused = false);
+    }
+
+    /// Each piece waits so long, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.orders.send_modify(|orders| orders.delay = delay);
+    }
+
+    /// Once a client says `needle` (such as `COMMIT`), it is passed on, and all that the server says from then on
+    /// is held back until [`Proxy::release`]. [`Proxy::held`] waits for that moment.
+    pub fn hold_replies_after(&self, needle: &str) {
+        self.orders.send_modify(|orders| orders.needle = Some(needle.as_bytes().to_vec()));
+    }
+
+    /// Waits until a client has said the needle.
+    pub async fn held(&self) {
+        let mut orders = self.orders.subscribe();
+        within("the needle to pass", orders.wait_for(|orders| orders.hold_replies)).await.unwrap();
+    }
+
+    /// Lets held replies through.
+    pub fn release(&self) {
+        self.orders.send_modify(|orders| (orders.hold_replies, orders.needle) = (false, None));
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, orders: Arc<watch::Sender<Orders>>) {
+    let mut connections = Vec::new();
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        if !orders.borrow().refuse {
+            connections.push(Task::start(pass(client, server, orders.clone())));
+        }
+    }
+}
+
+async fn pass(client: TcpStream, server: SocketAddr, orders: Arc<watch::Sender<Orders>>) {
+    let life = orders.borrow().life;
+    let mut watched = orders.subscribe();
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    let up = carry(client_read, server_write, orders.clone(), true);
+    let down = carry(server_read, client_write, orders.clone(), false);
+    tokio::select! {
+        _ = watched.wait_for(|orders| orders.life != life) => {}
+        ((), ()) = futures::future::join(up, down) => {}
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: Arc<watch::Sender<Orders>>, up: bool) {
+    let mut watched = orders.subscribe();
+    let mut buffer = vec![0; 1 << 16];
+    let mut said = Vec::new();
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        let piece = &buffer[..count];
+        let delay = orders.borrow().delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let needle = if up { orders.borrow().needle.clone() } else { None };
+        if let Some(needle) = needle {
+            said.extend_from_slice(piece);
+            if said.windows(needle.len()).any(|window| window == needle) {
+                said.clear();
+                orders.send_modify(|orders| (orders.hold_replies, orders.needle) = (true, None));
+            }
+            said.drain(..said.len().saturating_sub(needle.len()));
+        }
+        if watched.wait_for(|orders| !orders.paused && (up || !orders.hold_replies)).await.is_err() {
+            return;
+        }
+        if to.write_all(piece).await.is_err() {
+            return;
+        }
+    }
+}
