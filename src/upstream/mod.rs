@@ -4,7 +4,7 @@
 //! [`Answer`] is how a call is cancelled.
 //!
 //! To add a provider: 1. a file here whose type implements [`Upstream`]; 2. a `Kind`; 3. a line in
-//! [`Upstreams::new`].
+//! `Entry::new` in `upstreams.rs`, which [`Upstreams::new`] goes through.
 
 pub mod decoder;
 pub mod demo;

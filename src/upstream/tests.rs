@@ -216,7 +216,7 @@ async fn a_body_cut_short_is_truncated_unless_the_end_mark_came() {
 async fn a_reset_is_truncated_and_what_came_before_is_kept() {
     let (url, _life) = fake(async |mut stream, _| {
         stream.write_all(format!("{STREAM}{}", delta("a")).as_bytes()).await.unwrap();
-        // Closing with unread bytes resets; the client's next request byte never comes, so say it outright.
+        // Closing then resets.
         stream.set_zero_linger().unwrap();
     })
     .await;
@@ -350,6 +350,50 @@ async fn the_request_is_what_the_settings_say() {
     }
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&body["model"], &body["seed"], &body["stream"]), (&json!("theirs"), &json!(5), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_proxy_is_gone_through_when_it_is_set() {
+    let (proxy, _life) = fake(async |mut stream, request| {
+        assert!(request.starts_with("POST http://upstream.invalid/v1/chat/completions HTTP/1.1\r\n"), "{request}");
+        stream.write_all(format!("{STREAM}{STOP}").as_bytes()).await.unwrap();
+    })
+    .await;
+    let openai = openai("http://upstream.invalid/v1", json!({"proxy": proxy}), (HANG_LIMIT, HANG_LIMIT));
+    assert_eq!(read(openai.open(call()).await.unwrap()).await.end, Some(Ok("stop".to_owned())));
+}
+
+#[tokio::test]
+async fn http2_is_spoken_from_the_first_byte_when_it_is_set() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let openai = openai(&url, json!({"http2": true}), (HANG_LIMIT, HANG_LIMIT));
+    let accept = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).await.unwrap();
+        preface
+    };
+    let (refusal, preface) = tokio::join!(openai.open(call()), accept);
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    assert_eq!(refusal.err(), Some(Refusal::Unavailable));
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_its_time_is_not_taken_for_silence() {
+    let (url, _life) = fake(async |mut stream, _| {
+        stream.write_all(format!("{STREAM}{}", delta("a")).as_bytes()).await.unwrap();
+        tokio::time::sleep(SHORT * 2).await;
+        stream.write_all(format!("{}{STOP}", delta("b")).as_bytes()).await.unwrap();
+    })
+    .await;
+    let openai = openai(&url, json!({}), (HANG_LIMIT, SHORT));
+    let mut answer = openai.open(call()).await.unwrap();
+    let mut batch = Batch::default();
+    assert_eq!(poll_fn(|cx| answer.poll_next(cx, &mut batch)).await, Ok(Progress::More));
+    // The caller is busy for longer than a silence may last.
+    tokio::time::sleep(SHORT * 3).await;
+    assert_eq!(read(answer).await.end, Some(Ok("stop".to_owned())));
 }
 
 #[tokio::test]

@@ -23,10 +23,12 @@ use super::setup::SetupError;
 
 /// Idle connections kept to one upstream.
 const IDLE_CONNECTIONS: usize = 256;
-/// Of an error's body, so much is read for the log…
+/// Of what an upstream says went wrong, so much is logged…
 const EXCERPT_BYTES: usize = 2 << 10;
-/// …and so long is waited for it.
+/// …and so long is waited for its body.
 const EXCERPT_PATIENCE: Duration = Duration::from_millis(250);
+/// A header's value shorter than this is taken for no secret, and may be logged when an upstream says it back.
+const SECRET_BYTES: usize = 8;
 
 /// The way to one upstream.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub struct Transport {
     client: Client,
     base: Url,
     headers: HeaderMap,
-    secret: Option<Secret>,
+    secrets: Vec<Secret>,
 }
 
 /// The head of an answer, and the rest of it to come.
@@ -67,7 +69,9 @@ impl Transport {
         let base = base_url(settings)?;
         let headers = headers(settings, secret.as_ref())?;
         let client = client(settings, &base, connect)?;
-        Ok(Self { client, base, headers, secret })
+        let values = settings.headers.values().filter(|value| value.reveal().len() >= SECRET_BYTES).cloned();
+        let secrets = values.chain(secret).collect();
+        Ok(Self { client, base, headers, secrets })
     }
 
     /// Sends JSON to a path below the base URL. Ready with the head of the answer, whatever its status.
@@ -82,22 +86,25 @@ impl Transport {
         self.send(self.client.request(Method::GET, self.url(path)).header(ACCEPT, "application/json")).await
     }
 
-    /// `text` without this upstream's key and without an end: for the log.
+    /// `text` without this upstream's secrets, and not much of it: for the log.
     pub fn for_log(&self, text: &str) -> String {
-        let text = &text[..text.floor_char_boundary(EXCERPT_BYTES)];
-        match &self.secret {
-            Some(secret) => text.replace(secret.reveal(), "…"),
-            None => text.to_owned(),
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            text = text.replace(secret.reveal(), "…");
         }
+        text.truncate(text.floor_char_boundary(EXCERPT_BYTES));
+        text
     }
 
     /// The start of a body that nobody else will read: for the log.
     pub async fn excerpt(&self, body: &mut Body) -> String {
+        // Twice as much as is logged, so that no secret is cut where it would not be known.
+        const MOST: usize = 2 * EXCERPT_BYTES;
         let mut read = Vec::new();
         let reading = async {
             while let Some(Ok(bytes)) = body.read().await {
-                read.extend_from_slice(&bytes[..bytes.len().min(EXCERPT_BYTES - read.len())]);
-                if read.len() == EXCERPT_BYTES {
+                read.extend_from_slice(&bytes[..bytes.len().min(MOST - read.len())]);
+                if read.len() == MOST {
                     break;
                 }
             }
@@ -223,4 +230,67 @@ fn client(settings: &Settings, base: &Url, connect: Duration) -> Result<Client, 
         let Unanswered { cause, .. } = unanswered(error);
         SetupError::new(setting, format!("no HTTP client can be made for it: {cause}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_upstream_says_back_is_logged_without_secrets() {
+        let settings = json!({
+            "name": "a", "kind": "openai", "base_url": "http://127.0.0.1:1",
+            "headers": {"api-key": "0123456789", "x-team": "tide"},
+        });
+        let settings: Settings = serde_json::from_value(settings).unwrap();
+        let transport = Transport::new(&settings, Some("sk-secret".into()), Duration::from_secs(1)).unwrap();
+        assert_eq!(transport.for_log("bad key sk-secret (0123456789) of tide"), "bad key … (…) of tide");
+        assert_eq!(transport.for_log(&"é".repeat(10_000)).len(), EXCERPT_BYTES);
+    }
+
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBdTCCARugAwIBAgIULGoNMAKDdCtHIQeWg2QFWq8vO54wCgYIKoZIzj0EAwIw\n\
+DzENMAsGA1UEAwwEdGlkZTAgFw0yNjExMjEwNjExMDBaGA8yMTI2MTAyODA2MTEw\n\
+MFowDzENMAsGA1UEAwwEdGlkZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCIF\n\
+Ps/LXFTY64SUAyJOLCkY62ZfQros4MZU99oAAsvzHVXhkOXVcwYz8G7b8jUpzjxY\n\
+g94rcv7Yw2o2qzS7wuGjUzBRMB0GA1UdDgQWBBSSRjaz53k4VFnQNqGvWdXcsFpE\n\
+BzAfBgNVHSMEGDAWgBSSRjaz53k4VFnQNqGvWdXcsFpEBzAPBgNVHRMBAf8EBTAD\n\
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIB7WzgiCN+ekFl5rw/lZSeTuA/F+iCvacOIC\n\
+NaKhIdTWAiEA1Edr95Ow2Y/4udQbLcTCS5UpVVIJCm0S/aFSGR4WmZg=\n\
+-----END CERTIFICATE-----\n\
+";
+
+    #[test]
+    fn further_authorities_are_read_from_a_file() {
+        for (text, is_good) in [(CERTIFICATE, true), ("no certificate", false), ("", false)] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let settings = json!({"name": "a", "kind": "openai", "base_url": "https://h", "ca_file": file.path()});
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            let made = Transport::new(&settings, None, Duration::from_secs(1));
+            assert_eq!(
+                made.map_err(|error| error.setting().to_owned()).err(),
+                (!is_good).then(|| "ca_file".to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_is_put_below_the_base_url() {
+        for (base, expected) in [
+            ("http://h", "http://h/a/b"),
+            ("http://h/v1/", "http://h/v1/a/b"),
+            ("http://h/v1?x=1", "http://h/v1/a/b?x=1"),
+        ] {
+            let settings = json!({"name": "a", "kind": "openai", "base_url": base});
+            let settings: Settings = serde_json::from_value(settings).unwrap();
+            let transport = Transport::new(&settings, None, Duration::from_secs(1)).unwrap();
+            assert_eq!(transport.url(&["a", "b"]).as_str(), expected);
+        }
+    }
 }
