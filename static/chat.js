@@ -88,6 +88,7 @@ class Answer {
   stepDone(step) {
     const known = this.steps.get(step.step_id);
     if (!known) return;
+    known.done = true;
     const took = step.duration_ms === undefined ? "" : ` · ${step.duration_ms} ms`;
     known.label.textContent = `${known.text} · ${step.status}${took}`;
     known.item.classList.toggle("error", step.status === "error");
@@ -144,6 +145,9 @@ class Answer {
   end({ status, error, saved }) {
     this.ended = true;
     this.root.classList.remove("running");
+    for (const [stepId, { done }] of this.steps) {
+      if (!done) this.stepDone({ step_id: stepId, status: "error" });
+    }
     if (status && status !== "completed") {
       const why = error ? `${status}: ${error.message}` : status;
       this.root.append(element("div", "end", why));

@@ -1,5 +1,6 @@
 //! Running out of file descriptors. Alone in its file, because the limit is the whole process's.
 
+use std::error::Error;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -16,11 +17,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// Catches a hang, nothing else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn ask(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    stream.write_all(b"GET /docs/errors HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it hangs").unwrap();
-    String::from_utf8(answer).unwrap()
+async fn ask(stream: &mut TcpStream) -> Result<String, Box<dyn Error>> {
+    let mut answer = String::new();
+    stream.write_all(b"GET /docs/errors HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+    Ok(answer)
 }
 
 #[tokio::test]
@@ -41,17 +42,17 @@ async fn a_client_is_told_and_the_server_lives_on() {
     let app = routes::assemble(Guard::new(&settings, Clock::System), axum::Router::new());
     let within = lifecycle.clone();
     lifecycle.spawn("server", async move { server::serve(listener, app, &settings, Clock::System, within).await });
-    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200 "));
+    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200 "));
 
     let socket = TcpSocket::new_v4().unwrap();
     let free = File::open("/dev/null").unwrap().as_raw_fd();
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(free).ok(), ..before }).unwrap();
-    let answer = ask(&mut socket.connect(address).await.unwrap()).await;
+    let answer = ask(&mut socket.connect(address).await.unwrap()).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"too_many_connections\""), "{answer}");
 
     setrlimit(Resource::Nofile, before).unwrap();
-    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200 "));
+    assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200 "));
     lifecycle.soft().cancel();
     assert!(lifecycle.finished(PATIENCE).await, "a task was left behind");
 }

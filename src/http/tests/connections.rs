@@ -122,7 +122,9 @@ async fn a_reader_of_http_2_that_takes_no_byte_is_gone_alone() {
     assert_eq!(other.text().await.unwrap(), "ok");
     assert!(tokio::time::timeout(Duration::from_millis(300), quiet.chunk()).await.is_err());
     assert_eq!(house.gone.available_permits(), 0);
-    drop((flood, quiet));
+    // The end of the server is the end of every stream, wherever its client is.
+    house.lifecycle.hard().cancel();
     house.let_go().await;
     house.close().await;
+    drop((flood, quiet));
 }
