@@ -17,6 +17,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// A reader that takes no byte for so long is gone.
     pub reader_stall: Duration,
+    /// Open connections; one more is told 503 `too_many_connections`. See [`super::server::connections_allowed`].
+    pub max_connections: usize,
     /// Between the word to stop and the closing of the listener.
     pub drain_delay: Duration,
     /// From the word to stop until open connections are dropped.

@@ -73,6 +73,7 @@ fn settings() -> Settings {
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),
+        max_connections: 100,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(30),
     }

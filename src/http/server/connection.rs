@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,17 +15,16 @@ use tower::ServiceExt;
 
 use super::Server;
 use super::sniff::{Version, sniff};
+use super::stalled;
 use super::watched::Watched;
 use crate::lifecycle::Lifecycle;
 
 /// The longest a client may take to send the head of a request, from the end of the one before it.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// The largest head of a request, in bytes; beyond: the plain 431 of the HTTP layer.
-const MAX_HEAD: usize = 64 << 10;
-
-/// What may wait in our own memory for a reader who lags, in bytes; beyond, its body is asked for no more.
-const LAG: usize = 16 << 10;
+/// The largest head of a request, beyond which comes the plain 431 of the HTTP layer; and what may wait in our own
+/// memory for a reader who lags, beyond which its body is asked for no more. In bytes; hyper has one bound for both.
+const BUFFER: usize = 64 << 10;
 
 /// How often a silent HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
@@ -43,21 +43,23 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(server: &
         },
     };
     let service = server.app.clone().map_request(|request: http::Request<Incoming>| request.map(Body::new));
-    let service = TowerToHyperService::new(service);
     let io = TokioIo::new(watched);
     let ended = match version {
         Version::Http1 => {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_header_size(MAX_HEAD).max_buf_size(LAG);
-            let connection = pin!(http.serve_connection(io, service));
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
+            let connection = pin!(http.serve_connection(io, TowerToHyperService::new(service)));
             until(server, connection, |connection| connection.graceful_shutdown()).await
         }
         Version::Http2 => {
             let mut http = http2::Builder::new(Spawner(server.lifecycle.clone()));
             http.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-            http.max_concurrent_streams(H2_STREAMS).max_header_list_size(MAX_HEAD as u32).max_send_buf_size(LAG);
+            http.max_concurrent_streams(H2_STREAMS).max_header_list_size(BUFFER as u32).max_send_buf_size(BUFFER);
+            let (stall, lifecycle) = (server.reader_stall, server.lifecycle.clone());
+            let service = service
+                .map_response(move |answer: Response| answer.map(|body| stalled::watch(body, stall, &lifecycle)));
             // Boxed: it is large, and most connections are not this one.
-            let connection = Box::pin(http.serve_connection(io, service));
+            let connection = Box::pin(http.serve_connection(io, TowerToHyperService::new(service)));
             until(server, connection, |connection| connection.graceful_shutdown()).await
         }
     };

@@ -6,6 +6,7 @@
 mod accept;
 mod connection;
 mod sniff;
+mod stalled;
 mod watched;
 
 use std::sync::Arc;
@@ -51,7 +52,7 @@ struct Server {
 /// Serves `app` on `listener` until the lifecycle's soft token and the drain that follows it: the listener stays open
 /// for `drain_delay`, open answers until `grace`, both counted from the token. The hard token cuts all of it short.
 pub async fn serve(listener: TcpListener, app: Router, settings: &Settings, clock: Clock, lifecycle: Lifecycle) {
-    let places = places();
+    let places = settings.max_connections.clamp(1, MOST_CONNECTIONS);
     let hard = lifecycle.hard().clone();
     let server = Arc::new(Server {
         app,
@@ -84,8 +85,9 @@ pub async fn serve(listener: TcpListener, app: Router, settings: &Settings, cloc
     server.dropping.cancel();
 }
 
-/// How many connections the descriptors allow: three quarters of them, so that upstreams and the database have theirs.
-fn places() -> usize {
+/// How many connections the soft limit on open files allows: three quarters of it, so that upstreams and the database
+/// have theirs.
+pub fn connections_allowed() -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let descriptors = descriptors.map_or(MOST_CONNECTIONS, |most| usize::try_from(most).unwrap_or(MOST_CONNECTIONS));
     (descriptors / 4 * 3).clamp(8, MOST_CONNECTIONS)

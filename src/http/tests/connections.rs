@@ -4,6 +4,8 @@ use super::*;
 
 const ASK: &[u8] = b"GET /v1/chat/stream HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
+const LAST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
 #[tokio::test]
 async fn a_reader_that_leaves_or_half_closes_is_gone() {
     let house = House::open().await;
@@ -64,7 +66,7 @@ async fn an_open_stream_ends_with_the_grace_and_no_new_connection_is_taken() {
 async fn the_listener_stays_open_for_the_drain_delay() {
     let house = House::with(Settings { drain_delay: Duration::from_millis(500), ..settings() }).await;
     house.lifecycle.soft().cancel();
-    let answer = house.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    let answer = house.raw(LAST).await;
     assert!(answer.ends_with("ok"), "{answer}");
     assert!(house.lifecycle.finished(PATIENCE).await);
 }
@@ -89,4 +91,40 @@ async fn small_pieces_of_a_head_are_put_together() {
     }
     read_until(&mut stream, "method_not_allowed").await;
     house.close().await;
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_so() {
+    let house = House::with(Settings { max_connections: 1, ..settings() }).await;
+    let mut first = house.connect().await;
+    first.write_all(ASK).await.unwrap();
+    read_until(&mut first, "first").await;
+    let answer = house.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"too_many_connections\""), "{answer}");
+    drop(first);
+    house.let_go().await;
+    let asked = async { while !house.raw(LAST).await.ends_with("ok") {} };
+    within(asked).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_http_2_that_takes_no_byte_is_gone_alone() {
+    let house = House::with(Settings { reader_stall: Duration::from_millis(200), ..settings() }).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let mut flood = within(client.get(house.url("/v1/flood")).send()).await.unwrap();
+    assert_eq!(within(flood.chunk()).await.unwrap().unwrap(), "first\n");
+    let mut quiet = within(client.get(house.url("/v1/chat/stream")).send()).await.unwrap();
+    assert_eq!(within(quiet.chunk()).await.unwrap().unwrap(), "first\n");
+    // The flood is let go, and what only has nothing to say is not.
+    house.let_go().await;
+    let other = within(client.get(house.url("/healthz")).send()).await.unwrap();
+    assert_eq!(other.text().await.unwrap(), "ok");
+    assert!(tokio::time::timeout(Duration::from_millis(300), quiet.chunk()).await.is_err());
+    assert_eq!(house.gone.available_permits(), 0);
+    // The end of the server is the end of every stream, wherever its client is.
+    house.lifecycle.hard().cancel();
+    house.let_go().await;
+    house.close().await;
+    drop((flood, quiet));
 }
