@@ -6,7 +6,9 @@
 //! - [`lifecycle`]: how a server's tasks begin and end.
 //! - [`upstream`]: the models behind the gateway.
 //! - [`http`]: the public door.
+//! - [`config`]: what a server is told before it starts.
 
+pub mod config;
 pub mod domain;
 pub mod http;
 pub mod lifecycle;

@@ -17,7 +17,7 @@ pub enum Durability {
 }
 
 /// How turns are shown and kept.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stream {
     /// When an event may be shown.

@@ -6,6 +6,7 @@
 //! To add a provider: 1. a file here whose type implements [`Upstream`]; 2. a `Kind`; 3. a line in
 //! `Upstreams::new`.
 
+pub mod secret;
 pub mod settings;
 
 use std::ops::Range;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::secret::Secret;
+
 /// Which provider an upstream speaks as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,7 +19,7 @@ pub enum Kind {
 }
 
 /// One upstream. Times are in seconds; an absent one is taken from `[limits]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Its name in logs and metrics.
@@ -27,7 +29,7 @@ pub struct Settings {
     /// Where it is, such as `https://api.openai.com/v1`; not for `demo`.
     pub base_url: Option<String>,
     /// Its API key.
-    pub api_key: Option<String>,
+    pub api_key: Option<Secret>,
     /// The environment variable that holds its API key.
     pub api_key_env: Option<String>,
     /// The file that holds its API key.
@@ -40,12 +42,12 @@ pub struct Settings {
     pub rename: BTreeMap<String, String>,
     /// Headers sent along.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// Fields set in the request's body, over our own.
     #[serde(default)]
     pub extra_body: Map<String, Value>,
-    /// The proxy to go through.
-    pub proxy: Option<String>,
+    /// The proxy to go through; it may hold a password.
+    pub proxy: Option<Secret>,
     /// A PEM file of further certificate authorities.
     pub ca_file: Option<PathBuf>,
     /// Speak HTTP/2 from the first byte, even without TLS.

@@ -1,0 +1,138 @@
+//! Settings that can be read and cannot be meant.
+
+use std::collections::HashSet;
+
+use globset::GlobBuilder;
+use http::{HeaderName, HeaderValue};
+use url::Url;
+
+use super::{AuthMode, Config, ConfigError};
+use crate::upstream::settings::{Kind, Settings};
+
+/// Refuses what cannot be meant; types and bounds are already known to hold.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    auth(config)?;
+    if let Some(url) = &config.public_url {
+        web_address("public_url", url)?;
+    }
+    database(&config.database.url)?;
+    origins(&config.cors.allowed_origins)?;
+    upstreams(&config.upstreams)?;
+    default_model(config)
+}
+
+fn auth(config: &Config) -> Result<(), ConfigError> {
+    match config.auth.mode {
+        AuthMode::Required => Err(ConfigError::at("auth.mode", "`required` is not supported yet")),
+        AuthMode::Off if config.listen.ip().to_canonical().is_loopback() || config.auth.allow_public_off => Ok(()),
+        AuthMode::Off => Err(ConfigError::at(
+            "listen",
+            format_args!(
+                "is {}, which others can reach, while auth is off: listen on 127.0.0.1, \
+                 or set auth.allow_public_off = true",
+                config.listen
+            ),
+        )),
+    }
+}
+
+fn database(url: &str) -> Result<(), ConfigError> {
+    // The address may hold a password: it is not shown.
+    let rest = ["sqlite:", "postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    if rest.is_some_and(|rest| !rest.trim_start_matches('/').is_empty()) {
+        return Ok(());
+    }
+    Err(ConfigError::at("database.url", "must be sqlite://FILE or postgres://user@host/db"))
+}
+
+fn origins(origins: &[String]) -> Result<(), ConfigError> {
+    for (index, origin) in origins.iter().enumerate() {
+        let exact = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let exact = exact.map(|url| url.origin().ascii_serialization());
+        let problem = match exact {
+            Some(exact) if exact == *origin => continue,
+            Some(exact) => format!("must be an exact origin: `{exact}`"),
+            None => "must be an exact origin, such as https://shop.example".to_owned(),
+        };
+        return Err(ConfigError::at(format_args!("cors.allowed_origins.{index}"), problem));
+    }
+    Ok(())
+}
+
+fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {
+    let mut names = HashSet::new();
+    for (index, upstream) in upstreams.iter().enumerate() {
+        let at = |key: &str| format!("upstreams.{index}.{key}");
+        if upstream.name.is_empty() || !upstream.name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::at(at("name"), "must be visible ASCII"));
+        }
+        if !names.insert(upstream.name.as_str()) {
+            return Err(ConfigError::at(at("name"), format_args!("`{}` is taken by another upstream", upstream.name)));
+        }
+        match (upstream.kind, &upstream.base_url) {
+            (Kind::Openai, None) => {
+                return Err(ConfigError::at(at("base_url"), "is missing: an upstream of kind openai needs one"));
+            }
+            (Kind::Openai, Some(url)) => web_address(&at("base_url"), url)?,
+            (Kind::Demo, None) => {}
+            (Kind::Demo, Some(_)) => {
+                return Err(ConfigError::at(at("base_url"), "has no meaning for an upstream of kind demo"));
+            }
+        }
+        if let Some(proxy) = &upstream.proxy
+            && !Url::parse(proxy.reveal()).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        {
+            return Err(ConfigError::at(at("proxy"), "must be an http:// or https:// address"));
+        }
+        if upstream.models.is_empty() {
+            return Err(ConfigError::at(at("models"), "is empty: it would never be asked"));
+        }
+        for (number, glob) in upstream.models.iter().enumerate() {
+            if GlobBuilder::new(glob).build().is_err() || glob.is_empty() {
+                return Err(ConfigError::at(at(&format!("models.{number}")), format_args!("`{glob}` is no glob")));
+            }
+        }
+        for (name, value) in &upstream.headers {
+            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value.reveal()).is_err() {
+                return Err(ConfigError::at(at(&format!("headers.{name}")), "is no header"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An address of the web that paths can be put behind. It is not shown: it may hold a password.
+fn web_address(path: &str, text: &str) -> Result<(), ConfigError> {
+    let Ok(url) = Url::parse(text) else {
+        return Err(ConfigError::at(path, "must be an address, such as https://api.example/v1"));
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(ConfigError::at(path, "must begin with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ConfigError::at(path, "must not hold a user or a password: addresses end up in logs"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(ConfigError::at(path, "must end before any `?` or `#`"));
+    }
+    Ok(())
+}
+
+fn default_model(config: &Config) -> Result<(), ConfigError> {
+    let serves = |glob: &String| {
+        GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(&config.default_model))
+    };
+    if config.upstreams.iter().flat_map(|upstream| &upstream.models).any(serves) {
+        return Ok(());
+    }
+    let served: Vec<&str> =
+        config.upstreams.iter().flat_map(|upstream| &upstream.models).map(String::as_str).take(5).collect();
+    Err(ConfigError::at(
+        "default_model",
+        format_args!(
+            "is `{}`, which no upstream serves: set it to one of the models in `upstreams` ({})",
+            config.default_model,
+            served.join(", ")
+        ),
+    ))
+}

@@ -1,0 +1,41 @@
+//! A commented example of every supported setting, with its default.
+
+use std::fmt::Write;
+
+use super::keys::{KEYS, Shown};
+
+const HEAD: &str = "\
+# Every setting of Tidegate with its default; a line that starts with `#name` has none and shows what it could be.
+# Stronger than this file: an environment variable (`limits.grace_s` is TIDEGATE_LIMITS__GRACE_S, the first upstream's
+# name TIDEGATE_UPSTREAMS__0__NAME, lists are `a,b` or JSON, tables are JSON), and stronger still: a flag.
+# Sizes are in bytes, times in seconds. A path is taken from the working directory.
+";
+
+/// The example, as TOML.
+pub fn example() -> String {
+    let mut out = String::from(HEAD);
+    let mut current = "";
+    for key in &KEYS {
+        let (name, section) = key.split();
+        let (mark, value) = match key.shown {
+            Shown::Default(value) => ("", value),
+            Shown::Sample(value) => ("#", value),
+            Shown::Later(_) => continue,
+        };
+        out.push('\n');
+        if section != current {
+            out.push_str(&header(section));
+            current = section;
+        }
+        // A String takes whatever is written.
+        let _ = writeln!(out, "# {}\n{mark}{name} = {value}", key.note);
+    }
+    out
+}
+
+fn header(section: &str) -> String {
+    match section.strip_suffix(".*") {
+        Some(list) => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{list}]]\n"),
+        None => format!("[{section}]\n"),
+    }
+}

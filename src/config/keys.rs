@@ -1,0 +1,133 @@
+//! Every setting there is, by its path: what it may hold, its default, and what a person should know of it.
+
+/// What a setting holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Any text.
+    Text,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number, from this on.
+    Count(u64),
+    /// A time in seconds, from this on, and at most [`LONGEST_S`].
+    Seconds(u64),
+    /// A list of texts.
+    List,
+    /// A table whose keys are the user's own.
+    Map,
+}
+
+/// The longest time that can be set: a hundred years, far from where arithmetic on times overflows.
+pub const LONGEST_S: u64 = 3_155_760_000;
+
+/// What the example shows of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Its default, as TOML.
+    Default(&'static str),
+    /// It has none: something it could be, as TOML, commented out.
+    Sample(&'static str),
+    /// Nothing: it is not supported yet. It may be absent, empty, or this (as TOML).
+    Later(&'static str),
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its path; `*` stands for an index.
+    pub path: &'static str,
+    /// What it holds.
+    pub shape: Shape,
+    /// What the example shows of it.
+    pub shown: Shown,
+    /// What a person should know of it.
+    pub note: &'static str,
+}
+
+impl Key {
+    /// Its own name, and the section it is in: empty for the top of the file.
+    pub fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').map_or((self.path, ""), |(section, name)| (name, section))
+    }
+}
+
+/// Sections that are known and not supported yet; what is in them is not looked at.
+pub const LATER: [&str; 3] = ["tls", "applications", "prices"];
+
+/// Kinds of upstreams that are known and not supported yet.
+pub const LATER_KINDS: [&str; 3] = ["anthropic", "gemini", "ollama"];
+
+const fn default(path: &'static str, shape: Shape, toml: &'static str, note: &'static str) -> Key {
+    Key { path, shape, shown: Shown::Default(toml), note }
+}
+
+const fn sample(path: &'static str, shape: Shape, toml: &'static str, note: &'static str) -> Key {
+    Key { path, shape, shown: Shown::Sample(toml), note }
+}
+
+const fn later(path: &'static str, shape: Shape, neutral: &'static str) -> Key {
+    Key { path, shape, shown: Shown::Later(neutral), note: "" }
+}
+
+use Shape::{Count, Flag, List, Map, Seconds, Text};
+
+/// Every setting, in the order of the example.
+#[rustfmt::skip] // A table: one line each.
+pub const KEYS: [Key; 56] = [
+    default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
+    sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
+    default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
+    default("instructions", Text, r#""""#, "The system prompt where a conversation has none of its own."),
+    default("database.url", Text, r#""sqlite://tidegate.db""#, "sqlite://FILE, or postgres://user@host/db."),
+    default("cluster.lease_s", Seconds(1), "10", "How long a turn stays with a replica that does not renew it."),
+    later("cluster.redis_url", Text, r#""""#),
+    default("auth.mode", Text, r#""off""#, "Who may call: `off` is anybody who reaches the port."),
+    default("auth.allow_public_off", Flag, "false", "Let auth be off on an address that others can reach."),
+    later("auth.pepper_file", Text, r#""""#),
+    default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
+    later("http.trusted_proxies", List, "[]"),
+    later("metrics.listen", Text, r#""""#),
+    later("otel.endpoint", Text, r#""""#),
+    default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
+    later("conversations.expire_after_s", Seconds(0), "0"),
+    default("stream.durability", Text, r#""relaxed""#, "relaxed: shown at once, saved within 100 ms; strict: saved, then shown."),
+    default("stream.on_disconnect", Text, r#""continue""#, "When a turn's last reader leaves: continue, cancel or grace:SECONDS."),
+    default("stream.if_busy", Text, r#""reject""#, "A message to a conversation with a live turn: reject, queue or interrupt."),
+    default("stream.heartbeat_s", Seconds(1), "10", "Between two signs of life on an open stream."),
+    default("stream.retention_s", Seconds(0), "86400", "How long exact replay and idempotency keys are kept after a turn's end."),
+    default("limits.max_body_bytes", Count(1), "1048576", "The longest request body; beyond: 413."),
+    default("limits.max_answer_bytes", Count(1), "33554432", "The longest answer, reasoning included; then the turn ends: length."),
+    default("limits.max_turn_s", Seconds(1), "1800", "The longest turn; then it ends: timeout."),
+    default("limits.connect_s", Seconds(1), "10", "The longest an upstream's connection may take to open."),
+    default("limits.first_token_s", Seconds(1), "120", "The longest an upstream may think before its first token."),
+    default("limits.idle_s", Seconds(1), "60", "The longest an upstream may be silent after that."),
+    default("limits.max_live_turns", Count(1), "10000", "Live turns of the process, queued ones included; beyond: 503 too_many_turns."),
+    default("limits.queued_turns", Count(0), "8", "Queued turns of a conversation; beyond: 429 queue_full."),
+    default("limits.readers_per_turn", Count(1), "2000", "Readers of a turn; beyond: 503 too_many_readers."),
+    default("limits.reader_stall_s", Seconds(1), "60", "A reader that takes no byte for so long is gone."),
+    default("limits.turn_memory_bytes", Count(1), "1048576", "A turn's log and fold in memory; what is older and saved is read from the journal."),
+    default("limits.unsaved_s", Seconds(1), "30", "The longest an event may stay unsaved; then the turn ends: failed."),
+    default("limits.unsaved_bytes", Count(1), "67108864", "Unsaved events of the whole process; beyond, turns end: failed."),
+    default("limits.grace_s", Seconds(0), "30", "How long turns may go on after SIGTERM."),
+    default("limits.drain_delay_s", Seconds(0), "0", "Between `/readyz` 503 and the closing of the listener."),
+    default("limits.metadata_bytes", Count(2), "16384", "The largest `metadata`, as JSON."),
+    default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is sent to a model."),
+    default("limits.database_s", Seconds(1), "5", "The longest any one use of the database may take."),
+    default("limits.upstream_event_bytes", Count(1), "1048576", "The longest event of an upstream's stream."),
+    default("upstreams.*.name", Text, r#""demo""#, "Its name in logs and metrics; no two have the same."),
+    default("upstreams.*.kind", Text, r#""demo""#, "openai (and whatever speaks like it), or demo: built in, offline."),
+    sample("upstreams.*.base_url", Text, r#""https://api.openai.com/v1""#, "Where it is; needed for openai."),
+    sample("upstreams.*.api_key", Text, r#""sk-…""#, "Its API key, here,"),
+    sample("upstreams.*.api_key_env", Text, r#""OPENAI_API_KEY""#, "or in an environment variable,"),
+    sample("upstreams.*.api_key_file", Text, r#""openai.key""#, "or in a file; at most one of the three."),
+    default("upstreams.*.models", List, r#"["demo"]"#, "The models it serves, as globs; absent: all."),
+    default("upstreams.*.rename", Map, "{}", "Our model name = theirs."),
+    default("upstreams.*.headers", Map, "{}", "Headers sent along."),
+    default("upstreams.*.extra_body", Map, "{}", "Fields set in the request's body, over our own."),
+    sample("upstreams.*.proxy", Text, r#""http://127.0.0.1:3128""#, "The proxy to go through."),
+    sample("upstreams.*.ca_file", Text, r#""ca.pem""#, "A PEM file of further certificate authorities."),
+    default("upstreams.*.http2", Flag, "false", "Speak HTTP/2 from the first byte, even without TLS."),
+    sample("upstreams.*.connect_s", Seconds(1), "10", "Instead of `limits.connect_s`."),
+    sample("upstreams.*.first_token_s", Seconds(1), "120", "Instead of `limits.first_token_s`."),
+    sample("upstreams.*.idle_s", Seconds(1), "60", "Instead of `limits.idle_s`."),
+];

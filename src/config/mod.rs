@@ -1,0 +1,177 @@
+//! What a server is told before it starts: built-in default < file (TOML) < environment < flag.
+//!
+//! To add a setting: 1. a field here, or in the settings of the floor that reads it; 2. its line in [`keys`];
+//! 3. a sentence in [`check`] if some values are impossible. Tests compare the three.
+
+pub mod check;
+pub mod environment;
+pub mod error;
+pub mod example;
+pub mod keys;
+pub mod load;
+mod secrets;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::Deserialize;
+
+pub use self::error::ConfigError;
+pub use self::load::{Flags, Loaded, load};
+use crate::domain::limits::Limits;
+use crate::domain::stream::Stream;
+use crate::upstream::settings::{Kind, Settings};
+
+/// Everything a server is told before it starts. One that came out of [`load()`] is known to be possible.
+// Keys that are known and not supported yet are left out here, so serde must not refuse them: `tree` does.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others reach it, without a slash at the end; absent: the bound address.
+    pub public_url: Option<String>,
+    /// The model where a request names none; an upstream serves it.
+    pub default_model: String,
+    /// The system prompt where a conversation has none of its own; may be empty.
+    pub instructions: String,
+    /// Where the record is kept.
+    pub database: Database,
+    /// How replicas share turns.
+    pub cluster: Cluster,
+    /// Who may call.
+    pub auth: Auth,
+    /// Whose pages may call.
+    pub cors: Cors,
+    /// How logs look.
+    pub log: Log,
+    /// How turns are shown and kept.
+    pub stream: Stream,
+    /// Every bound.
+    pub limits: Limits,
+    /// The models behind the gateway, tried in order; at least one.
+    pub upstreams: Vec<Settings>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
+            default_model: "demo".to_owned(),
+            instructions: String::new(),
+            database: Database::default(),
+            cluster: Cluster::default(),
+            auth: Auth::default(),
+            cors: Cors::default(),
+            log: Log::default(),
+            stream: Stream::default(),
+            limits: Limits::default(),
+            upstreams: vec![Settings {
+                name: "demo".to_owned(),
+                kind: Kind::Demo,
+                base_url: None,
+                api_key: None,
+                api_key_env: None,
+                api_key_file: None,
+                models: vec!["demo".to_owned()],
+                rename: Default::default(),
+                headers: Default::default(),
+                extra_body: Default::default(),
+                proxy: None,
+                ca_file: None,
+                http2: false,
+                connect_s: None,
+                first_token_s: None,
+                idle_s: None,
+            }],
+        }
+    }
+}
+
+/// Where the record is kept: `[database]`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Database {
+    /// `sqlite:…`, `postgres://…` or `postgresql://…`. May hold a password: not for logs.
+    pub url: String,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: "sqlite://tidegate.db".to_owned() }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").finish_non_exhaustive()
+    }
+}
+
+/// How replicas share turns: `[cluster]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Cluster {
+    /// Seconds a turn stays with a replica that does not renew it; at least 1.
+    pub lease_s: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { lease_s: 10 }
+    }
+}
+
+/// Who may call: `[auth]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Auth {
+    /// Whether callers must say who they are.
+    pub mode: AuthMode,
+    /// Lets auth be off on an address that others can reach.
+    pub allow_public_off: bool,
+}
+
+/// Whether callers must say who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// Anybody who reaches the port may call.
+    #[default]
+    Off,
+    /// Nobody may without a key or a token. Known, and not supported yet.
+    Required,
+}
+
+/// Whose pages may call: `[cors]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Cors {
+    /// Exact origins as browsers send them (RFC 6454, section 6.2).
+    pub allowed_origins: Vec<String>,
+}
+
+/// How logs look: `[log]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// Their format.
+    pub format: LogFormat,
+}
+
+/// The format of logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people: one line each, in colours on a terminal.
+    Pretty,
+    /// For programs: one JSON object a line.
+    Json,
+}
