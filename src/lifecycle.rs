@@ -1,14 +1,17 @@
-//! Signals → soft token → hard token → tracked tasks. The only place that spawns.
+//! Signals → soft token → curfew → hard token → tracked tasks. The only place that spawns.
 
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The life of one server: its tasks, and the two words that end them.
+/// The life of one server: its tasks, and the words that end them.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     tasks: TaskTracker,
@@ -51,6 +54,39 @@ impl Lifecycle {
     /// Cancelled when nobody waits any more.
     pub fn hard(&self) -> &CancellationToken {
         &self.hard
+    }
+
+    /// Runs `server` to its end and turns the process's signals into its words: the first SIGTERM or SIGINT is
+    /// the soft one, the second the curfew, the third the hard one, and further ones change nothing.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to; then `server` has not begun.
+    pub async fn under_signals<T>(&self, server: impl Future<Output = T>) -> io::Result<T> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut server = pin!(server);
+        loop {
+            tokio::select! {
+                end = &mut server => return Ok(end),
+                _ = terminate.recv() => self.stop("SIGTERM"),
+                _ = interrupt.recv() => self.stop("SIGINT"),
+                _ = hangup.recv() => tracing::warn!("SIGHUP: reloading the settings is not supported yet"),
+            }
+        }
+    }
+
+    fn stop(&self, signal: &'static str) {
+        if !self.soft.is_cancelled() {
+            tracing::info!(signal, "told to stop");
+            self.soft.cancel();
+        } else if !self.curfew.is_cancelled() {
+            tracing::warn!(signal, "told to stop again: ending what still runs");
+            self.curfew.cancel();
+        } else {
+            tracing::warn!(signal, "told to stop once more: waiting for nothing");
+            self.hard.cancel();
+        }
     }
 
     /// Waits until every task has ended, at most `patience`; says whether they all did.

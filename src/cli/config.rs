@@ -1,0 +1,33 @@
+//! `tidegate config check` and `tidegate config example`
+
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::Failure;
+use crate::config::example::example as settings;
+use crate::config::load::File;
+use crate::config::{Flags, load};
+
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let file = File::read(path)?;
+    let loaded = load(Some(&file), env::vars_os(), Flags::default())?;
+    let mut stderr = io::stderr().lock();
+    for warning in loaded.warnings {
+        let _ = writeln!(stderr, "warning: {warning}");
+    }
+    print(&format!("{}: good\n", file.name))
+}
+
+pub(super) fn example() -> Result<(), Failure> {
+    print(&settings())
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
