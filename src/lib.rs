@@ -138,6 +138,7 @@ fn http_settings(config: &Config, listener: &TcpListener) -> Result<http::settin
         allowed_origins: config.cors.allowed_origins.clone(),
         auth_off: config.auth.mode == config::AuthMode::Off,
         max_body_bytes: config.limits.max_body_bytes,
+        max_connections: http::server::connections_allowed(),
         reader_stall: Duration::from_secs(config.limits.reader_stall_s),
         drain_delay: Duration::from_secs(config.limits.drain_delay_s),
         // What is ended at the end of grace is still told.

@@ -54,6 +54,8 @@ pub fn read(
 ) -> impl Stream<Item = Piece> + Send + 'static {
     async_stream::stream! {
         let mut cursor = cursor;
+        // A snapshot stands once: what follows it are events.
+        let mut shown = false;
         let mut touched: Option<tokio::time::Instant> = None;
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
@@ -78,7 +80,7 @@ pub fn read(
                 }
                 continue;
             }
-            let step = match look(&turns, &owner, &turn, cursor).await {
+            let step = match look(&turns, &owner, &turn, cursor, shown).await {
                 Ok(Some(step)) => step,
                 Ok(None) => {
                     yield Piece::Gone;
@@ -97,6 +99,7 @@ pub fn read(
                 }
                 Step::Snapshot(message) => {
                     cursor = message.seq;
+                    shown = true;
                     yield Piece::Snapshot(message);
                 }
                 Step::Last { seq, line } => {
@@ -148,12 +151,18 @@ enum Step {
 }
 
 /// What a reader at `cursor` is owed by the record now; `None` when there is no such turn.
-async fn look(turns: &Turns, owner: &Owner, turn: &TurnId, cursor: u64) -> crate::store::Result<Option<Step>> {
+async fn look(
+    turns: &Turns,
+    owner: &Owner,
+    turn: &TurnId,
+    cursor: u64,
+    shown: bool,
+) -> crate::store::Result<Option<Step>> {
     let Some(record) = turns.store.turn(owner, turn).await? else { return Ok(None) };
     let last = if record.status.is_end() { record.seq } else { u64::MAX };
     let step = match record.extent(last).owed(cursor) {
         Owed::Nothing => Step::Nothing,
-        Owed::Snapshot(seq) if record.dropped && cursor == seq => last_line(record),
+        Owed::Snapshot(seq) if shown && cursor == seq => last_line(record),
         Owed::Snapshot(seq) => Step::Snapshot(Box::new(snapshot(turns, record, seq).await?)),
         Owed::Events(cursor) => {
             let rows = turns.store.journal(owner, turn, cursor, ROWS).await?;

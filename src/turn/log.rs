@@ -59,7 +59,7 @@ pub enum Read {
 /// What is to be saved next.
 #[derive(Debug)]
 pub struct Taken {
-    /// Each at most about [`ROW_BYTES`], cut between lines: first seq, last seq, lines.
+    /// Each at most about 64 KiB, cut between lines: first seq, last seq, lines.
     pub rows: Vec<(u64, u64, Bytes)>,
     /// Where they end.
     pub to: Mark,
