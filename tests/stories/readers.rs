@@ -90,7 +90,7 @@ async fn readers_may_leave_at_any_moment() {
         // Before the first byte of the answer, after its first, in the middle, and with a reset.
         scene.client.knock(events().accept(encoding)).await;
         scene.client.open(events().accept(encoding)).await.leave();
-        for bytes in [1, 2, 300, 700] {
+        for bytes in [1, 2, 250, 450] {
             let mut stream = scene.client.open(events().accept(encoding)).await;
             let head = stream.taken();
             stream.bytes(head + bytes).await;
