@@ -36,6 +36,11 @@ impl Lifecycle {
         self.tasks.spawn(guarded);
     }
 
+    /// Runs work to its end even if whoever waits for it leaves; `None` when it panicked.
+    pub async fn see_through<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.tasks.spawn(work).await.ok()
+    }
+
     /// Runs work that would hold up other tasks; `None` when it panicked.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         self.tasks.spawn_blocking(work).await.ok()

@@ -72,6 +72,7 @@ impl From<Refused> for Problem {
                 Self::new(Code::ConversationEnded, "The conversation has ended.")
             }
             Refused::Store(error) => error.into(),
+            Refused::Panicked => Self::internal(),
         }
     }
 }

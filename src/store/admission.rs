@@ -314,18 +314,19 @@ impl Store {
     }
 
     /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
-    /// under it, and a conversation that was made for it.
-    pub async fn withdraw(&self, owner: &Owner, new: &NewTurn) -> Result<()> {
+    /// under it, and `made`, the conversation that was made for it.
+    pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<()> {
         write!(self, conn => {
             let conversation: Option<String> = sqlx::query_scalar(
                 "select conversation_id from turns where id = $1 and application_id = $2 and owner_id = $3",
             )
-            .bind(new.id.as_str())
+            .bind(turn.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
             .fetch_optional(&mut *conn)
             .await?;
             let Some(conversation) = conversation else { return Ok(Done::Rollback(())) };
+            // Taking the row first keeps every other writer of the conversation out.
             sqlx::query("update conversations set last_message_at = last_message_at where id = $1")
                 .bind(conversation.as_str())
                 .execute(&mut *conn)
@@ -336,7 +337,7 @@ impl Store {
                 "delete from turns where id = $1",
                 "delete from idempotency_keys where turn_id = $1",
             ] {
-                sqlx::query(erase).bind(new.id.as_str()).execute(&mut *conn).await?;
+                sqlx::query(erase).bind(turn.as_str()).execute(&mut *conn).await?;
             }
             sqlx::query(
                 "update conversations set live_turn_id = (select t.id from turns t where \
@@ -344,15 +345,15 @@ impl Store {
                  where id = $1 and live_turn_id = $2",
             )
             .bind(conversation.as_str())
-            .bind(new.id.as_str())
+            .bind(turn.as_str())
             .execute(&mut *conn)
             .await?;
-            if let Target::New(made) = &new.target {
+            if let Some(made) = made {
                 sqlx::query(
                     "delete from conversations where id = $1 and not exists \
                      (select 1 from turns t where t.conversation_id = $1)",
                 )
-                .bind(made.id.as_str())
+                .bind(made.as_str())
                 .execute(&mut *conn)
                 .await?;
             }

@@ -1,7 +1,7 @@
 //! Leases: which replica has which turns, and how replicas speak to each other about them.
 //!
-//! A replica lives as long as its `beat` rises. One that stands still is fenced in the same transaction in which
-//! its turns change hands, so nothing of it is written afterwards.
+//! A replica lives as long as its `beat` rises. One that stands still is fenced: it can journal nothing more, and
+//! once its turns have changed hands it can end none of them.
 
 use super::pool::{Done, read, write};
 use super::{Error, Result, Store};
@@ -71,8 +71,8 @@ impl Store {
         })
     }
 
-    /// Fences a peer that has not moved since it was seen, and takes its turns. Says whether it was so.
-    pub async fn take_over(&self, me: &ReplicaId, peer: &Peer, now: Timestamp) -> Result<bool> {
+    /// Fences a peer that has not moved since it was seen: nothing more of it is journalled. Says whether it was so.
+    pub async fn fence(&self, peer: &Peer, now: Timestamp) -> Result<bool> {
         write!(self, conn => {
             let fenced = sqlx::query(
                 "update replicas set fenced_at = $1 where id = $2 and beat = $3 and fenced_at is null",
@@ -82,17 +82,39 @@ impl Store {
             .bind(peer.beat.cast_signed())
             .execute(&mut *conn)
             .await?;
-            if fenced.rows_affected() == 0 {
-                return Ok(Done::Rollback(false));
-            }
-            sqlx::query(
-                "update turns set replica_id = $1, epoch = epoch + 1 where replica_id = $2 and finished_at is null",
+            Ok(Done::Commit(fenced.rows_affected() > 0))
+        })
+    }
+
+    /// Takes every open turn whose replica is fenced or gone, those included that it admitted before it knew.
+    /// Says how many.
+    pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
+        write!(self, conn => {
+            let adopted = sqlx::query(
+                "update turns set replica_id = $1, epoch = epoch + 1 where finished_at is null \
+                 and replica_id <> $1 and not exists (select 1 from replicas r \
+                 where r.id = turns.replica_id and r.fenced_at is null)",
             )
             .bind(me.as_str())
-            .bind(peer.id.as_str())
             .execute(&mut *conn)
             .await?;
-            Ok(Done::Commit(true))
+            Ok(Done::Commit(adopted.rows_affected()))
+        })
+    }
+
+    /// Forgets up to `limit` replicas that were fenced before `before` and have no turns left.
+    pub async fn forget_replicas(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        write!(self, conn => {
+            let forgotten = sqlx::query(
+                "delete from replicas where id in (select r.id from replicas r where r.fenced_at <= $1 \
+                 and not exists (select 1 from turns where turns.replica_id = r.id \
+                 and turns.finished_at is null) limit $2)",
+            )
+            .bind(before.as_micros())
+            .bind(i64::from(limit))
+            .execute(&mut *conn)
+            .await?;
+            Ok(Done::Commit(forgotten.rows_affected()))
         })
     }
 

@@ -21,9 +21,9 @@ const POLL: Duration = Duration::from_millis(250);
 pub async fn inherit(turns: &Turns) -> Result<()> {
     let me = turns.replica();
     for peer in turns.store.peers(&me).await? {
-        turns.store.take_over(&me, &peer, turns.now()).await?;
-        turns.store.leave(&peer.id).await?;
+        turns.store.fence(&peer, turns.now()).await?;
     }
+    turns.store.adopt(&me).await?;
     recover::all(turns).await
 }
 
@@ -57,9 +57,10 @@ pub async fn run(turns: Turns) {
             answered_at = Some(now);
             let dead = watch(&mut peers, seen, gap, lease);
             for peer in dead {
-                owing |= take(&turns, &peer).await?;
+                fence(&turns, &peer).await?;
                 peers.remove(&peer.id);
             }
+            owing |= turns.store.adopt(&turns.replica()).await? > 0;
             if owing {
                 recover::all(&turns).await?;
                 owing = false;
@@ -104,12 +105,11 @@ async fn renew(turns: &Turns) -> Result<()> {
     Ok(())
 }
 
-async fn take(turns: &Turns, peer: &Peer) -> Result<bool> {
-    let taken = turns.store.take_over(&turns.replica(), peer, turns.now()).await?;
-    if taken {
+async fn fence(turns: &Turns, peer: &Peer) -> Result<()> {
+    if turns.store.fence(peer, turns.now()).await? {
         tracing::warn!(replica = %peer.id, "a replica is silent: its turns are taken over");
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// This replica was silent for too long: its turns are another's now. It lives on under a new name.

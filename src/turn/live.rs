@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
+use super::prompt::Request;
 use crate::domain::clock::Timestamp;
 use crate::domain::draft::Stub;
 use crate::domain::ids::MessageId;
@@ -44,10 +45,9 @@ pub struct Live {
     pub stub: Stub,
     /// The question.
     pub user_message_id: MessageId,
-    /// What its run is told, as JSON.
-    pub request: String,
-    /// What becomes of it when its last reader leaves.
-    pub on_disconnect: OnDisconnect,
+    /// What its run is told.
+    pub request: Request,
+    on_disconnect: OnDisconnect,
     /// Its events.
     pub log: Log,
     /// Cancelled when a queued turn's time has come.
@@ -87,9 +87,7 @@ pub struct Parts {
     /// See [`Live::user_message_id`].
     pub user_message_id: MessageId,
     /// See [`Live::request`].
-    pub request: String,
-    /// See [`Live::on_disconnect`].
-    pub on_disconnect: OnDisconnect,
+    pub request: Request,
     /// See [`Live::log`].
     pub log: Log,
     /// Its place among the live turns of the process; a turn that was taken over needs none.
@@ -99,14 +97,14 @@ pub struct Parts {
 impl Live {
     /// A turn that has just been admitted, or taken over while it was queued.
     pub fn new(parts: Parts) -> Self {
-        let Parts { lease, number, stub, user_message_id, request, on_disconnect, log, permit } = parts;
+        let Parts { lease, number, stub, user_message_id, request, log, permit } = parts;
         Self {
             lease,
             number,
             stub,
             user_message_id,
+            on_disconnect: request.on_disconnect(),
             request,
-            on_disconnect,
             log,
             due: CancellationToken::new(),
             cut: CancellationToken::new(),

@@ -200,6 +200,8 @@ impl Reader {
                         Read::Wait if self.follow => return Poll::Pending,
                         Read::Wait => self.end(Over::Told),
                         Read::Gone => self.cool(),
+                        // It waited for what never came: the record has what it is owed.
+                        Read::Over(Closing::Ended) if at.offset == AHEAD => self.cool(),
                         Read::Over(Closing::Ended) => self.end(Over::Told),
                         Read::Over(Closing::Unsaved(finished)) => {
                             self.unnumbered(out, &Unnumbered::Unsaved(&finished));

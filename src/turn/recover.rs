@@ -46,8 +46,7 @@ fn revive(turns: &Turns, record: &Record) -> Live {
         number: record.number,
         stub: record.stub(),
         user_message_id: record.user_message_id.clone(),
-        on_disconnect: Request::from_text(&record.request).on_disconnect(),
-        request: record.request.clone(),
+        request: Request::from_text(&record.request),
         log: turns.new_log(),
         permit: None,
     })
@@ -69,7 +68,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     let crash = Crash::after(saved);
     let mut events = Vec::new();
     if let Some(step_id) = open_call(&draft) {
-        let call = prompt::call(turns, &live, &Request::from_text(&record.request)).await?;
+        let call = prompt::call(turns, &live, &live.request).await?;
         let said = draft.clone();
         let usage = turns.lifecycle.blocking(move || estimate(&call, said.content(), said.reasoning())).await;
         let model = record.model.clone();

@@ -11,7 +11,7 @@ use super::ask::Talk;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::log::Closing;
-use super::prompt::{self, Request};
+use super::prompt;
 use super::{Turns, log};
 use crate::domain::event::{Closed, Event};
 use crate::domain::turn::{Ending, Status, StoppedBy};
@@ -70,13 +70,13 @@ fn millis(duration: Duration) -> u64 {
 
 /// Asks and logs until the answer ends, or is ended; `None` when the turn is another replica's.
 async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<Ending> {
-    let request = Request::from_text(&live.request);
+    let request = &live.request;
     let most = turns.settings.limits.max_turn_s;
     let most = Duration::from_secs(request.timeout_seconds.map_or(most, |seconds| seconds.min(most)));
     let begun = Instant::now();
     let work = async {
         let call = loop {
-            match prompt::call(turns, live, &request).await {
+            match prompt::call(turns, live, request).await {
                 Ok(call) => break call,
                 Err(error) => {
                     tracing::warn!(%error, turn_id = %live.lease.turn_id, "the history waits for the database");

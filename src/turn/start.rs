@@ -83,18 +83,36 @@ pub enum Refused {
     Closed(State),
     /// The database did not do it.
     Store(Error),
+    /// It broke on the way; the log has it.
+    Panicked,
 }
 
 /// Admissions of which nobody was told, and which may have been committed all the same.
 #[derive(Debug, Default)]
-pub struct Suspects(Mutex<Vec<(Owner, NewTurn)>>);
+pub struct Suspects(Mutex<Vec<Suspect>>);
+
+#[derive(Debug)]
+struct Suspect {
+    owner: Owner,
+    turn_id: TurnId,
+    key: Option<String>,
+    /// The conversation that would have been made for it.
+    made: Option<ConversationId>,
+}
 
 impl Turns {
-    /// Starts a turn, or finds the one that was started under the same key.
+    /// Starts a turn, or finds the one that was started under the same key. What is begun is seen through, whether
+    /// or not somebody waits for it.
     ///
     /// # Errors
     /// [`Refused`]; then nothing was started.
     pub async fn start(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
+        let (turns, owner) = (self.clone(), owner.clone());
+        let started = self.lifecycle.see_through(async move { turns.admit(&owner, ask).await });
+        started.await.unwrap_or(Err(Refused::Panicked))
+    }
+
+    async fn admit(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
         if self.suspects.0.lock().len() >= SUSPECTS {
             return Err(Refused::Store(Error::Slow(self.settings.limits.database())));
         }
@@ -130,7 +148,12 @@ impl Turns {
             Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
             Err(error) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
-                self.suspects.0.lock().push((owner.clone(), new));
+                let made = match new.target {
+                    Target::New(made) => Some(made.id),
+                    Target::Existing(_) => None,
+                };
+                let key = new.key.map(|key| key.key);
+                self.suspects.0.lock().push(Suspect { owner: owner.clone(), turn_id: new.id, key, made });
                 Err(Refused::Store(error))
             }
         }
@@ -204,8 +227,7 @@ impl Turns {
             number: admitted.number,
             stub,
             user_message_id: new.user_message_id.clone(),
-            on_disconnect: Request::from_text(&admitted.plan.request).on_disconnect(),
-            request: admitted.plan.request,
+            request: Request::from_text(&admitted.plan.request),
             log: self.new_log(),
             permit,
         };
@@ -253,9 +275,10 @@ impl Turns {
     /// Undoes admissions of unknown outcome, as far as the database answers.
     pub(super) async fn withdraw_suspects(&self) {
         let suspects = std::mem::take(&mut *self.suspects.0.lock());
-        for (owner, new) in suspects {
-            if self.store.withdraw(&owner, &new).await.is_err() {
-                self.suspects.0.lock().push((owner, new));
+        for suspect in suspects {
+            let Suspect { owner, turn_id, made, .. } = &suspect;
+            if self.store.withdraw(owner, turn_id, made.as_ref()).await.is_err() {
+                self.suspects.0.lock().push(suspect);
             }
         }
     }
@@ -265,14 +288,13 @@ impl Turns {
         let Some(key) = &new.key else { return Ok(()) };
         let same = {
             let mut suspects = self.suspects.0.lock();
-            let same = |(whose, suspect): &mut (Owner, NewTurn)| {
-                whose == owner && suspect.key.as_ref().is_some_and(|other| other.key == key.key)
-            };
+            let same = |suspect: &mut Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
             suspects.extract_if(.., same).collect::<Vec<_>>()
         };
-        for (owner, suspect) in same {
-            if let Err(error) = self.store.withdraw(&owner, &suspect).await {
-                self.suspects.0.lock().push((owner, suspect));
+        for suspect in same {
+            let withdrawn = self.store.withdraw(owner, &suspect.turn_id, suspect.made.as_ref()).await;
+            if let Err(error) = withdrawn {
+                self.suspects.0.lock().push(suspect);
                 return Err(Refused::Store(error));
             }
         }

@@ -62,12 +62,18 @@ impl Turns {
         }
     }
 
-    /// Stops the open turns of a conversation and erases it with everything under it. False while one of them
-    /// does not end.
+    /// Stops the open turns of a conversation and erases it with everything under it, whether or not somebody
+    /// waits for that. False while one of them does not end.
     ///
     /// # Errors
     /// The store's. What was asked may be done in part; asking again does the rest.
     pub async fn erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+        let (turns, owner, conversation) = (self.clone(), owner.clone(), conversation.clone());
+        let erased = self.lifecycle.see_through(async move { turns.stop_and_erase(&owner, &conversation).await });
+        erased.await.unwrap_or(Ok(false))
+    }
+
+    async fn stop_and_erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let open = self.store.open_turns(owner, conversation).await?;

@@ -10,6 +10,8 @@ use crate::store::Result;
 const SUSPECTS: Duration = Duration::from_secs(1);
 /// How often the rest is.
 const ROUND: u32 = 10;
+/// How long a fenced replica is remembered, in microseconds.
+const REPLICAS_KEPT: i64 = 3_600_000_000;
 /// How much goes in one transaction.
 const LIMIT: u32 = 100;
 
@@ -38,5 +40,7 @@ async fn sweep(turns: &Turns) -> Result<()> {
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
     while turns.store.drop_journals(before, now, LIMIT).await? == u64::from(LIMIT) {}
     while turns.store.forget_keys(now, LIMIT).await? == u64::from(LIMIT) {}
+    let before = Timestamp::from_micros(now.as_micros().saturating_sub(REPLICAS_KEPT));
+    while turns.store.forget_replicas(before, LIMIT).await? == u64::from(LIMIT) {}
     Ok(())
 }
