@@ -193,7 +193,7 @@ async fn a_hundred_readers_who_join_whenever_see_the_same() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_let_go_and_the_turn_goes_on() {
-    let scene = Scene::with(|setup| setup.set("limits.reader_stall_s", 1)).await;
+    let scene = Scene::with(|setup| setup.set("limits.reader_stall_s", 3)).await;
     let gate = Gate::new();
     let text = |n: usize| format!("{}{}", stamp(n), ".".repeat(16_000));
     let script = Script::new().deltas(1000, std::time::Duration::ZERO, text).gate(&gate);
