@@ -1,5 +1,7 @@
 //! The record does not hang on the reader: who stalls, dawdles or leaves changes nothing for anybody else.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 
 use crate::support::{
@@ -22,7 +24,7 @@ async fn a_reader_that_never_reads_costs_no_memory_and_delays_nobody() {
 
     let gate = Gate::new();
     let text = |n: usize| format!("{}{}", stamp(n), "x".repeat(PIECE - stamp(n).len()));
-    let script = Script::new().deltas(TEXT / PIECE, std::time::Duration::ZERO, text).gate(&gate);
+    let script = Script::new().deltas(TEXT / PIECE, Duration::ZERO, text).gate(&gate);
     scene.upstream.when("much", script.finish("stop").usage(1, 1).done());
     let conversation = scene.client.conversation().await;
     let before = scene.gateway.memory();
@@ -59,7 +61,7 @@ async fn a_reader_that_never_reads_costs_no_memory_and_delays_nobody() {
 async fn a_reader_at_one_kilobyte_a_second_holds_up_nobody_and_misses_nothing() {
     let scene = Scene::with(|setup| setup.set("limits.turn_memory_bytes", 65_536)).await;
     let text = |n: usize| format!("{}{}", stamp(n), ".".repeat(4000));
-    scene.upstream.push(Script::new().deltas(500, std::time::Duration::ZERO, text).finish("stop").usage(1, 500).done());
+    scene.upstream.push(Script::new().deltas(500, Duration::ZERO, text).finish("stop").usage(1, 500).done());
     let conversation = scene.client.conversation().await;
     let first = scene.client.ask(&conversation, "go").await;
     let mut request = Request::get(&format!("/v1/turns/{}/events", first.turn())).accept(Encoding::Ndjson);
@@ -88,7 +90,7 @@ async fn readers_may_leave_at_any_moment() {
     let events = || Request::get(&format!("/v1/turns/{turn}/events"));
     for encoding in Encoding::ALL {
         // Before the first byte of the answer, after its first, in the middle, and with a reset.
-        scene.client.knock(events().accept(encoding)).await;
+        scene.client.knock(events().accept(encoding), Duration::ZERO).await;
         scene.client.open(events().accept(encoding)).await.leave();
         for bytes in [1, 2, 250, 450] {
             let mut stream = scene.client.open(events().accept(encoding)).await;
@@ -124,12 +126,14 @@ async fn whoever_asks_and_leaves_unread_has_either_asked_or_not() {
     let scene = Scene::new().await;
     let gate = Gate::new();
     scene.upstream.always(Script::new().stamped(3).gate(&gate).stamped(3).finish("stop").done());
+    // Somewhere within the admission of one of them its client goes.
+    let mut rng = chance();
     let mut conversations = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..60 {
         let conversation = scene.client.conversation().await;
         let target = format!("/v1/conversations/{conversation}/messages");
         let request = Request::post(&target, &serde_json::json!({"content": "go"})).accept(Encoding::Ndjson);
-        scene.client.knock(request).await;
+        scene.client.knock(request, Duration::from_micros(rng.u64(0..4000))).await;
         conversations.push(conversation);
     }
     gate.open();
@@ -158,7 +162,7 @@ async fn whoever_asks_and_leaves_unread_has_either_asked_or_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_readers_who_join_whenever_see_the_same() {
     let scene = Scene::new().await;
-    let every = std::time::Duration::from_millis(5);
+    let every = Duration::from_millis(5);
     scene.upstream.push(Script::new().role().paced(200, every).finish("stop").usage(1, 200).done());
     let conversation = scene.client.conversation().await;
     let mut first = scene.client.ask(&conversation, "go").await;
@@ -196,20 +200,20 @@ async fn a_reader_that_takes_nothing_is_let_go_and_the_turn_goes_on() {
     let scene = Scene::with(|setup| setup.set("limits.reader_stall_s", 3)).await;
     let gate = Gate::new();
     let text = |n: usize| format!("{}{}", stamp(n), ".".repeat(16_000));
-    let script = Script::new().deltas(1000, std::time::Duration::ZERO, text).gate(&gate);
+    let script = Script::new().deltas(1000, Duration::ZERO, text).gate(&gate);
     scene.upstream.push(script.finish("stop").usage(1, 1).done());
     let conversation = scene.client.conversation().await;
     let mut first = scene.client.ask(&conversation, "go").await;
     let mut request = Request::get(&format!("/v1/turns/{}/events", first.turn())).accept(Encoding::Sse);
     request.window = Some(4096);
     let stalled = scene.client.open(request).await;
-    assert!(scene.gateway.holds(stalled.port()));
     let mut frames: Vec<Frame> = Vec::new();
     while frames.iter().filter(|frame| frame.kind() == "delta").count() < 1000 {
         frames.push(first.event().await);
     }
     eventually("the stalled reader to be let go", async || (!scene.gateway.holds(stalled.port())).then_some(())).await;
-    assert!(scene.gateway.holds(first.port()), "a reader that reads is kept, however little there is to read");
+    // Who reads is kept, however little there is to read.
+    eventually("the other reader to be seen", async || scene.gateway.holds(first.port()).then_some(())).await;
     gate.open();
     frames.extend(first.rest().await);
     Fold::of(&frames).assert_same_as(&scene.client.answer(&conversation).await);

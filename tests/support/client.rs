@@ -1,6 +1,7 @@
 //! A client of the gateway.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -176,12 +177,16 @@ impl Client {
         Ok(Stream::new(Exchange::open(self.address, &out).await?, target.contains("events=named")))
     }
 
-    /// Sends and leaves at once, without reading a byte.
-    pub async fn knock(&self, request: Request) {
+    /// Sends and leaves without reading a byte, after so long.
+    pub async fn knock(&self, request: Request, linger: Duration) {
         let headers: Vec<_> = self.headers.iter().chain(&request.headers).cloned().collect();
         let (method, target) = (&*request.method, &*request.target);
         let out = Outgoing { method, target, headers: &headers, body: request.body.as_deref(), window: None };
-        drop(http1::send(self.address, &out).await.unwrap());
+        let socket = http1::send(self.address, &out).await.unwrap();
+        if !linger.is_zero() {
+            tokio::time::sleep(linger).await;
+        }
+        drop(socket);
     }
 
     /// Sends these bytes as they are, and reads what comes until the close.
