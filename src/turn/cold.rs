@@ -17,7 +17,7 @@ use crate::domain::turn::OnDisconnect;
 use crate::store::turns::Record;
 
 /// How many rows of the journal are read at once.
-const ROWS: u32 = 4;
+const ROWS: u32 = 2;
 /// How often a turn of another replica is looked at.
 const POLL: Duration = Duration::from_millis(300);
 /// How often its owner is told that it is read here.
@@ -65,6 +65,7 @@ pub fn read(
                 }
                 // It lags behind what memory holds; all of that is saved.
                 match turns.store.journal(&owner, &turn, cursor, ROWS).await {
+                    Ok(rows) if rows.is_empty() => tokio::time::sleep(POLL).await,
                     Ok(rows) => {
                         for row in rows {
                             let (seq, lines) = after(cursor, row.first_seq, row.lines);

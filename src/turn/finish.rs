@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::Turns;
 use super::fold;
 use super::live::Live;
-use super::log::Closing;
 use crate::domain::event::{Closed, Event, Finished, write_line};
 use crate::domain::message::Message;
 use crate::domain::turn::Ending;
@@ -63,12 +62,11 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
             end.log();
         }
         Some(Outcome::Lost) => {
-            turns.journal.settle(live.log.unsaved());
-            live.log.close(Closing::Closed(Closed::LostLease));
+            turns.journal.settle(live.log.close(Closed::LostLease));
             tracing::warn!(turn_id = %live.lease.turn_id, "the turn is another replica's now");
         }
         None => {
-            live.log.close(Closing::Closed(Closed::Draining));
+            turns.journal.settle(live.log.close(Closed::Draining));
             tracing::warn!(turn_id = %live.lease.turn_id, "the process ends before the turn's end is saved");
         }
     }
@@ -151,7 +149,7 @@ impl End<'_> {
             self.live.keep_unsaved(message.clone());
         }
         let finished = Finished { saved: false, ..self.finished.clone() };
-        self.live.log.close(Closing::Unsaved(Box::new(finished)));
+        self.live.log.tell(finished);
         self.live.shown.cancel();
     }
 

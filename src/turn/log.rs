@@ -91,6 +91,8 @@ struct Inner {
     /// Where the batch ends that the journal has in hand.
     taken: Mark,
     saved: Mark,
+    /// Up to here the bytes have been given back as saved, or as never to be.
+    settled: u64,
     draft: Option<Draft>,
     /// When the oldest event that is not saved was appended, and the oldest after `taken`.
     oldest: Option<Instant>,
@@ -197,6 +199,8 @@ impl Log {
         write(&mut Append { log: &mut inner, bytes: 0 });
         inner.taken = inner.appended;
         inner.saved = inner.appended;
+        let end = inner.appended.offset;
+        inner.settle(end);
         inner.wake();
     }
 
@@ -220,13 +224,12 @@ impl Log {
         if to.offset <= inner.saved.offset {
             return 0;
         }
-        let bytes = to.offset - inner.saved.offset;
         inner.saved = to;
         inner.oldest = if inner.saved == inner.appended { None } else { inner.oldest_after_taken };
         let room = if inner.draft.is_some() { self.memory / 2 } else { self.memory };
         inner.let_go(room as u64);
         inner.wake();
-        bytes
+        inner.settle(to.offset)
     }
 
     /// From here on nothing is appended and nothing taken. Gives what is not saved: first what the journal may
@@ -240,10 +243,11 @@ impl Log {
         Taken { rows, to: appended }
     }
 
-    /// Ends a sealed log whose end is saved: `line` is its last.
+    /// Ends a sealed log whose end is saved: `line` is its last. Gives the bytes that were saved with it.
     pub fn end(&self, line: &[u8]) -> u64 {
         let mut inner = self.inner.lock();
-        let unsaved = inner.appended.offset - inner.saved.offset;
+        let end = inner.appended.offset;
+        let bytes = inner.settle(end);
         let mut append = Append { log: &mut inner, bytes: 0 };
         append.line(|out, _| out.extend_from_slice(line));
         inner.saved = inner.appended;
@@ -251,15 +255,25 @@ impl Log {
         inner.oldest = None;
         inner.closing = Some(Closing::Ended);
         inner.wake();
-        unsaved
+        bytes
     }
 
-    /// Closes the log to its readers without its last line.
-    pub fn close(&self, closing: Closing) {
+    /// Tells readers of an end that is not saved. It may be ended yet.
+    pub fn tell(&self, finished: Finished) {
         let mut inner = self.inner.lock();
         inner.sealed = true;
-        inner.closing = Some(closing);
+        inner.closing = Some(Closing::Unsaved(Box::new(finished)));
         inner.wake();
+    }
+
+    /// Closes the log to its readers: nothing more comes from here. Gives the bytes that will not be saved.
+    pub fn close(&self, code: Closed) -> u64 {
+        let mut inner = self.inner.lock();
+        inner.sealed = true;
+        inner.closing = Some(Closing::Closed(code));
+        inner.wake();
+        let end = inner.appended.offset;
+        inner.settle(end)
     }
 
     /// Where the log ends.
@@ -357,6 +371,12 @@ impl Log {
 }
 
 impl Inner {
+    fn settle(&mut self, offset: u64) -> u64 {
+        let bytes = offset.saturating_sub(self.settled);
+        self.settled += bytes;
+        bytes
+    }
+
     fn visible(&self, durability: Durability) -> Mark {
         match durability {
             Durability::Relaxed => self.appended,

@@ -10,7 +10,6 @@ use futures::FutureExt;
 use super::ask::Talk;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
-use super::log::Closing;
 use super::prompt;
 use super::{Turns, log};
 use crate::domain::event::{Closed, Event};
@@ -164,8 +163,7 @@ fn started(live: &Live) -> Chunk {
 
 /// Lets go of a turn that another replica has.
 fn drop_lost(turns: &Turns, live: &Live) {
-    live.log.close(Closing::Closed(Closed::LostLease));
-    turns.journal.settle(live.log.unsaved());
+    turns.journal.settle(live.log.close(Closed::LostLease));
     turns.registry.leave(&live.lease.turn_id);
     live.settle();
 }
