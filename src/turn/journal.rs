@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::Turns;
 use super::live::{Cut, Live};
-use super::log::Mark;
+use super::segments::Mark;
 use crate::domain::ids::TurnId;
 use crate::domain::stream::Durability;
 use crate::store::journal::Chunk;

@@ -4,33 +4,16 @@
 //! goes with the lines, under the same lock, until it grows too large; then it is made again from the journal
 //! when somebody needs it.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::segments::{Mark, Row, Segments};
+use super::waiting::Waiting;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Closed, Event, Finished, write_delta_line, write_line, write_reasoning_line};
 use crate::domain::stream::Durability;
-
-/// A segment that has grown to this takes no more lines.
-const SEGMENT_BYTES: usize = 48 << 10;
-/// One row of the journal holds about so much.
-const ROW_BYTES: usize = 64 << 10;
-
-/// The offset of a place that the log has not reached: it is located again later.
-pub const AHEAD: u64 = u64::MAX;
-
-/// A place in the log: after the event `seq`, `offset` bytes from its beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
-    /// The event before the place.
-    pub seq: u64,
-    /// Bytes before the place.
-    pub offset: u64,
-}
 
 /// How a log came to take no more events.
 #[derive(Clone, Debug)]
@@ -59,35 +42,15 @@ pub enum Read {
 /// What is to be saved next.
 #[derive(Debug)]
 pub struct Taken {
-    /// Each at most about 64 KiB, cut between lines: first seq, last seq, lines.
-    pub rows: Vec<(u64, u64, Bytes)>,
+    /// Each at most about 64 KiB, cut between lines.
+    pub rows: Vec<Row>,
     /// Where they end.
     pub to: Mark,
 }
 
-#[derive(Debug)]
-struct Segment {
-    start: Mark,
-    bytes: Vec<u8>,
-}
-
-impl Segment {
-    fn end(&self) -> u64 {
-        self.start.offset + self.bytes.len() as u64
-    }
-}
-
-/// Where a reader leaves its waker; `armed` while it wants to be woken.
-#[derive(Debug, Default)]
-struct Slot {
-    waker: Option<Waker>,
-    armed: bool,
-}
-
 #[derive(Debug, Default)]
 struct Inner {
-    segments: VecDeque<Segment>,
-    appended: Mark,
+    segments: Segments,
     /// Where the batch ends that the journal has in hand.
     taken: Mark,
     saved: Mark,
@@ -99,8 +62,7 @@ struct Inner {
     oldest_after_taken: Option<Instant>,
     closing: Option<Closing>,
     sealed: bool,
-    readers: Vec<Slot>,
-    free: Vec<usize>,
+    waiting: Waiting,
 }
 
 /// The log of one turn.
@@ -144,18 +106,9 @@ impl Append<'_> {
     }
 
     fn line(&mut self, write: impl FnOnce(&mut Vec<u8>, u64)) -> u64 {
-        let seq = self.log.appended.seq + 1;
-        let start = self.log.appended;
-        if self.log.segments.back().is_none_or(|segment| segment.bytes.len() >= SEGMENT_BYTES) {
-            self.log.segments.push_back(Segment { start, bytes: Vec::new() });
-        }
-        if let Some(segment) = self.log.segments.back_mut() {
-            let before = segment.bytes.len();
-            write(&mut segment.bytes, seq);
-            let grown = segment.bytes.len() - before;
-            self.bytes += grown;
-            self.log.appended = Mark { seq, offset: start.offset + grown as u64 };
-        }
+        let before = self.log.segments.end().offset;
+        let seq = self.log.segments.line(write);
+        self.bytes += (self.log.segments.end().offset - before) as usize;
         seq
     }
 }
@@ -174,7 +127,7 @@ impl Log {
         if inner.sealed {
             return (0, false);
         }
-        let clean = inner.appended == inner.taken;
+        let clean = inner.segments.end() == inner.taken;
         let mut append = Append { log: &mut inner, bytes: 0 };
         write(&mut append);
         let bytes = append.bytes;
@@ -188,7 +141,7 @@ impl Log {
             inner.draft = None;
         }
         if self.durability == Durability::Relaxed {
-            inner.wake();
+            inner.waiting.wake();
         }
         (bytes, clean)
     }
@@ -197,22 +150,22 @@ impl Log {
     pub fn append_saved(&self, write: impl FnOnce(&mut Append<'_>)) {
         let mut inner = self.inner.lock();
         write(&mut Append { log: &mut inner, bytes: 0 });
-        inner.taken = inner.appended;
-        inner.saved = inner.appended;
-        let end = inner.appended.offset;
+        inner.taken = inner.segments.end();
+        inner.saved = inner.segments.end();
+        let end = inner.segments.end().offset;
         inner.settle(end);
-        inner.wake();
+        inner.waiting.wake();
     }
 
     /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Nothing from a sealed
     /// log: its end is on the way, and saves the rest.
     pub fn take(&self) -> Option<Taken> {
         let mut inner = self.inner.lock();
-        if inner.sealed || inner.taken == inner.appended {
+        if inner.sealed || inner.taken == inner.segments.end() {
             return None;
         }
-        let (from, to) = (inner.taken, inner.appended);
-        let rows = inner.rows(from, to);
+        let (from, to) = (inner.taken, inner.segments.end());
+        let rows = inner.segments.rows(from, to);
         inner.taken = to;
         inner.oldest_after_taken = None;
         Some(Taken { rows, to })
@@ -225,10 +178,12 @@ impl Log {
             return 0;
         }
         inner.saved = to;
-        inner.oldest = if inner.saved == inner.appended { None } else { inner.oldest_after_taken };
+        inner.oldest = if inner.saved == inner.segments.end() { None } else { inner.oldest_after_taken };
         let room = if inner.draft.is_some() { self.memory / 2 } else { self.memory };
-        inner.let_go(room as u64);
-        inner.wake();
+        inner.segments.let_go(to.offset, room as u64);
+        if self.durability == Durability::Strict {
+            inner.waiting.wake();
+        }
         inner.settle(to.offset)
     }
 
@@ -237,24 +192,23 @@ impl Log {
     pub fn seal(&self) -> Taken {
         let mut inner = self.inner.lock();
         inner.sealed = true;
-        let (saved, taken, appended) = (inner.saved, inner.taken, inner.appended);
-        let mut rows = inner.rows(saved, taken);
-        rows.extend(inner.rows(taken, appended));
+        let (saved, taken, appended) = (inner.saved, inner.taken, inner.segments.end());
+        let mut rows = inner.segments.rows(saved, taken);
+        rows.extend(inner.segments.rows(taken, appended));
         Taken { rows, to: appended }
     }
 
     /// Ends a sealed log whose end is saved: `line` is its last. Gives the bytes that were saved with it.
     pub fn end(&self, line: &[u8]) -> u64 {
         let mut inner = self.inner.lock();
-        let end = inner.appended.offset;
+        let end = inner.segments.end().offset;
         let bytes = inner.settle(end);
-        let mut append = Append { log: &mut inner, bytes: 0 };
-        append.line(|out, _| out.extend_from_slice(line));
-        inner.saved = inner.appended;
-        inner.taken = inner.appended;
+        inner.segments.line(|out, _| out.extend_from_slice(line));
+        inner.saved = inner.segments.end();
+        inner.taken = inner.segments.end();
         inner.oldest = None;
         inner.closing = Some(Closing::Ended);
-        inner.wake();
+        inner.waiting.wake();
         bytes
     }
 
@@ -263,7 +217,7 @@ impl Log {
         let mut inner = self.inner.lock();
         inner.sealed = true;
         inner.closing = Some(Closing::Unsaved(Box::new(finished)));
-        inner.wake();
+        inner.waiting.wake();
     }
 
     /// Closes the log to its readers: nothing more comes from here. Gives the bytes that will not be saved.
@@ -271,20 +225,20 @@ impl Log {
         let mut inner = self.inner.lock();
         inner.sealed = true;
         inner.closing = Some(Closing::Closed(code));
-        inner.wake();
-        let end = inner.appended.offset;
+        inner.waiting.wake();
+        let end = inner.segments.end().offset;
         inner.settle(end)
     }
 
     /// Where the log ends.
     pub fn appended(&self) -> Mark {
-        self.inner.lock().appended
+        self.inner.lock().segments.end()
     }
 
     /// Bytes that are not saved.
     pub fn unsaved(&self) -> u64 {
         let inner = self.inner.lock();
-        inner.appended.offset - inner.saved.offset
+        inner.segments.end().offset - inner.saved.offset
     }
 
     /// Since when the oldest unsaved event waits.
@@ -306,67 +260,37 @@ impl Log {
     /// The lines after `after`, up to and with the event `until`. `None` when they are no longer in memory.
     pub fn lines(&self, after: u64, until: u64) -> Option<Vec<u8>> {
         let inner = self.inner.lock();
-        let (from, to) = (inner.locate(after)?, inner.locate(until)?);
-        let mut out = Vec::new();
-        inner.copy(from.offset, to.offset, |bytes| out.extend_from_slice(bytes));
-        Some(out)
+        let (from, to) = (inner.segments.locate(after)?, inner.segments.locate(until)?);
+        Some(inner.segments.between(from.offset, to.offset))
     }
 
     /// The place after `seq`, if what follows it is in memory.
     pub fn locate(&self, seq: u64) -> Option<Mark> {
-        self.inner.lock().locate(seq)
+        self.inner.lock().segments.locate(seq)
     }
 
     /// Copies lines after `from` into `out`: whole lines, about `most` bytes of them.
-    pub fn read(&self, from: Mark, most: usize, slot: usize, waker: &Waker, out: &mut Vec<u8>) -> Read {
+    pub fn read(&self, from: Mark, most: usize, place: usize, waker: &Waker, out: &mut Vec<u8>) -> Read {
         let mut inner = self.inner.lock();
         let visible = inner.visible(self.durability);
-        if from.offset >= visible.offset || from.seq >= visible.seq {
+        if from.offset >= visible.offset {
             if let Some(closing) = &inner.closing {
                 return Read::Over(closing.clone());
             }
-            if let Some(slot) = inner.readers.get_mut(slot) {
-                slot.armed = true;
-                if !slot.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-                    slot.waker = Some(waker.clone());
-                }
-            }
+            inner.waiting.arm(place, waker);
             return Read::Wait;
         }
-        if inner.segments.front().is_none_or(|first| from.offset < first.start.offset) {
-            return Read::Gone;
-        }
-        let at = inner.segments.partition_point(|segment| segment.end() <= from.offset);
-        let Some(segment) = inner.segments.get(at) else { return Read::Gone };
-        let skip = (from.offset - segment.start.offset) as usize;
-        let end = ((visible.offset - segment.start.offset) as usize).min(segment.bytes.len());
-        let mut bytes = &segment.bytes[skip..end];
-        if bytes.len() > most {
-            let whole = memchr::memrchr(b'\n', &bytes[..most]).or_else(|| memchr::memchr(b'\n', bytes));
-            bytes = &bytes[..whole.map_or(bytes.len(), |at| at + 1)];
-        }
-        out.extend_from_slice(bytes);
-        let lines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-        Read::Lines(Mark { seq: from.seq + lines, offset: from.offset + bytes.len() as u64 })
+        inner.segments.read(from, visible.offset, most, out).map_or(Read::Gone, Read::Lines)
     }
 
     /// A place for a reader's waker.
     pub fn join(&self) -> usize {
-        let mut inner = self.inner.lock();
-        if let Some(slot) = inner.free.pop() {
-            return slot;
-        }
-        inner.readers.push(Slot::default());
-        inner.readers.len() - 1
+        self.inner.lock().waiting.join()
     }
 
     /// Gives the place back.
-    pub fn part(&self, slot: usize) {
-        let mut inner = self.inner.lock();
-        if let Some(place) = inner.readers.get_mut(slot) {
-            *place = Slot::default();
-            inner.free.push(slot);
-        }
+    pub fn part(&self, place: usize) {
+        self.inner.lock().waiting.part(place);
     }
 }
 
@@ -379,76 +303,8 @@ impl Inner {
 
     fn visible(&self, durability: Durability) -> Mark {
         match durability {
-            Durability::Relaxed => self.appended,
+            Durability::Relaxed => self.segments.end(),
             Durability::Strict => self.saved,
         }
-    }
-
-    /// Wakes whoever waits. Under the lock, so that nothing is allocated for it.
-    fn wake(&mut self) {
-        for slot in self.readers.iter_mut().filter(|slot| slot.armed) {
-            slot.armed = false;
-            if let Some(waker) = &slot.waker {
-                waker.wake_by_ref();
-            }
-        }
-    }
-
-    /// Lets the oldest segments go, as far as they are saved, while more than `room` bytes are held.
-    fn let_go(&mut self, room: u64) {
-        while let Some(first) = self.segments.front()
-            && self.segments.len() > 1
-            && first.end() <= self.saved.offset
-            && self.appended.offset - first.start.offset > room
-        {
-            self.segments.pop_front();
-        }
-    }
-
-    fn locate(&self, seq: u64) -> Option<Mark> {
-        if seq >= self.appended.seq {
-            let offset = if seq == self.appended.seq { self.appended.offset } else { AHEAD };
-            return Some(Mark { seq, offset });
-        }
-        let at = self.segments.partition_point(|segment| segment.start.seq <= seq).checked_sub(1)?;
-        let segment = self.segments.get(at)?;
-        let mut offset = 0;
-        for _ in segment.start.seq..seq {
-            offset += memchr::memchr(b'\n', &segment.bytes[offset..])? + 1;
-        }
-        Some(Mark { seq, offset: segment.start.offset + offset as u64 })
-    }
-
-    fn copy<'a>(&'a self, from: u64, to: u64, mut give: impl FnMut(&'a [u8])) {
-        for segment in &self.segments {
-            let start = from.clamp(segment.start.offset, segment.end()) - segment.start.offset;
-            let end = to.clamp(segment.start.offset, segment.end()) - segment.start.offset;
-            if start < end {
-                give(&segment.bytes[start as usize..end as usize]);
-            }
-        }
-    }
-
-    /// The lines between two marks, in rows. The same marks always give the same rows.
-    fn rows(&self, from: Mark, to: Mark) -> Vec<(u64, u64, Bytes)> {
-        let mut rows = Vec::new();
-        let mut lines = Vec::new();
-        self.copy(from.offset, to.offset, |bytes| lines.extend_from_slice(bytes));
-        let lines = Bytes::from(lines);
-        let (mut seq, mut at) = (from.seq, 0);
-        while at < lines.len() {
-            let rest = &lines[at..];
-            let end = if rest.len() <= ROW_BYTES {
-                rest.len()
-            } else {
-                let whole = memchr::memrchr(b'\n', &rest[..ROW_BYTES]).or_else(|| memchr::memchr(b'\n', rest));
-                whole.map_or(rest.len(), |end| end + 1)
-            };
-            let count = memchr::memchr_iter(b'\n', &rest[..end]).count() as u64;
-            rows.push((seq + 1, seq + count, lines.slice(at..at + end)));
-            seq += count;
-            at += end;
-        }
-        rows
     }
 }

@@ -20,10 +20,12 @@ pub mod reader;
 pub mod recover;
 pub mod registry;
 pub mod run;
+pub mod segments;
 pub mod start;
 pub mod stop;
 pub mod sweep;
 pub mod view;
+pub mod waiting;
 
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use futures::Stream;
 use super::Turns;
 use super::cold::{self, Piece};
 use super::live::{Live, Presence};
-use super::log::{AHEAD, Closing, Mark, Read};
+use super::log::{Closing, Read};
+use super::segments::{AHEAD, Mark};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
@@ -55,7 +56,7 @@ pub enum Attached {
 }
 
 enum State {
-    Hot { live: Arc<Live>, slot: usize, at: Mark },
+    Hot { live: Arc<Live>, place: usize, at: Mark },
     Cold(Pin<Box<dyn Stream<Item = Piece> + Send>>),
     Over(Over),
 }
@@ -154,8 +155,8 @@ impl Reader {
             // A reader that comes out of the record was let in already.
             self.presence = Presence::new(&live, usize::MAX);
         }
-        let slot = live.log.join();
-        self.state = State::Hot { live, slot, at };
+        let place = live.log.join();
+        self.state = State::Hot { live, place, at };
     }
 
     fn cool(&mut self) {
@@ -165,8 +166,8 @@ impl Reader {
     }
 
     fn leave(&mut self) {
-        if let State::Hot { live, slot, .. } = &self.state {
-            live.log.part(*slot);
+        if let State::Hot { live, place, .. } = &self.state {
+            live.log.part(*place);
         }
     }
 
@@ -175,7 +176,7 @@ impl Reader {
         loop {
             match &mut self.state {
                 State::Over(over) => return Poll::Ready(Step::Over(*over)),
-                State::Hot { live, slot, at } => {
+                State::Hot { live, place, at } => {
                     if at.offset == AHEAD
                         && let Some(now) = live.log.locate(at.seq)
                     {
@@ -184,7 +185,7 @@ impl Reader {
                     // On NDJSON outside a feed the log's lines are the frames.
                     let plain = self.wire == Wire::Ndjson && self.number.is_none();
                     let into = if plain { &mut *out } else { &mut self.scratch };
-                    match live.log.read(*at, CHUNK, *slot, cx.waker(), into) {
+                    match live.log.read(*at, CHUNK, *place, cx.waker(), into) {
                         Read::Lines(to) => {
                             let seq = at.seq;
                             *at = to;

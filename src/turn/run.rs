@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 
+use super::Turns;
 use super::ask::Talk;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
-use super::{Turns, log};
+use super::segments::Mark;
 use crate::domain::event::{Closed, Event};
 use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::store::ending::Outcome;
@@ -131,7 +132,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
 
 /// A queued turn that is ended before its time logs its start just before its end.
 fn append_started(turns: &Turns, live: &Arc<Live>) {
-    if live.log.appended() == log::Mark::default() {
+    if live.log.appended() == Mark::default() {
         let (bytes, tell) = live.log.append(|append| append.event(started_event(live)));
         turns.journal.note(live, bytes, tell);
     }

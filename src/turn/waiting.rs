@@ -1,0 +1,56 @@
+//! Readers that wait for more: where they leave their wakers.
+
+use std::task::Waker;
+
+/// Where one reader leaves its waker; `armed` while it wants to be woken.
+#[derive(Debug, Default)]
+struct Place {
+    waker: Option<Waker>,
+    armed: bool,
+}
+
+/// The waiting readers of one log. A place is reused once its reader has left.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    places: Vec<Place>,
+    free: Vec<usize>,
+}
+
+impl Waiting {
+    /// A place for a reader.
+    pub fn join(&mut self) -> usize {
+        if let Some(place) = self.free.pop() {
+            return place;
+        }
+        self.places.push(Place::default());
+        self.places.len() - 1
+    }
+
+    /// Gives the place back.
+    pub fn part(&mut self, place: usize) {
+        if let Some(left) = self.places.get_mut(place) {
+            *left = Place::default();
+            self.free.push(place);
+        }
+    }
+
+    /// Has the reader woken once.
+    pub fn arm(&mut self, place: usize, waker: &Waker) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.armed = true;
+            if !place.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+                place.waker = Some(waker.clone());
+            }
+        }
+    }
+
+    /// Wakes whoever waits. Wakers stay where they are, so that nothing is allocated for it.
+    pub fn wake(&mut self) {
+        for place in self.places.iter_mut().filter(|place| place.armed) {
+            place.armed = false;
+            if let Some(waker) = &place.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
