@@ -233,6 +233,8 @@ async fn repeat(
             tokio::time::sleep_until(start + every * u32::try_from(n).unwrap()).await;
         }
         write_body(socket, script, &piece(n)).await?;
+        // Writes that never wait would keep the test's one thread from its readers.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }
