@@ -13,6 +13,7 @@ pub mod json;
 pub mod limits;
 pub mod message;
 pub mod owner;
+pub mod repair;
 pub mod stream;
 pub mod turn;
 pub mod usage;

@@ -18,6 +18,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, MessageId, TurnId};
 use crate::domain::message::{Content, Message, Role, Source, Step, Visualization};
 use crate::domain::owner::Owner;
+use crate::domain::repair;
 use crate::domain::turn::{Problem as TurnProblem, Status, StoppedBy};
 use crate::domain::usage::Usage;
 use crate::store::admission::Target;
@@ -230,7 +231,9 @@ pub async fn history(
     Ok(json(StatusCode::OK, &History { messages }))
 }
 
-fn spoken(message: Message) -> Spoken {
+fn spoken(mut message: Message) -> Spoken {
+    message.steps.iter_mut().for_each(repair::step);
+    message.visualizations.iter_mut().for_each(repair::visualization);
     Spoken {
         id: message.id,
         turn_id: message.turn_id,
