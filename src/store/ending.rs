@@ -82,7 +82,8 @@ impl Store {
     }
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
-    /// the next queued turn then has. Done again, it changes nothing.
+    /// the next queued turn then has. What its run was told, a history of the request's own among it, is forgotten.
+    /// Done again, it changes nothing.
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
         write!(self, conn => {
@@ -94,7 +95,7 @@ impl Store {
                 .await?;
             let held = sqlx::query(
                 "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
-                 crash_saved = $4, crash_resumed = $5 \
+                 crash_saved = $4, crash_resumed = $5, request = '{}' \
                  where id = $6 and replica_id = $7 and epoch = $8 and (finished_at is null or seq = $2)",
             )
             .bind(message.status.as_str())
