@@ -8,8 +8,24 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::SignalStream;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// What a signal asks for.
+#[derive(Clone, Copy)]
+enum Word {
+    /// To stop; the signal's name.
+    Stop(&'static str),
+    /// To read the settings again.
+    Reload,
+}
+
+/// `word` whenever the signal comes.
+fn words(kind: SignalKind, word: Word) -> io::Result<impl Stream<Item = Word> + Unpin> {
+    Ok(SignalStream::new(signal(kind)?).map(move |()| word))
+}
 
 /// The life of one server: its tasks, and the two words that end them.
 #[derive(Clone, Debug, Default)]
@@ -67,16 +83,18 @@ impl Lifecycle {
     /// # Errors
     /// When signals cannot be listened to; then `server` has not begun.
     pub async fn under_signals<T>(&self, server: impl Future<Output = T>) -> io::Result<T> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let terminate = words(SignalKind::terminate(), Word::Stop("SIGTERM"))?;
+        let interrupt = words(SignalKind::interrupt(), Word::Stop("SIGINT"))?;
+        let hangup = words(SignalKind::hangup(), Word::Reload)?;
+        let mut words = terminate.merge(interrupt).merge(hangup);
         let mut server = pin!(server);
         loop {
             tokio::select! {
                 end = &mut server => return Ok(end),
-                _ = terminate.recv() => self.stop("SIGTERM"),
-                _ = interrupt.recv() => self.stop("SIGINT"),
-                _ = hangup.recv() => tracing::warn!("SIGHUP: reloading the settings is not supported yet"),
+                Some(word) = words.next() => match word {
+                    Word::Stop(signal) => self.stop(signal),
+                    Word::Reload => tracing::warn!("SIGHUP: reloading the settings is not supported yet"),
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use http::{Method, StatusCode};
 use http_body::Body as _;
 use reqwest::{Certificate, Client, Proxy};
+use tokio_stream::{Stream, StreamExt};
 use url::Url;
 
 use super::secret::Secret;
@@ -102,7 +103,7 @@ impl Transport {
         const MOST: usize = 2 * EXCERPT_BYTES;
         let mut read = Vec::new();
         let reading = async {
-            while let Some(Ok(bytes)) = body.read().await {
+            while let Some(Ok(bytes)) = body.next().await {
                 read.extend_from_slice(&bytes[..bytes.len().min(MOST - read.len())]);
                 if read.len() == MOST {
                     break;
@@ -131,9 +132,11 @@ impl Transport {
     }
 }
 
-impl Body {
-    /// The next bytes; none at the body's own end, an error where it broke off before that.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Unanswered>>> {
+/// The bytes as they come, up to the body's own end; an error where it broke off before that.
+impl Stream for Body {
+    type Item = Result<Bytes, Unanswered>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             return Poll::Ready(match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
                 None => None,
@@ -145,11 +148,6 @@ impl Body {
                 },
             });
         }
-    }
-
-    /// [`Body::poll_read`] for whoever has nothing else to wait for.
-    pub async fn read(&mut self) -> Option<Result<Bytes, Unanswered>> {
-        std::future::poll_fn(|cx| self.poll_read(cx)).await
     }
 }
 

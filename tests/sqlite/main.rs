@@ -1,6 +1,7 @@
 //! The stories, told on SQLite. Needs nothing but the built program.
 #![cfg(test)]
 
+mod readme;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]

@@ -1,11 +1,13 @@
 //! A chat completion on its way.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
+use tokio_stream::Stream;
 
 use super::dialect::{Complaint, Dialect};
 use crate::upstream::decoder::Decoder;
@@ -169,7 +171,7 @@ impl Answer for OpenaiAnswer {
             if std::mem::take(&mut self.renew) {
                 self.patience.renew(self.idle);
             }
-            let end = match self.body.poll_read(cx) {
+            let end = match Pin::new(&mut self.body).poll_next(cx) {
                 Poll::Ready(Some(Ok(bytes))) => self.take(&bytes, batch),
                 Poll::Ready(Some(Err(broken))) => Some(self.closed(Some(&broken.cause), batch)),
                 Poll::Ready(None) => Some(self.closed(None, batch)),

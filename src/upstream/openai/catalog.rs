@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use tokio_stream::StreamExt;
 
 use crate::upstream::transport::Transport;
 
@@ -79,7 +80,7 @@ impl Catalog {
             return Err(format!("{}: {said:?}", reply.status));
         }
         let mut json = Vec::new();
-        while let Some(bytes) = reply.body.read().await {
+        while let Some(bytes) = reply.body.next().await {
             json.extend_from_slice(&bytes.map_err(|broken| broken.cause)?);
             if json.len() > ANSWER_BYTES {
                 return Err(format!("more than {ANSWER_BYTES} bytes"));

@@ -1,0 +1,141 @@
+//! What the README says, held against the program. `TIDEGATE_TEST_UPDATE=1` writes its tables anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+use tidegate::config::keys::{KEYS, Shown};
+use tidegate::http::code::Code;
+
+use crate::support::{Client, Database, Frame, Gateway, Request};
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(path()).unwrap()
+}
+
+/// What stands in the README between the two marks of `name`, and where.
+fn marked<'a>(readme: &'a str, name: &str) -> (usize, &'a str) {
+    let (before, rest) = readme.split_once(&format!("<!-- {name}: ")).unwrap_or_else(|| panic!("no mark {name}"));
+    let (mark, rest) = rest.split_once("-->\n").unwrap();
+    let (inside, _) = rest.split_once(&format!("<!-- /{name} -->")).unwrap();
+    (before.len() + format!("<!-- {name}: ").len() + mark.len() + "-->\n".len(), inside)
+}
+
+fn settings() -> String {
+    let mut table = "| setting | default | what it is |\n|---|---|---|\n".to_owned();
+    for key in &KEYS {
+        let default = match key.shown {
+            Shown::Default(value) => format!("`{value}`"),
+            Shown::Sample(_) => "none".to_owned(),
+            Shown::Later(_) => continue,
+        };
+        writeln!(table, "| `{}` | {default} | {} |", key.path, key.note).unwrap();
+    }
+    table
+}
+
+fn codes() -> String {
+    let mut table = "| code | status | when |\n|---|---|---|\n".to_owned();
+    for code in Code::ALL {
+        writeln!(table, "| `{}` | {} | {} |", code.as_str(), code.status().as_u16(), code.doc()).unwrap();
+    }
+    table
+}
+
+fn demo() -> String {
+    let source = include_str!("../../src/upstream/demo/mod.rs");
+    let lines = source.lines().filter_map(|line| line.strip_prefix("//! |"));
+    lines.map(|line| format!("|{line}\n")).collect()
+}
+
+#[test]
+fn its_tables_are_the_programs() {
+    for (name, table) in [("settings", settings()), ("codes", codes()), ("demo", demo())] {
+        let mut readme = readme();
+        let (at, inside) = marked(&readme, name);
+        if std::env::var("TIDEGATE_TEST_UPDATE").is_ok() {
+            let range = at..at + inside.len();
+            readme.replace_range(range, &table);
+            std::fs::write(path(), readme).unwrap();
+        } else {
+            assert_eq!(inside, table, "the table `{name}` has drifted; TIDEGATE_TEST_UPDATE=1 writes it anew");
+        }
+    }
+}
+
+/// The rows of the table under the heading, without its head: the first column's name in backticks.
+fn names<'a>(readme: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, section) = readme.split_once(heading).unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    rows.take_while(|line| line.starts_with('|')).map(|line| line.split('`').nth(1).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn its_curl_is_the_one_that_is_printed() {
+    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let printed = std::fs::read_to_string(gateway.home().join("stdout")).unwrap();
+    let curl = printed.lines().nth(1).unwrap();
+    assert!(curl.starts_with("curl "), "{printed}");
+    let usual = curl.replace(&gateway.address().to_string(), "127.0.0.1:8080");
+    assert!(readme().contains(&format!("```sh\n{usual}\n```")), "{usual}");
+}
+
+#[tokio::test]
+async fn its_events_are_those_that_come() {
+    let readme = readme();
+    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let client = gateway.client();
+    let conversation = client.conversation().await;
+    let frames = client.ask(&conversation, "Think, and show me a chart.").await.rest().await;
+    let told: BTreeSet<&str> = names(&readme, "## Events").into_iter().collect();
+    let come: BTreeSet<&str> = frames.iter().map(Frame::kind).collect();
+    assert_eq!(told, come);
+}
+
+#[tokio::test]
+async fn its_routes_are_there() {
+    let readme = readme();
+    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let client = gateway.client();
+    let routes = names(&readme, "## Routes");
+    assert!(routes.len() > 10, "{routes:?}");
+    for route in routes {
+        let (method, path) = route.split_once(' ').unwrap();
+        let path = path.replace("{id}", "x").replace("{session_id}", "x");
+        let code = code(&client, method, &path).await;
+        assert!(!matches!(code.as_str(), "route_not_found" | "method_not_allowed"), "{route}: {code}");
+    }
+    assert_eq!(code(&client, "GET", "/v1/nothing").await, "route_not_found");
+    assert_eq!(code(&client, "POST", "/v1/models").await, "method_not_allowed");
+}
+
+/// The code of a refusal; empty when there is none.
+async fn code(client: &Client, method: &str, path: &str) -> String {
+    let request = if method == "POST" {
+        Request::post(path, &json!({}))
+    } else {
+        Request { method: method.to_owned(), ..Request::get(path) }
+    };
+    let reply = client.send(request).await;
+    let problem = serde_json::from_slice(&reply.bytes).unwrap_or(json!({}));
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn its_settings_for_a_model_are_good() {
+    let readme = readme();
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (settings, _) = rest.split_once("```").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("tidegate.toml"), settings).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    check.args(["config", "check", "tidegate.toml"]).env("OPENAI_API_KEY", "sk-1").current_dir(home.path());
+    let output = check.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
