@@ -178,6 +178,13 @@ class Answer {
   }
 }
 
+// One button at a time: what can be done now. Whoever only listens hears the note, not each word.
+function show(running, said) {
+  byId("send").hidden = running;
+  byId("stop").hidden = !running;
+  note(said);
+}
+
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Reads lines of JSON until the end, the abort, or silence. */
@@ -203,7 +210,7 @@ let current = null; // The turn on show: { turnId }.
 async function follow(answer, turnId, start) {
   const mine = { turnId };
   current = mine;
-  byId("stop").hidden = false;
+  show(true, "Answering…");
   let pause = FIRST_WAIT_MS;
   while (!answer.ended && current === mine) {
     const abort = new AbortController();
@@ -226,7 +233,7 @@ async function follow(answer, turnId, start) {
         break;
       }
       mine.turnId = response.headers.get("Turn-Id") ?? mine.turnId;
-      note("");
+      note("Answering…");
       let told = 0;
       let came = 0;
       await readLines(response, abort, (event) => {
@@ -255,8 +262,7 @@ async function follow(answer, turnId, start) {
   }
   if (current === mine) {
     current = null;
-    note("");
-    byId("stop").hidden = true;
+    show(false, "");
   }
 }
 
@@ -301,9 +307,11 @@ byId("ask").addEventListener("submit", (event) => {
 });
 
 byId("message").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+    event.preventDefault(); // 229: Safari's Enter that ends a composition.
     byId("ask").requestSubmit();
+  } else if (event.key === "Escape" && current) {
+    byId("stop").click();
   }
 });
 
@@ -314,7 +322,7 @@ byId("stop").addEventListener("click", async () => {
 
 byId("reset").addEventListener("click", async () => {
   current = null;
-  byId("stop").hidden = true;
+  show(false, "");
   await fetch(`/v1/chat/${encodeURIComponent(sessionId)}`, { method: "DELETE" }).catch(() => null);
   newSession();
   log.replaceChildren();

@@ -1,6 +1,8 @@
 //! Stories that need a browser. `scripts/test` installs one.
 #![cfg(test)]
 
+mod event_source;
+mod page;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;

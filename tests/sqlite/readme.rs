@@ -78,7 +78,8 @@ fn names<'a>(readme: &'a str, heading: &str) -> Vec<&'a str> {
 
 #[tokio::test]
 async fn its_curl_is_the_one_that_is_printed() {
-    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let database = Database::fresh().await;
+    let gateway = Gateway::on(&database).demo().set("default_model", "demo").start().await;
     let printed = std::fs::read_to_string(gateway.home().join("stdout")).unwrap();
     let curl = printed.lines().nth(1).unwrap();
     assert!(curl.starts_with("curl "), "{printed}");
@@ -89,7 +90,8 @@ async fn its_curl_is_the_one_that_is_printed() {
 #[tokio::test]
 async fn its_events_are_those_that_come() {
     let readme = readme();
-    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let database = Database::fresh().await;
+    let gateway = Gateway::on(&database).demo().set("default_model", "demo").start().await;
     let client = gateway.client();
     let conversation = client.conversation().await;
     let frames = client.ask(&conversation, "Think, and show me a chart.").await.rest().await;
@@ -101,7 +103,8 @@ async fn its_events_are_those_that_come() {
 #[tokio::test]
 async fn its_routes_are_there() {
     let readme = readme();
-    let gateway = Gateway::on(&Database::fresh().await).demo().set("default_model", "demo").start().await;
+    let database = Database::fresh().await;
+    let gateway = Gateway::on(&database).demo().set("default_model", "demo").start().await;
     let client = gateway.client();
     let routes = names(&readme, "## Routes");
     assert!(routes.len() > 10, "{routes:?}");

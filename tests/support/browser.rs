@@ -5,12 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use fantoccini::ClientBuilder;
+use fantoccini::wd::WebDriverCompatibleCommand;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::eventually;
+use super::{eventually, within};
 
 /// A browser of the test's own, with an empty profile. Dropped, it is gone.
 pub struct Browser {
@@ -51,17 +52,58 @@ impl Browser {
             "--no-first-run",
             &profile,
         ];
-        let wanted = json!({"browserName": "chrome", "goog:chromeOptions": {"args": arguments}});
-        let serde_json::Value::Object(wanted) = wanted else { unreachable!() };
+        let wanted = json!({
+            "browserName": "chrome", "goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"},
+        });
+        let Value::Object(wanted) = wanted else { unreachable!() };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let connecting = builder.capabilities(wanted).connect(&format!("http://127.0.0.1:{port}")).await;
         let page = connecting.expect("chromedriver starts a browser");
         Self { page, driver, _home: home }
     }
 
+    /// What a script in the page returns.
+    pub async fn js(&self, script: &str) -> Value {
+        match within("a script in the page", self.page.execute(script, Vec::new())).await {
+            Ok(value) => value,
+            Err(error) => panic!("{script}\n{error}"),
+        }
+    }
+
+    /// Waits until a script in the page returns something that is true.
+    pub async fn until(&self, what: &str, script: &str) -> Value {
+        eventually(what, async || {
+            let value = self.js(script).await;
+            let is_true = !matches!(&value, Value::Null | Value::Bool(false)) && value != 0 && value != "";
+            is_true.then_some(value)
+        })
+        .await
+    }
+
+    /// What the console has said since the last time, but for what the network did.
+    pub async fn complaints(&self) -> Vec<String> {
+        let said = within("the console", self.page.issue_cmd(Console)).await.unwrap();
+        let entries = said.as_array().cloned().unwrap_or_default();
+        entries.iter().filter(|entry| entry["source"] != "network").map(Value::to_string).collect()
+    }
+
     /// Closes it; a browser that is only dropped is killed with its driver.
     pub async fn close(self) {
         let _ = self.page.clone().close().await;
+    }
+}
+
+/// Asks chromedriver for what the console has said since the last time.
+#[derive(Debug)]
+struct Console;
+
+impl WebDriverCompatibleCommand for Console {
+    fn endpoint(&self, base_url: &url::Url, session_id: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/se/log", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({"type": "browser"}).to_string()))
     }
 }
 

@@ -37,7 +37,8 @@
 //!   `block` (holds the write lock), `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
-//! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
+//! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
+//!   `complaints` (what the console said).
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
 //! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
