@@ -23,7 +23,7 @@ impl Encoding {
     pub const ALL: [Self; 3] = [Self::Ndjson, Self::Sse, Self::Json];
 
     /// The names it goes by; the first is the one it is sent under when no other was asked for.
-    fn names(self) -> &'static [&'static str] {
+    pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::Ndjson => &["application/x-ndjson", "application/ndjson", "application/jsonl"],
             Self::Sse => &["text/event-stream"],

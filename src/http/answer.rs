@@ -1,10 +1,10 @@
 //! How a turn is told to whoever asks for it: streamed, waited for, or put off, by `Accept` and `Prefer`.
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::accept::{Chosen, Encoding};
 use super::app::{App, no_turn};
@@ -20,29 +20,34 @@ use crate::turn::view::Outcome;
 use crate::wire::{Wire, sse};
 
 /// What a reader may ask of its stream, in the query.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub struct Reading {
-    /// A cursor, where `Last-Event-ID` cannot be sent.
+    /// A cursor, where `Last-Event-ID` cannot be sent: a `seq` of the turn, or in a feed a `cursor`.
+    #[param(pattern = r"^[0-9]{1,16}(\.[0-9]{1,16})?$")]
     pub after: Option<String>,
     /// `named`: an `event:` line with each SSE event.
+    #[param(inline)]
     pub events: Option<Events>,
     /// `event`: signs of life as SSE events.
+    #[param(inline)]
     pub heartbeat: Option<Heartbeat>,
     /// `0`: what there is, then close.
+    #[param(value_type = Option<String>, pattern = "^(0|1|true|false)$")]
     pub follow: Option<bool>,
 }
 
-/// See [`Reading::events`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Whether SSE events have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Events {
     /// With an `event:` line.
     Named,
 }
 
-/// See [`Reading::heartbeat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// How signs of life come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Heartbeat {
     /// As an event.
@@ -169,12 +174,14 @@ async fn put_off(app: &App, owner: &Owner, turn: &TurnId, prefer: RespondAsync) 
 }
 
 /// An answer of JSON.
-pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let body = crate::domain::json::to_vec(value);
     (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 /// The body of an answer that says one thing.
-pub fn said(message: &'static str) -> Response {
-    Json(serde_json::json!({ "message": message })).into_response()
+#[derive(Serialize, ToSchema)]
+pub struct Word {
+    /// What is said, to a person.
+    pub message: &'static str,
 }

@@ -5,14 +5,16 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
-use super::answer::{Events, Heartbeat, Reading, Wanted, json, said, tell};
+use super::answer::{Events, Heartbeat, Reading, Wanted, Word, json, tell};
 use super::app::{App, Caller, no_assistant, object};
 use super::body::Json;
 use super::code::Code;
 use super::problem::Problem;
 use super::query::{Id, Query, pairs};
+use super::schema::{self, parameters, refusals, streams};
 use super::{fingerprint, idempotency, prefer};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, MessageId, TurnId};
@@ -34,19 +36,42 @@ const HISTORY: usize = 100;
 /// The most messages a session's history shows: the newest.
 const SHOWN: u32 = 1000;
 
-/// The body of `POST /v1/chat/stream`.
-#[derive(Debug, Deserialize)]
+/// A message to send, and to what session.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewChat)]
 pub struct New {
+    /// What is said.
+    #[schema(value_type = schema::message::Content)]
     message: Content,
+    /// The client's own name for the session; without one it is a new conversation. Visible ASCII, and not `stream`.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     session_id: Option<String>,
+    /// The assistant that answers. There are none yet.
     assistant_id: Option<String>,
+    /// The language to answer in (BCP 47), such as `de` or `pt-BR`.
+    #[schema(max_length = 255, pattern = "^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$")]
     language: Option<String>,
+    /// Stands for what was said before, for this turn; it is not saved.
+    #[schema(value_type = Option<Vec<schema::turn::Said>>, max_items = 100)]
     history: Option<Vec<Said>>,
+    /// The model to ask; else the gateway's.
     model: Option<String>,
 }
 
-/// Starts a turn, and tells it by `Accept`.
+/// Chat
+///
+/// Starts a turn in a session, and tells it as `Accept` asks: streamed, or as JSON at its end. The session is made by its
+/// first message.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/stream",
+    tag = "Chat",
+    operation_id = "chat",
+    params(Reading, parameters::IdempotencyKey, parameters::Prefer, parameters::LastEventId),
+    request_body = New,
+    responses(streams::Told, refusals::OfChat)
+)]
 pub async fn post(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -69,21 +94,48 @@ pub async fn post(
 }
 
 /// The query of `GET /v1/chat/stream`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub struct Asked {
+    /// What is said.
+    #[param(value_type = String, required, min_length = 1)]
     message: Option<String>,
+    /// The client's own name for the session; without one it is a new conversation. Visible ASCII, and not `stream`.
+    #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     session_id: Option<String>,
+    /// The idempotency key: an `EventSource` comes back by itself, and must find the same turn.
+    #[param(value_type = String, required, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     key: Option<String>,
+    /// The assistant that answers. There are none yet.
     assistant_id: Option<String>,
+    /// The language to answer in (BCP 47), such as `de` or `pt-BR`.
+    #[param(max_length = 255, pattern = "^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$")]
     language: Option<String>,
+    /// The model to ask; else the gateway's.
     model: Option<String>,
+    /// A cursor, where `Last-Event-ID` cannot be sent.
+    #[param(pattern = "^[0-9]{1,16}$")]
     after: Option<String>,
+    /// `named`: an `event:` line with each event.
+    #[param(inline)]
     events: Option<Events>,
+    /// `event`: signs of life as events.
+    #[param(inline)]
     heartbeat: Option<Heartbeat>,
 }
 
+/// Chat by EventSource
+///
 /// The same for `new EventSource(url)`: server-sent events only, and only under a key.
+#[utoipa::path(
+    get,
+    path = "/v1/chat/stream",
+    tag = "Chat",
+    operation_id = "chat_by_event_source",
+    params(Asked, parameters::LastEventId),
+    responses(streams::Source, refusals::OfChatSource)
+)]
 pub async fn get(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -179,43 +231,88 @@ fn is_language(tag: &str) -> bool {
     first && tag.len() <= NAME && subtags.all(rest)
 }
 
-#[derive(Serialize)]
+/// What was said in a session.
+#[derive(Serialize, ToSchema)]
 struct History {
+    /// Oldest first.
     messages: Vec<Spoken>,
 }
 
 /// A message as a widget shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryMessage)]
 struct Spoken {
+    /// Its id.
+    #[schema(value_type = String, pattern = "^msg_[0-9a-f]{32}$")]
     id: MessageId,
+    /// The turn it is part of.
+    #[schema(value_type = String, pattern = "^turn_[0-9a-f]{32}$")]
     turn_id: TurnId,
+    /// What is said.
     text: String,
+    /// `user` or `bot`.
+    #[schema(pattern = "^(user|bot)$")]
     sender: &'static str,
+    /// How it stands.
+    #[schema(value_type = schema::turn::Status)]
     status: Status,
+    /// The last event folded into it, good for `?after=`.
     seq: u64,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// What the model thought before it spoke.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reasoning: Option<String>,
+    /// By number.
+    #[schema(value_type = Vec<schema::message::Source>)]
     sources: Vec<Source>,
+    /// In the order they began, each with those that are part of it.
     steps: Vec<Branch>,
+    /// The last one; null while there is none.
+    #[schema(required, value_type = Option<schema::message::Visualization>)]
     visualization: Option<Visualization>,
+    /// The sums over the turn's model calls; null while there is none.
+    #[schema(required, value_type = Option<schema::message::Usage>)]
     usage: Option<Usage>,
+    /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = schema::turn::TurnProblem)]
     error: Option<TurnProblem>,
+    /// Who stopped it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = schema::turn::StoppedBy)]
     stopped_by: Option<StoppedBy>,
+    /// What the client sent along.
+    #[schema(value_type = Object)]
     metadata: Value,
 }
 
 /// A step with those that are part of it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryStep)]
 struct Branch {
     #[serde(flatten)]
+    #[schema(value_type = schema::message::Step)]
     step: Step,
+    /// The steps that are part of it.
+    #[schema(no_recursion)]
     children: Vec<Self>,
 }
 
-/// What was said in a session; nothing in one that nobody knows.
+/// Read a session
+///
+/// What was said in it; nothing in one that nobody knows.
+#[utoipa::path(
+    get,
+    path = "/v1/chat/{session_id}/history",
+    tag = "Chat",
+    operation_id = "get_history",
+    params(("session_id" = String, Path, description = "The client's own name for the session.",
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    responses((status = 200, description = "The messages.", body = History), refusals::OfHistory)
+)]
 pub async fn history(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -269,7 +366,18 @@ fn tree(steps: Vec<Step>) -> Vec<Branch> {
     roots
 }
 
-/// Resets a session: a live turn is stopped, and all of it erased. 200 also where there is none.
+/// Reset a session
+///
+/// A live turn is stopped, and all of it is erased. 200 also where there is none.
+#[utoipa::path(
+    delete,
+    path = "/v1/chat/{session_id}",
+    tag = "Chat",
+    operation_id = "reset_session",
+    params(("session_id" = String, Path, description = "The client's own name for the session.",
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    responses((status = 200, description = "It is reset.", body = Word), refusals::OfReset)
+)]
 pub async fn reset(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -281,5 +389,5 @@ pub async fn reset(
     {
         return Err(Problem::new(Code::StoreUnavailable, "A turn of the session could not be ended in time."));
     }
-    Ok(said("The session is reset."))
+    Ok(json(StatusCode::OK, &Word { message: "The session is reset." }))
 }

@@ -6,6 +6,7 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, json};
@@ -14,6 +15,7 @@ use super::body::Json;
 use super::code::Code;
 use super::problem::Problem;
 use super::query::{Id, Query};
+use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::{cursor, fingerprint, idempotency};
 use crate::domain::conversation::Config;
@@ -28,20 +30,49 @@ use crate::turn::start::{Ask, Refused};
 /// The longest title, in characters.
 const TITLE: usize = 500;
 
-/// The body of `POST /v1/conversations`.
-#[derive(Debug, Deserialize)]
+/// A conversation to make.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewConversation)]
 pub struct New {
+    /// Its title; else the first message's first 60 characters.
+    #[schema(min_length = 1, max_length = 500)]
     title: Option<String>,
+    /// The assistant that answers in it. There are none yet.
     assistant_id: Option<String>,
+    /// Starts a turn in the background.
+    #[schema(value_type = Option<schema::message::Content>)]
     first_message: Option<Content>,
+    /// What it asks of its models.
     #[serde(default)]
+    #[schema(value_type = Option<schema::conversation::Config>)]
     config: Option<Config>,
+    /// What is known beforehand.
+    #[schema(value_type = Option<Object>)]
     context: Option<Value>,
+    /// What the client keeps with it; at most `metadata_bytes` as JSON.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
 }
 
-/// Makes a conversation; a `first_message` starts its turn in the background. 201.
+/// Make a conversation
+///
+/// A `first_message` starts its turn in the background. With an `Idempotency-Key` asking again gives the same one.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations",
+    tag = "Conversations",
+    operation_id = "create_conversation",
+    params(parameters::IdempotencyKey),
+    request_body = New,
+    responses(
+        (
+            status = 201, description = "The conversation.", body = schema::conversation::Conversation,
+            headers(("Location" = String, description = "Where it is found, as a path.")),
+        ),
+        refusals::OfCreateConversation
+    )
+)]
 pub async fn create(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -133,7 +164,20 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
     }
 }
 
-/// The conversation now.
+/// Get a conversation
+///
+/// The conversation now, without its messages.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{id}",
+    tag = "Conversations",
+    operation_id = "get_conversation",
+    params(("id" = String, Path, description = "The conversation.")),
+    responses(
+        (status = 200, description = "The conversation.", body = schema::conversation::Conversation),
+        refusals::OfConversation
+    )
+)]
 pub async fn get(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -143,7 +187,18 @@ pub async fn get(
     Ok(json(StatusCode::OK, &conversation))
 }
 
-/// The feed: every turn of the conversation, whoever started it.
+/// Follow a conversation
+///
+/// One feed for all that happens in it: every turn, whoever started it, from a cursor on. Without a cursor it begins with
+/// the live turn, else with what comes next; `after=0` gives all that is kept.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{id}/events",
+    tag = "Conversations",
+    operation_id = "follow_conversation",
+    params(("id" = String, Path, description = "The conversation."), Reading, parameters::LastFeedId),
+    responses(streams::Feed, refusals::OfFeed)
+)]
 pub async fn events(
     State(app): State<App>,
     Caller(owner): Caller,

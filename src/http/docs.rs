@@ -3,22 +3,50 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::Config;
 
 use super::code::{Code, PAGE};
 use super::problem::Problem;
+use super::schema::refusals;
 
 /// Swagger UI styles its elements inline; nothing else is let in.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
+
+/// The OpenAPI document as it is sent, made once.
+#[derive(Clone)]
+pub struct Document(Bytes);
+
+impl Document {
+    /// The bytes of a document.
+    pub fn new(document: &OpenApi) -> Self {
+        Self(crate::domain::json::to_vec(document).into())
+    }
+}
+
+/// The API, described
+///
+/// This document: OpenAPI 3.1.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "Operation",
+    operation_id = "get_openapi",
+    responses((status = 200, description = "The document.", body = Object), refusals::OfAny)
+)]
+pub async fn document(State(Document(bytes)): State<Document>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], bytes).into_response()
+}
 
 /// `/docs`, its files, and the page of the codes.
 pub fn routes() -> Router {

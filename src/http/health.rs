@@ -7,49 +7,92 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::json;
 use super::app::App;
+use super::schema::refusals;
 use crate::domain::clock::Timestamp;
 
-#[derive(Serialize)]
+/// That the process lives.
+#[derive(Serialize, ToSchema)]
 struct Health {
+    /// Always `ok`.
     status: &'static str,
+    /// The gateway's version.
     version: &'static str,
 }
 
+/// Liveness
+///
 /// Whether the process lives: it does, if it answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "Operation",
+    operation_id = "get_health",
+    responses((status = 200, description = "It lives.", body = Health), refusals::OfAny)
+)]
 pub async fn live() -> Response {
     json(StatusCode::OK, &Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-#[derive(Serialize)]
-struct Readiness {
+/// Whether the gateway can do its work.
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `not_ready`.
     status: &'static str,
+    /// The gateway's version.
     version: &'static str,
+    /// Its time.
+    #[schema(value_type = String, format = DateTime)]
     time: Timestamp,
+    /// How long it has been up, in milliseconds.
     uptime_ms: u64,
+    /// What it is made of.
     components: Components,
 }
 
-#[derive(Serialize)]
+/// What the gateway is made of.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadinessComponents)]
 struct Components {
+    /// The database.
     store: Component,
+    /// The turns.
     turns: Component,
 }
 
-#[derive(Serialize)]
+/// How a part of the gateway stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadinessComponent)]
 struct Component {
+    /// `ok`, `unavailable` or `draining`.
     status: &'static str,
+    /// Which database it is: `sqlite` or `postgres`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     kind: Option<&'static str>,
+    /// How long it took to answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     latency_ms: Option<u64>,
+    /// How many of them live.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     live: Option<usize>,
 }
 
-/// Whether it can do its work, by component: 200, or 503.
+/// Readiness
+///
+/// Whether it can do its work, by component.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "Operation",
+    operation_id = "get_readiness",
+    responses((status = 200, description = "It can.", body = Readiness), refusals::OfReadiness)
+)]
 pub async fn ready(State(app): State<App>) -> Response {
     let begun = Instant::now();
     let store = app.turns.store.ping().await;
@@ -81,7 +124,19 @@ pub async fn ready(State(app): State<App>) -> Response {
     json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &readiness)
 }
 
-/// What is counted, as OpenMetrics text.
+/// Metrics
+///
+/// What is counted, as OpenMetrics text for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Operation",
+    operation_id = "get_metrics",
+    responses(
+        (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"),
+        refusals::OfAny
+    )
+)]
 pub async fn metrics(State(app): State<App>) -> Response {
     let text = app.turns.meter.text(app.turns.registry.len(), app.turns.journal.unsaved());
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()

@@ -5,6 +5,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, Wanted, json, tell};
@@ -12,6 +13,7 @@ use super::app::{App, Caller, no_conversation, object};
 use super::body::Json;
 use super::problem::Problem;
 use super::query::{Id, Query};
+use super::schema::{self, parameters, refusals, streams};
 use super::{fingerprint, idempotency, prefer};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::{Content, Message};
@@ -23,19 +25,46 @@ use crate::turn::start::Ask;
 /// How many messages come without a `limit`, and at most.
 const LIMITS: (u32, u32) = (20, 100);
 
-/// The body of `POST /v1/conversations/{id}/messages`.
-#[derive(Debug, Deserialize)]
+/// A message to send.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewMessage)]
 pub struct New {
+    /// What is said.
+    #[schema(value_type = schema::message::Content)]
     content: Content,
+    /// What the client keeps with it; at most `metadata_bytes` as JSON.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
+    /// The model to ask; else the conversation's, else the gateway's.
     model: Option<String>,
+    /// The message it answers; else the newest. The model sees the path that ends there.
     parent_id: Option<String>,
+    /// What becomes of the turn when its last reader leaves: `continue`, `cancel`, or `grace:SECONDS` for those who
+    /// come back.
+    #[schema(pattern = "^(continue|cancel|grace:[0-9]{1,9})$")]
     on_disconnect: Option<String>,
+    /// What becomes of it when the conversation has a live turn.
+    #[schema(value_type = Option<schema::turn::IfBusy>)]
     if_busy: Option<IfBusy>,
 }
 
-/// Starts a turn, and tells it by `Accept`.
+/// Send a message
+///
+/// Starts a turn, and tells it as `Accept` asks: streamed, or as JSON at its end. Once it is admitted it goes on, whoever
+/// reads it; with an `Idempotency-Key` asking again joins it.
+#[utoipa::path(
+    post,
+    path = "/v1/conversations/{id}/messages",
+    tag = "Conversations",
+    operation_id = "create_message",
+    params(
+        ("id" = String, Path, description = "The conversation."),
+        Reading, parameters::IdempotencyKey, parameters::Prefer, parameters::LastEventId,
+    ),
+    request_body = New,
+    responses(streams::Told, refusals::OfCreateMessage)
+)]
 pub async fn create(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -75,21 +104,43 @@ fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
 }
 
 /// The query of `GET /v1/conversations/{id}/messages`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub struct Paging {
+    /// How many; 20 where it is absent.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
+    /// A `next_cursor`, for those before it.
+    #[param(pattern = "^[0-9]{1,16}$")]
     before: Option<String>,
 }
 
-#[derive(Serialize)]
+/// Messages of a conversation.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessageList)]
 struct List {
+    /// Oldest first.
+    #[schema(value_type = Vec<schema::message::Message>)]
     data: Vec<Message>,
+    /// Goes into `before` for those before these; null where there are none.
+    #[schema(required)]
     next_cursor: Option<String>,
+    /// Goes into `after` of the conversation's events, for what has happened since.
     feed_cursor: String,
 }
 
-/// The newest messages, oldest first, the running one included.
+/// List messages
+///
+/// The newest of a conversation, oldest first, the running one included.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations/{id}/messages",
+    tag = "Conversations",
+    operation_id = "list_messages",
+    params(("id" = String, Path, description = "The conversation."), Paging),
+    responses((status = 200, description = "The messages.", body = List), refusals::OfMessages)
+)]
 pub async fn list(
     State(app): State<App>,
     Caller(owner): Caller,

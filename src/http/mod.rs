@@ -3,8 +3,8 @@
 //! socket → [`server`] → [`guard`] (host, origin, size, request id, log) → a resource → [`problem::Problem`] or an answer.
 //!
 //! To add a resource: 1. a file here with its handlers, which take [`query::Id`], [`query::Query`] and [`body::Json`] and
-//! refuse with [`problem::Problem`]; 2. a line for each of its routes where the resources are listed; 3. its schemas,
-//! and a test that asks through the public door.
+//! refuse with [`problem::Problem`]; 2. a `#[utoipa::path]` on each, and a line where the [`resources`] are listed;
+//! 3. its schemas, and a test that asks through the public door.
 //!
 //! To add a refusal: one line in [`code`].
 
@@ -34,6 +34,7 @@ pub mod problem;
 pub mod query;
 pub mod resources;
 pub mod routes;
+pub mod schema;
 pub mod server;
 pub mod settings;
 pub mod stream;

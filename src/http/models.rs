@@ -4,26 +4,45 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::json;
 use super::app::App;
+use super::schema::refusals;
 
-#[derive(Serialize)]
+/// Models, as OpenAI lists them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelList)]
 struct List {
+    /// Always `list`.
     object: &'static str,
+    /// The models.
     data: Vec<Model>,
 }
 
-#[derive(Serialize)]
+/// A model.
+#[derive(Serialize, ToSchema)]
 struct Model {
+    /// The name to ask for it by.
     id: String,
+    /// Always `model`.
     object: &'static str,
     /// Seconds since the Unix epoch; nobody tells, so it is 0.
     created: u64,
+    /// The upstream that has it, or whom that names.
     owned_by: String,
 }
 
-/// What may be asked for by name.
+/// List the models
+///
+/// What may be asked for by name, as OpenAI's list object.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "Models",
+    operation_id = "list_models",
+    responses((status = 200, description = "The models.", body = List), refusals::OfAny)
+)]
 pub async fn list(State(app): State<App>) -> Response {
     let models = app.turns.upstreams.models().await;
     let data =

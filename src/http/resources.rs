@@ -1,28 +1,43 @@
-//! Every route of the API, in one flat list.
+//! Every route of the API, in one flat list. Method, path and description of each stand at its handler.
 
 use axum::Router;
-use axum::routing::{get, post};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 use super::app::App;
-use super::routes::get_only;
-use super::{chat, conversations, health, messages, models, turns};
+use super::docs::{self, Document};
+use super::routes::no_head;
+use super::{chat, conversations, health, messages, models, schema, turns};
 
 /// The resources.
 pub fn routes(app: App) -> Router {
-    Router::new()
-        .route("/v1/conversations", post(conversations::create))
-        .route("/v1/conversations/{id}", get(conversations::get))
-        .route("/v1/conversations/{id}/messages", get(messages::list).post(messages::create))
-        .route("/v1/conversations/{id}/events", get_only("GET", conversations::events))
-        .route("/v1/turns/{id}", get(turns::get))
-        .route("/v1/turns/{id}/events", get_only("GET", turns::events))
-        .route("/v1/turns/{id}/stop", post(turns::stop))
-        .route("/v1/chat/stream", get_only("GET, POST", chat::get).post(chat::post))
-        .route("/v1/chat/{session_id}", axum::routing::delete(chat::reset))
-        .route("/v1/chat/{session_id}/history", get(chat::history))
-        .route("/v1/models", get(models::list))
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .with_state(app)
+    let (resources, own) = listed();
+    let ((resources, _), (own, _)) = (resources.split_for_parts(), own.split_for_parts());
+    resources.with_state(app).merge(own.with_state(Document::new(&document())))
+}
+
+/// The document that describes them.
+pub fn document() -> OpenApi {
+    let (resources, own) = listed();
+    schema::finish(resources.into_openapi().merge_from(own.into_openapi()))
+}
+
+fn listed() -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
+    let resources = OpenApiRouter::with_openapi(schema::base())
+        .routes(routes!(chat::post, chat::get).map(|methods| no_head("GET, POST", methods)))
+        .routes(routes!(chat::history))
+        .routes(routes!(chat::reset))
+        .routes(routes!(conversations::create))
+        .routes(routes!(conversations::get))
+        .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
+        .routes(routes!(messages::list, messages::create))
+        .routes(routes!(turns::get))
+        .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))
+        .routes(routes!(turns::stop))
+        .routes(routes!(models::list))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics));
+    (resources, OpenApiRouter::new().routes(routes!(docs::document)))
 }

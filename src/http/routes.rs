@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::handler::Handler;
-use axum::routing::{MethodRouter, get};
+use axum::routing::MethodRouter;
 use axum::{Router, middleware};
 
 use super::code::Code;
@@ -23,13 +22,8 @@ pub fn assemble(guard: Guard, resources: Router) -> Router {
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::handle))
 }
 
-/// A GET that does not stand in for HEAD, because it starts something. `allow` lists what the path takes, as in
-/// `GET, POST`; chain the other methods onto it.
-pub fn get_only<H, T, S>(allow: &'static str, handler: H) -> MethodRouter<S>
-where
-    H: Handler<T, S>,
-    T: 'static,
-    S: Clone + Send + Sync + 'static,
-{
-    get(handler).head(async move || Problem::method(allow))
+/// A path whose GET does not stand in for HEAD, because it starts or holds something. `allow` lists what the path
+/// takes, as in `GET, POST`.
+pub fn no_head<S: Clone + Send + Sync + 'static>(allow: &'static str, methods: MethodRouter<S>) -> MethodRouter<S> {
+    methods.head(async move || Problem::method(allow))
 }

@@ -109,7 +109,7 @@ fn resources(gone: Arc<Semaphore>) -> Router {
         .route("/v1/unread", post(async || "thanks"))
         .route(
             "/v1/chat/stream",
-            routes::get_only("GET, POST", async move || stream(&quiet, None)).post(async || "posted"),
+            routes::no_head("GET, POST", get(async move || stream(&quiet, None)).post(async || "posted")),
         )
         .route("/v1/flood", get(async move || stream(&flood, Some(&[b'x'; 4096]))))
         .route("/healthz", get(async || "ok"))

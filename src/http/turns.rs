@@ -10,17 +10,39 @@ use super::app::{App, Caller, no_turn};
 use super::body::Json;
 use super::problem::Problem;
 use super::query::{Id, Query};
+use super::schema::{message, parameters, refusals, streams, turn};
 use crate::domain::ids::TurnId;
 use crate::domain::turn::StoppedBy;
 use crate::turn::stop::Stopped;
 
-/// The turn now.
+/// Get a turn
+///
+/// The turn now, with as much of its answer as there is.
+#[utoipa::path(
+    get,
+    path = "/v1/turns/{id}",
+    tag = "Turns",
+    operation_id = "get_turn",
+    params(("id" = String, Path, description = "The turn.")),
+    responses((status = 200, description = "The turn.", body = turn::Turn), refusals::OfTurn)
+)]
 pub async fn get(State(app): State<App>, Caller(owner): Caller, Id(id): Id<TurnId>) -> Result<Response, Problem> {
     let turn = app.turns.turn(&owner, &id).await?.ok_or_else(no_turn)?;
     Ok(json(StatusCode::OK, &turn))
 }
 
-/// Its events from a cursor, then live until the end; as JSON, the message once it has ended.
+/// Follow a turn
+///
+/// Its events from a cursor, then live until the end; as JSON, the message once it has ended. A reconnect asks no model
+/// again, and misses nothing.
+#[utoipa::path(
+    get,
+    path = "/v1/turns/{id}/events",
+    tag = "Turns",
+    operation_id = "follow_turn",
+    params(("id" = String, Path, description = "The turn."), Reading, parameters::LastEventId),
+    responses(streams::Events, refusals::OfEvents)
+)]
 pub async fn events(
     State(app): State<App>,
     Caller(owner): Caller,
@@ -42,11 +64,26 @@ pub async fn events(
 }
 
 /// An empty body, or an empty object.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// Stops it: 200 with the message as it ended, 202 while its end is not committed.
+/// Stop a turn
+///
+/// What was said is kept. A turn that has ended stays as it is, so it can be stopped again and again.
+#[utoipa::path(
+    post,
+    path = "/v1/turns/{id}/stop",
+    tag = "Turns",
+    operation_id = "stop_turn",
+    params(("id" = String, Path, description = "The turn.")),
+    request_body = Option<Nothing>,
+    responses(
+        (status = 200, description = "The message as it ended.", body = message::Message),
+        (status = 202, description = "It is being stopped, and its end is not committed yet.", body = turn::Stopping),
+        refusals::OfStop
+    )
+)]
 pub async fn stop(
     State(app): State<App>,
     Caller(owner): Caller,

@@ -1,0 +1,132 @@
+//! Frames: what one line, or one `data:`, of a stream can be. Each is told by its `type`.
+
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{AllOfBuilder, OneOfBuilder, Schema, SchemaType};
+use utoipa::openapi::{ComponentsBuilder, Discriminator, Ref, RefOr, Type};
+
+use super::event::{
+    ConversationDeleted, Delta, Ping, Reasoning, Snapshot, SourceFound, StepFinished, StepStarted, StreamClosed,
+    TurnFinished, TurnStarted, UsageTold, VisualizationShown,
+};
+use super::{add_nested, only, own, reference};
+
+/// One frame: its `type`, the name of its schema, the schema.
+struct Kind {
+    tag: &'static str,
+    name: String,
+    schema: Schema,
+    nested: Vec<(String, RefOr<Schema>)>,
+}
+
+fn kind<T: ToSchema>(tag: &'static str) -> Kind {
+    let mut nested = Vec::new();
+    T::schemas(&mut nested);
+    Kind { tag, name: T::name().into_owned(), schema: tagged(tag, own::<T>()), nested }
+}
+
+/// The schema of a mirror with its `type`.
+fn tagged(tag: &'static str, schema: Schema) -> Schema {
+    let Schema::Object(mut object) = schema else { return schema };
+    object.schema_type = SchemaType::Type(Type::Object);
+    object.properties.shift_insert(0, "type".to_owned(), only(tag).into());
+    object.required.insert(0, "type".to_owned());
+    Schema::Object(object)
+}
+
+fn events() -> Vec<Kind> {
+    vec![
+        kind::<TurnStarted>("turn.started"),
+        kind::<StepStarted>("step.started"),
+        kind::<StepFinished>("step.finished"),
+        kind::<SourceFound>("source"),
+        kind::<Delta>("delta"),
+        kind::<Reasoning>("reasoning"),
+        kind::<VisualizationShown>("visualization"),
+        kind::<UsageTold>("usage"),
+        kind::<TurnFinished>("turn.finished"),
+    ]
+}
+
+/// One of `kinds`, told apart by `type`.
+fn one_of<'a>(kinds: impl IntoIterator<Item = &'a Kind>, about: &str) -> Schema {
+    let mut discriminator = Discriminator::new("type");
+    let mut one_of = OneOfBuilder::new().description(Some(about));
+    for kind in kinds {
+        let reference = Ref::from_schema_name(&kind.name);
+        discriminator.mapping.insert(kind.tag.to_owned(), reference.ref_location.clone());
+        one_of = one_of.item(reference);
+    }
+    one_of.discriminator(Some(discriminator)).build().into()
+}
+
+/// What a turn's stream is made of: [`Event`] and [`Frame`], and by what name they go.
+pub struct Event;
+
+/// See [`Event`].
+pub struct Frame;
+
+/// What a conversation's feed is made of.
+pub struct FeedFrame;
+
+macro_rules! named {
+    ($($name:ident = $text:literal;)*) => {$(
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                Ref::from_schema_name($text).into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                $text.into()
+            }
+        }
+    )*};
+}
+
+named! {
+    Event = "Event";
+    Frame = "Frame";
+    FeedFrame = "FeedFrame";
+}
+
+/// Where an event stands in a feed.
+#[derive(ToSchema)]
+pub struct FeedPlace {
+    /// The turn.
+    #[schema(pattern = "^turn_[0-9a-f]{32}$")]
+    pub turn_id: String,
+    /// `N.SEQ`, good for `?after=`: the turn's number in the conversation, and the event's in the turn. Absent only
+    /// where the end could not be saved.
+    #[schema(required = false, pattern = r"^[0-9]+\.[0-9]+$")]
+    pub cursor: String,
+}
+
+/// Adds the frames, and all that they speak of.
+pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
+    let (events, snapshot) = (events(), kind::<Snapshot>("snapshot"));
+    let others = [kind::<Ping>("ping"), kind::<StreamClosed>("closed")];
+    let deleted = kind::<ConversationDeleted>("conversation.deleted");
+    let placed = |what: Ref| Schema::from(AllOfBuilder::new().item(what).item(reference::<FeedPlace>()).build());
+    let feed = OneOfBuilder::new()
+        .description(Some("One line, or one `data:`, of a conversation's feed."))
+        .item(Ref::from_schema_name("FeedEvent"))
+        .item(Ref::from_schema_name("FeedSnapshot"))
+        .item(reference::<Ping>())
+        .item(reference::<StreamClosed>())
+        .item(reference::<ConversationDeleted>());
+    let mut components = components
+        .schema("Event", one_of(&events, "One thing that happened in a turn. `seq` starts at 1 and rises by 1."))
+        .schema(
+            "Frame",
+            one_of(events.iter().chain([&snapshot]).chain(&others), "One line, or one `data:`, of a turn's stream."),
+        )
+        .schema("FeedEvent", placed(Ref::from_schema_name("Event")))
+        .schema("FeedSnapshot", placed(Ref::from_schema_name("Snapshot")))
+        .schema("FeedPlace", own::<FeedPlace>())
+        .schema("FeedFrame", Schema::from(feed.build()));
+    for kind in events.into_iter().chain(others).chain([snapshot, deleted]) {
+        components = add_nested(components.schema(kind.name, kind.schema), kind.nested);
+    }
+    components
+}

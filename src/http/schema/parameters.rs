@@ -1,0 +1,40 @@
+//! The headers that requests may bear.
+
+use utoipa::IntoParams;
+
+/// A key by which to ask again without asking twice.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct IdempotencyKey {
+    /// 1 to 255 visible ASCII characters, bare or quoted. The same request under the same key joins the same turn,
+    /// live or ended; another request under it is refused.
+    #[param(rename = "Idempotency-Key", required = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    pub idempotency_key: String,
+}
+
+/// Where a reader of a turn stands.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct LastEventId {
+    /// The `seq` of the last event that came. It counts before `after`; empty is as good as absent.
+    #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{0,16}$")]
+    pub last_event_id: String,
+}
+
+/// Where a reader of a feed stands.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct LastFeedId {
+    /// The `cursor` of the last event that came. It counts before `after`; empty is as good as absent.
+    #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,16}\.[0-9]{1,16}|0)?$")]
+    pub last_event_id: String,
+}
+
+/// What a client would rather have.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct Prefer {
+    /// `respond-async` does not wait for the turn; `respond-async, wait=10` waits ten seconds for it.
+    #[param(rename = "Prefer", required = false, example = "respond-async, wait=10")]
+    pub prefer: String,
+}
