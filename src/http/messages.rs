@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::accept::{Encoding, negotiate};
-use super::answer::{Reading, Wanted, json, tell};
+use super::answer::{Reading, Wanted, json, tell_started};
 use super::app::{App, Caller, no_conversation, object};
 use super::body::Json;
 use super::problem::Problem;
@@ -65,8 +65,8 @@ pub async fn create(
         language: None,
         key,
     };
-    let started = app.turns.start(&owner, ask).await?;
-    tell(&app, &owner, &started.turn_id, wanted).await
+    let started = app.turns.start(&owner, ask).await.map_err(Problem::from);
+    tell_started(&app, &owner, started, wanted).await
 }
 
 fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
