@@ -58,7 +58,8 @@ pub async fn post(
     let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
-    tell_started(&app, &owner, start(&app, &owner, body.value, key).await, wanted).await
+    let started = start(&app, &owner, body.value, key, &wanted).await;
+    tell_started(&app, &owner, started, wanted).await
 }
 
 /// The query of `GET /v1/chat/stream`.
@@ -103,10 +104,11 @@ async fn get_or_refuse(
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };
-    tell_started(app, owner, start(app, owner, new, Some(key)).await, wanted).await
+    let started = start(app, owner, new, Some(key), &wanted).await;
+    tell_started(app, owner, started, wanted).await
 }
 
-async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>) -> Result<Started, Problem> {
+async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>, wanted: &Wanted) -> Result<Started, Problem> {
     let New { message, session_id, assistant_id, language, history, model } = new;
     no_assistant(assistant_id.as_ref())?;
     if message.is_empty() {
@@ -144,6 +146,7 @@ async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>) -> Result<S
         history,
         language,
         key,
+        attended: wanted.prefer.is_none(),
     };
     Ok(app.turns.start(owner, ask).await?)
 }

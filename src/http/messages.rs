@@ -64,6 +64,7 @@ pub async fn create(
         history: None,
         language: None,
         key,
+        attended: wanted.prefer.is_none(),
     };
     let started = app.turns.start(&owner, ask).await.map_err(Problem::from);
     tell_started(&app, &owner, started, wanted).await
