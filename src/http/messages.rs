@@ -18,7 +18,7 @@ use crate::domain::message::{Content, Message};
 use crate::domain::turn::{IfBusy, OnDisconnect};
 use crate::store::admission::Target;
 use crate::store::idempotency::Key;
-use crate::turn::start::Ask;
+use crate::turn::start::{Ask, Refused};
 
 /// How many messages come without a `limit`, and at most.
 const LIMITS: (u32, u32) = (20, 100);
@@ -58,7 +58,7 @@ pub async fn create(
         content,
         metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
         model,
-        parent_id: parent_id.map(MessageId::from),
+        parent_id: parent_id.map(read_parent_id).transpose()?,
         on_disconnect: on_disconnect.as_deref().map(read_on_disconnect).transpose()?,
         if_busy,
         history: None,
@@ -68,6 +68,11 @@ pub async fn create(
     };
     let started = app.turns.start(&owner, ask).await.map_err(Problem::from);
     tell_started(&app, &owner, started, wanted).await
+}
+
+/// What has a NUL in it is no id, and PostgreSQL's text cannot hold it.
+fn read_parent_id(text: String) -> Result<MessageId, Problem> {
+    if text.contains('\0') { Err(Refused::NoParent.into()) } else { Ok(text.into()) }
 }
 
 fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
