@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinError;
 use tokio_stream::wrappers::SignalStream;
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -52,9 +53,14 @@ impl Lifecycle {
         self.tasks.spawn(guarded);
     }
 
-    /// Runs work to its end even if whoever waits for it leaves; `None` when it panicked.
-    pub async fn see_through<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        self.tasks.spawn(work).await.ok()
+    /// Runs `work` to its end, even if whoever waits here stops waiting. A panic inside is the caller's.
+    pub async fn whole<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.tasks.spawn(work).await.map_err(JoinError::try_into_panic) {
+            Ok(value) => value,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Only the runtime's own end cancels a task that nobody aborts, and then this is over too.
+            Err(Err(_)) => std::future::pending().await,
+        }
     }
 
     /// Runs work that would hold up other tasks; `None` when it panicked.

@@ -16,6 +16,7 @@ use super::stream::{Source, name, respond};
 use crate::domain::ids::TurnId;
 use crate::domain::owner::Owner;
 use crate::turn::reader::{Attached, Manner};
+use crate::turn::start::Started;
 use crate::turn::view::Outcome;
 use crate::wire::{Wire, sse};
 
@@ -94,6 +95,25 @@ impl Wanted {
     ) -> Result<Self, Problem> {
         let cursor = cursor::of_turn(headers, reading.after.as_deref())?;
         Ok(Self { chosen, reading, prefer, cursor })
+    }
+}
+
+/// Tells what a start came to, as it is wanted. An `EventSource` whose turn was deleted is to stop coming back.
+///
+/// # Errors
+/// Why it was refused, and what [`tell`] has to say.
+pub async fn tell_started(
+    app: &App,
+    owner: &Owner,
+    started: Result<Started, Problem>,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    match started {
+        Ok(started) => tell(app, owner, &started.turn_id, wanted).await,
+        Err(problem) if problem.code() == Code::TurnDeleted && wanted.chosen.encoding == Encoding::Sse => {
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Err(problem) => Err(problem),
     }
 }
 

@@ -72,7 +72,6 @@ impl From<Refused> for Problem {
                 Self::new(Code::ConversationEnded, "The conversation has ended.")
             }
             Refused::Store(error) => error.into(),
-            Refused::Panicked => Self::internal(),
         }
     }
 }

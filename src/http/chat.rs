@@ -1,14 +1,14 @@
 //! `/v1/chat/…`: one call for a widget, `curl` or `new EventSource(url)`, by the client's own session ids.
 
 use axum::extract::{OriginalUri, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
-use super::answer::{Events, Heartbeat, Reading, Wanted, Word, json, tell};
+use super::answer::{Events, Heartbeat, Reading, Wanted, Word, json, tell_started};
 use super::app::{App, Caller, no_assistant, object};
 use super::body::Json;
 use super::code::Code;
@@ -84,13 +84,8 @@ pub async fn post(
     let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
-    match start(&app, &owner, body.value, key).await {
-        Ok(started) => tell(&app, &owner, &started.turn_id, wanted).await,
-        Err(problem) if problem.code() == Code::TurnDeleted && chosen.encoding == Encoding::Sse => {
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        Err(problem) => Err(problem),
-    }
+    let started = start(&app, &owner, body.value, key, &wanted).await;
+    tell_started(&app, &owner, started, wanted).await
 }
 
 /// The query of `GET /v1/chat/stream`.
@@ -143,11 +138,7 @@ pub async fn get(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    match get_or_refuse(&app, &owner, &uri, asked, &headers).await {
-        Ok(response) => response,
-        Err(problem) if problem.code() == Code::TurnDeleted => StatusCode::NO_CONTENT.into_response(),
-        Err(problem) => problem.for_event_source(),
-    }
+    get_or_refuse(&app, &owner, &uri, asked, &headers).await.unwrap_or_else(Problem::for_event_source)
 }
 
 async fn get_or_refuse(
@@ -166,11 +157,11 @@ async fn get_or_refuse(
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };
-    let started = start(app, owner, new, Some(key)).await?;
-    tell(app, owner, &started.turn_id, wanted).await
+    let started = start(app, owner, new, Some(key), &wanted).await;
+    tell_started(app, owner, started, wanted).await
 }
 
-async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>) -> Result<Started, Problem> {
+async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>, wanted: &Wanted) -> Result<Started, Problem> {
     let New { message, session_id, assistant_id, language, history, model } = new;
     no_assistant(assistant_id.as_ref())?;
     if message.is_empty() {
@@ -208,6 +199,7 @@ async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>) -> Result<S
         history,
         language,
         key,
+        attended: wanted.prefer.is_none(),
     };
     Ok(app.turns.start(owner, ask).await?)
 }

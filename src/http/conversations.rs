@@ -116,6 +116,7 @@ pub async fn create(
                 history: None,
                 language: None,
                 key,
+                attended: false,
             };
             app.turns.start(&owner, ask).await?.conversation_id
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
-use super::answer::{Reading, Wanted, json, tell};
+use super::answer::{Reading, Wanted, json, tell_started};
 use super::app::{App, Caller, no_conversation, object};
 use super::body::Json;
 use super::problem::Problem;
@@ -20,7 +20,7 @@ use crate::domain::message::{Content, Message};
 use crate::domain::turn::{IfBusy, OnDisconnect};
 use crate::store::admission::Target;
 use crate::store::idempotency::Key;
-use crate::turn::start::Ask;
+use crate::turn::start::{Ask, Refused};
 
 /// How many messages come without a `limit`, and at most.
 const LIMITS: (u32, u32) = (20, 100);
@@ -87,15 +87,21 @@ pub async fn create(
         content,
         metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
         model,
-        parent_id: parent_id.map(MessageId::from),
+        parent_id: parent_id.map(read_parent_id).transpose()?,
         on_disconnect: on_disconnect.as_deref().map(read_on_disconnect).transpose()?,
         if_busy,
         history: None,
         language: None,
         key,
+        attended: wanted.prefer.is_none(),
     };
-    let started = app.turns.start(&owner, ask).await?;
-    tell(&app, &owner, &started.turn_id, wanted).await
+    let started = app.turns.start(&owner, ask).await.map_err(Problem::from);
+    tell_started(&app, &owner, started, wanted).await
+}
+
+/// What has a NUL in it is no id, and PostgreSQL's text cannot hold it.
+fn read_parent_id(text: String) -> Result<MessageId, Problem> {
+    if text.contains('\0') { Err(Refused::NoParent.into()) } else { Ok(text.into()) }
 }
 
 fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {

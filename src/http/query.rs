@@ -31,7 +31,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The one parameter of a path such as `/v1/turns/{id}`. What is not UTF-8 names nothing: 404 `route_not_found`.
+/// The one parameter of a path such as `/v1/turns/{id}`. What is not UTF-8 names nothing, nor does what has a NUL in
+/// it, which PostgreSQL's text cannot hold: 404 `route_not_found`.
 #[derive(Clone, Debug)]
 pub struct Id<T>(pub T);
 
@@ -41,7 +42,8 @@ impl<S: Send + Sync, T: From<String>> FromRequestParts<S> for Id<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let none = || Problem::new(Code::RouteNotFound, "The path names nothing.");
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| none())?;
-        params.iter().next().map(|(_, text)| Self(T::from(text.to_owned()))).ok_or_else(none)
+        let text = params.iter().next().map(|(_, text)| text).filter(|text| !text.contains('\0'));
+        text.map(|text| Self(T::from(text.to_owned()))).ok_or_else(none)
     }
 }
 

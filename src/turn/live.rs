@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -65,6 +65,8 @@ pub struct Live {
     unsaved: Mutex<Option<Arc<Message>>>,
     readers: AtomicUsize,
     readers_changed: Notify,
+    /// Who asked for it, to read it, has come to read it or has left.
+    asker_done: AtomicBool,
     elsewhere: Mutex<Elsewhere>,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -116,6 +118,7 @@ impl Live {
             unsaved: Mutex::new(None),
             readers: AtomicUsize::new(0),
             readers_changed: Notify::new(),
+            asker_done: AtomicBool::new(false),
             elsewhere: Mutex::new(Elsewhere::default()),
             _permit: permit,
         }
@@ -188,7 +191,8 @@ impl Live {
     pub async fn deserted(&self) {
         let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
         // A turn that starts without a reader runs on until one has come.
-        while self.readers() == 0 && self.elsewhere.lock().seen.is_none() {
+        let unread = || self.readers() == 0 && self.elsewhere.lock().seen.is_none();
+        while unread() && !self.asker_done.load(Ordering::Acquire) {
             self.readers_changed.notified().await;
         }
         loop {
@@ -206,6 +210,24 @@ impl Live {
                 () = wait => if !elsewhere && self.readers() == 0 { return },
             }
         }
+    }
+}
+
+/// Whoever asked for a turn to read it, until it reads. One that leaves before has come and gone like any reader.
+#[derive(Debug)]
+pub struct Asker(Arc<Live>);
+
+impl Asker {
+    /// The asker of a turn that has just been admitted.
+    pub fn new(live: &Arc<Live>) -> Self {
+        Self(live.clone())
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.asker_done.store(true, Ordering::Release);
+        self.0.readers_changed.notify_one();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::upstream::{Call, Line, Speaker};
 
 /// One message of a history that a request brings along.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Said {
     /// Who said it.
     pub role: Role,

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::Turns;
-use super::live::{Cut, Live, Parts};
+use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
@@ -47,15 +47,19 @@ pub struct Ask {
     pub language: Option<String>,
     /// The key it is asked under.
     pub key: Option<Key>,
+    /// Whether whoever asks also reads it, and so counts as its first reader.
+    pub attended: bool,
 }
 
 /// A turn that is there to be read.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Started {
     /// The turn.
     pub turn_id: TurnId,
     /// The conversation it is in.
     pub conversation_id: ConversationId,
+    /// To be kept until whoever asked reads, or is gone.
+    _asker: Option<Asker>,
 }
 
 /// Why a turn was not started. Nothing is left behind.
@@ -83,8 +87,6 @@ pub enum Refused {
     Closed(State),
     /// The database did not do it.
     Store(Error),
-    /// It broke on the way; the log has it.
-    Panicked,
 }
 
 /// Admissions of which nobody was told, and which may have been committed all the same.
@@ -107,9 +109,9 @@ impl Turns {
     /// # Errors
     /// [`Refused`]; then nothing was started.
     pub async fn start(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
+        // Seen through even if the client leaves: a turn that is committed and not entered is nobody's.
         let (turns, owner) = (self.clone(), owner.clone());
-        let started = self.lifecycle.see_through(async move { turns.admit(&owner, ask).await });
-        started.await.unwrap_or(Err(Refused::Panicked))
+        self.lifecycle.whole(async move { turns.admit(&owner, ask).await }).await
     }
 
     async fn admit(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
@@ -133,7 +135,8 @@ impl Turns {
             Ok(Admission::Admitted(admitted)) => {
                 let queued = admitted.queued;
                 let live = self.enter(owner, &new, admitted, Some(place));
-                let started = Started { turn_id: new.id.clone(), conversation_id: live.lease.conversation_id.clone() };
+                let (turn_id, conversation_id) = (new.id.clone(), live.lease.conversation_id.clone());
+                let started = Started { turn_id, conversation_id, _asker: ask.attended.then(|| Asker::new(&live)) };
                 if queued && new.if_busy == IfBusy::Interrupt {
                     self.interrupt_before(&live).await;
                 }
@@ -304,7 +307,7 @@ impl Turns {
 
 fn judge(claimed: Claimed) -> Result<Started, Refused> {
     match claimed {
-        Claimed::Same(conversation_id, Some(turn_id)) => Ok(Started { turn_id, conversation_id }),
+        Claimed::Same(conversation_id, Some(turn_id)) => Ok(Started { turn_id, conversation_id, _asker: None }),
         // The key made a conversation without a turn: that was another request.
         Claimed::Same(_, None) | Claimed::Other => Err(Refused::KeyReused),
         Claimed::Deleted => Err(Refused::Deleted),

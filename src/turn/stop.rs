@@ -68,12 +68,12 @@ impl Turns {
     /// # Errors
     /// The store's. What was asked may be done in part; asking again does the rest.
     pub async fn erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+        // Seen through even if the client leaves: feeds are to hear of it.
         let (turns, owner, conversation) = (self.clone(), owner.clone(), conversation.clone());
-        let erased = self.lifecycle.see_through(async move { turns.stop_and_erase(&owner, &conversation).await });
-        erased.await.unwrap_or(Ok(false))
+        self.lifecycle.whole(async move { turns.erase_whole(&owner, &conversation).await }).await
     }
 
-    async fn stop_and_erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+    async fn erase_whole(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
             let open = self.store.open_turns(owner, conversation).await?;

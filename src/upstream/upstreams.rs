@@ -70,9 +70,11 @@ impl Upstreams {
         self.entries.iter().filter(move |entry| entry.serves(model))
     }
 
-    /// Whether any of them serves the model.
+    /// Whether any of them serves the model. An empty text is no name, nor is one with control characters, even where
+    /// a pattern would take it: a database may not hold them.
     pub fn serves(&self, model: &str) -> bool {
-        self.candidates(model).next().is_some()
+        let named = !model.is_empty() && !model.chars().any(char::is_control);
+        named && self.candidates(model).next().is_some()
     }
 
     /// The models that are known by name: those named in the settings, and those the upstreams behind a pattern list

@@ -1,6 +1,7 @@
 //! The stories, told on PostgreSQL. `scripts/test` starts a server for them.
 #![cfg(test)]
 
+mod leaving;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]

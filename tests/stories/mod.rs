@@ -3,7 +3,14 @@
 //! To add a story: 1. a file here, named after what it is about; 2. a line below; 3. if it needs the machine to
 //! itself, its name in `.config/nextest.toml`.
 
+mod answers;
+mod busy;
+mod chat;
+mod conversations;
+mod disconnect;
 mod faults;
 mod foreign;
+mod once;
 mod readers;
 mod replay;
+mod stop;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
@@ -26,6 +27,14 @@ enum Place {
 
 /// A database of the test's own, empty at first. Dropped, it is gone.
 pub struct Database(Place);
+
+/// Nobody else may write while this lives: a transaction that holds SQLite's write lock, or every table.
+pub enum Block {
+    /// SQLite.
+    File { _connection: SqliteConnection },
+    /// PostgreSQL.
+    Server { _connection: PgConnection },
+}
 
 impl Database {
     /// One of the target's kind.
@@ -120,11 +129,22 @@ impl Database {
         }
     }
 
-    /// Lets nobody write until the guard is dropped: SQLite's write lock. For PostgreSQL put a [`Proxy`] before it.
-    pub async fn block(&self) -> SqliteConnection {
-        let mut connection = self.file().await;
-        connection.execute("begin immediate").await.unwrap();
-        connection
+    /// Lets nobody write until the guard is dropped; everybody may read.
+    pub async fn block(&self) -> Block {
+        match &self.0 {
+            Place::File { .. } => {
+                let mut connection = self.file().await;
+                connection.execute("begin immediate").await.unwrap();
+                Block::File { _connection: connection }
+            }
+            Place::Server { url, .. } => {
+                let mut connection = PgConnectOptions::from_str(url.as_str()).unwrap().connect().await.unwrap();
+                let tables = "conversations, turns, messages, journal, idempotency_keys, replicas";
+                let lock = format!("begin; lock table {tables} in exclusive mode");
+                connection.execute(AssertSqlSafe(lock)).await.unwrap();
+                Block::Server { _connection: connection }
+            }
+        }
     }
 
     async fn file(&self) -> SqliteConnection {

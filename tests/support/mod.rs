@@ -33,8 +33,8 @@
 //!   `memory`, `peak_memory`, `descriptors`, `holds(port)`, `log`; a panic in it fails the test at the end; `Gateway::on(..).fails()` for a start that must not succeed.
 //! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
 //!   event to its end with the saved message, checked against each other.
-//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`; SQLite:
-//!   `block` (holds the write lock), `folder`; PostgreSQL: `server`, to put a proxy before.
+//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `block` (nobody
+//!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
