@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Encoding, Fold, Gate, Request, Scene, Script, Task, eventually};
+use crate::support::{Client, Encoding, Fold, Gate, Request, Scene, Script, Task};
 
 const CONVERSATIONS: &str = "/v1/conversations";
 
@@ -232,16 +232,16 @@ async fn messages_come_in_pages_that_fit_together() {
 async fn a_page_and_the_feed_after_it_miss_nothing_while_a_turn_runs() {
     let scene = Scene::new().await;
     let conversation = scene.client.conversation().await;
-    let pace = std::time::Duration::from_millis(2);
-    let gate = Gate::new();
-    scene.upstream.push(Script::new().stamped(3).gate(&gate).paced(150, pace).finish("stop").usage(1, 9).done());
+    let (gate, pace) = (Gate::new(), std::time::Duration::from_millis(1));
+    let script = (0..20).fold(Script::new().stamped(3), |script, _| script.gate(&gate).paced(7, pace));
+    scene.upstream.push(script.gate(&gate).finish("stop").usage(1, 143).done());
     let mut live = scene.client.ask(&conversation, "go").await;
     let body = json!({"content": "next", "if_busy": "queue"});
     let mut queued = scene.client.ask_as(Encoding::Ndjson, &conversation, &body).await;
-    gate.reached().await;
-    gate.open();
     let mut pages = Vec::new();
     for _ in 0..20 {
+        // While the page is made, the turn goes on.
+        gate.pass(1);
         let limit = if pages.len() % 2 == 0 { 2 } else { 100 };
         let page =
             scene.client.get(&format!("{CONVERSATIONS}/{conversation}/messages?limit={limit}")).await.expect(200);
@@ -261,8 +261,8 @@ async fn a_page_and_the_feed_after_it_miss_nothing_while_a_turn_runs() {
             frames
         });
         pages.push((page, reading));
-        eventually("the turn to go on", async || live.try_event().await.map(drop)).await;
     }
+    gate.open();
     live.rest().await;
     queued.rest().await;
     let kept = scene.client.messages(&conversation).await;
