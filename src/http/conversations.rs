@@ -131,10 +131,18 @@ pub async fn create(
 }
 
 async fn make(app: &App, owner: &Owner, new: &NewConversation, key: Option<&Key>) -> Result<ConversationId, Problem> {
-    if app.turns.lifecycle.soft().is_cancelled() {
+    let store = &app.turns.store;
+    let claimed = if !app.turns.lifecycle.soft().is_cancelled() {
+        store.create_conversation(owner, new, key, app.turns.kept_until()).await?
+    } else if let Some(key) = key
+        && let Some(claimed) = store.claimed(owner, key, app.turns.now()).await?
+    {
+        // Whoever comes back for a conversation that is there finds it all the same.
+        Some(claimed)
+    } else {
         return Err(Refused::Draining.into());
-    }
-    match app.turns.store.create_conversation(owner, new, key, app.turns.kept_until()).await? {
+    };
+    match claimed {
         None => Ok(new.id.clone()),
         Some(Claimed::Same(id, _)) => Ok(id),
         Some(Claimed::Other) => Err(Refused::KeyReused.into()),
