@@ -4,6 +4,7 @@
 //! Only once it is committed do readers see `turn.finished`. If the database stays away they are told so, and the
 //! transaction is tried until it succeeds.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use crate::domain::turn::Ending;
 use crate::store::ending::{self, Outcome};
 use crate::store::journal::Chunk;
 use crate::store::{Error, Result};
+
+/// How long an end may take to be written once nobody waits any more.
+const LAST_TRY: Duration = Duration::from_millis(500);
 
 /// What is known of a turn's time, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,18 +87,22 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    /// Tries until the end is written, or the lease is lost; `None` when the process has no more time. From
-    /// `told_at` on readers are told that it is not saved.
+    /// Tries until the end is written, or the lease is lost; `None` when the process has no more time, not even for
+    /// a last try. From `told_at` on readers are told that it is not saved.
     async fn until_written(&mut self, told_at: Instant) -> Option<Outcome> {
         let mut pause = Duration::from_millis(50);
         let mut told = false;
         let hard = self.turns.lifecycle.hard().clone();
+        let mut late = pin!(async {
+            hard.cancelled().await;
+            tokio::time::sleep(LAST_TRY).await;
+        });
         let live = self.live.clone();
         loop {
             let written = tokio::select! {
                 biased;
                 written = self.write() => written,
-                () = hard.cancelled() => return None,
+                () = &mut late => return None,
                 () = live.is_lost() => return Some(Outcome::Lost),
                 // Readers are told in time, whatever the attempt does; it is made again.
                 () = tokio::time::sleep_until(told_at.into()), if !told => Err(Error::Slow(told_at.elapsed())),
