@@ -76,7 +76,7 @@ impl Default for Meter {
             registry.register("journal_rows", "Rows the journal has written", inner.rows.clone());
             registry.register("journal_failures", "Commits of the journal that failed", inner.failures.clone());
             registry.register("turns_live", "Turns that are queued or running here", inner.live.clone());
-            registry.register("readers", "Open streams", inner.readers.clone());
+            registry.register("readers", "Open streams, and requests that wait for an answer", inner.readers.clone());
             registry.register_with_unit("unsaved", "Events not saved yet", Unit::Bytes, inner.unsaved.clone());
         }
         Self(Arc::new(inner))
@@ -104,14 +104,10 @@ impl Meter {
         self.0.failures.inc();
     }
 
-    /// A stream opened.
-    pub fn reader_came(&self) {
+    /// A reader came, who counts until this is dropped.
+    pub fn reader(&self) -> Counted {
         self.0.readers.inc();
-    }
-
-    /// A stream closed.
-    pub fn reader_left(&self) {
-        self.0.readers.dec();
+        Counted(self.clone())
     }
 
     /// All of it, as OpenMetrics text; the two figures are taken now.
@@ -121,5 +117,15 @@ impl Meter {
         let mut text = String::new();
         let _infallible = encode(&mut text, &self.0.registry.lock());
         text
+    }
+}
+
+/// A reader that is counted.
+#[derive(Debug)]
+pub struct Counted(Meter);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.readers.dec();
     }
 }

@@ -164,6 +164,7 @@ fn crowded() -> Problem {
 
 /// Waits for the end, and answers with the message.
 async fn wait(app: &App, owner: &Owner, turn: &TurnId) -> Result<Response, Problem> {
+    let _counted = app.turns.meter.reader();
     match app.turns.outcome(owner, turn).await? {
         Outcome::Ended(message) => match Problem::of_end(message.status, message.error.as_ref(), turn) {
             Some(problem) => Err(problem.conversation(&message.conversation_id)),

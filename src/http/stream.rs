@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::app::App;
 use crate::domain::ids::{ConversationId, TurnId};
-use crate::meter::Meter;
+use crate::meter::Counted;
 use crate::turn::feed::Feed;
 use crate::turn::reader::{Reader, Step};
 use crate::wire::Wire;
@@ -52,20 +52,13 @@ struct Stream {
     opened: bool,
     heartbeat: Duration,
     next: Pin<Box<Sleep>>,
-    meter: Meter,
+    _counted: Counted,
 }
 
 impl Stream {
-    fn new(source: Source, wire: Wire, heartbeat: Duration, meter: Meter) -> Self {
-        meter.reader_came();
+    fn new(source: Source, wire: Wire, heartbeat: Duration, counted: Counted) -> Self {
         let next = Box::pin(tokio::time::sleep(heartbeat));
-        Self { source, wire, opened: false, heartbeat, next, meter }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.meter.reader_left();
+        Self { source, wire, opened: false, heartbeat, next, _counted: counted }
     }
 }
 
@@ -109,7 +102,7 @@ pub fn respond(
     turn: Option<&TurnId>,
     conversation: &ConversationId,
 ) -> Response {
-    let stream = Stream::new(source, wire, app.turns.settings.stream.heartbeat(), app.turns.meter.clone());
+    let stream = Stream::new(source, wire, app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
     let mut response = Body::new(stream).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
