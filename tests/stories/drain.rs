@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{
-    Client, Encoding, Fold, Frame, Gate, Request, Scene, Script, Stream, Task, assert_stamps, eventually,
+    Client, Encoding, Fold, Frame, Gate, Reply, Request, Scene, Script, Stream, Task, assert_stamps, eventually,
 };
 
 fn gated(gate: &Gate) -> Script {
@@ -28,9 +28,13 @@ async fn unready(client: &Client) {
     .await;
 }
 
-fn waiting(client: &Client, turn: &str) -> Task<crate::support::Reply> {
-    let (client, target) = (client.clone(), format!("/v1/turns/{turn}/events"));
-    Task::start(async move { client.get(&target).await })
+/// Waits for a turn's answer in the background; the gateway has heard of it when this comes back.
+async fn waiting(client: &Client, turn: &str) -> Task<Reply> {
+    let before = client.readers().await;
+    let (other, target) = (client.clone(), format!("/v1/turns/{turn}/events"));
+    let task = Task::start(async move { other.get(&target).await });
+    eventually("the reader to be counted", async || (client.readers().await > before).then_some(())).await;
+    task
 }
 
 #[tokio::test]
@@ -46,7 +50,7 @@ async fn while_it_drains_nothing_new_starts_and_all_else_goes_on() {
     let mut live = client.open(keyed.clone().accept(Encoding::Ndjson)).await;
     let queued = json!({"content": "queued", "if_busy": "queue"});
     let mut queued = client.ask_as(Encoding::Sse, &conversation, &queued).await;
-    let whole = waiting(&client, &live.turn());
+    let whole = waiting(&client, &live.turn()).await;
     let mut frames = deltas(&mut live, 2).await;
     let told = Instant::now();
     scene.gateway.terminate();
@@ -96,7 +100,7 @@ async fn without_a_delay_the_door_is_shut_at_once_and_who_is_inside_hears_the_en
         scene.upstream.push(gated(&gate));
         let conversation = client.conversation().await;
         let mut live = client.ask_as(Encoding::Sse, &conversation, &json!({"content": "go"})).await;
-        let whole = waiting(&client, &live.turn());
+        let whole = waiting(&client, &live.turn()).await;
         let mut frames = deltas(&mut live, 2).await;
         scene.gateway.signal(signal);
         eventually("the listener to close", async || {
@@ -128,7 +132,7 @@ async fn what_still_runs_when_grace_is_over_is_interrupted_told_and_saved() {
         let queued = client.ask_as(encoding, &conversation, &queued).await;
         let feed = Request::get(&format!("/v1/conversations/{conversation}/events?after=0")).accept(encoding);
         let feed = client.open(feed).await;
-        streams.push((conversation, waiting(&client, &live.turn()), live, frames, queued, feed));
+        streams.push((conversation, waiting(&client, &live.turn()).await, live, frames, queued, feed));
     }
     let told = Instant::now();
     scene.gateway.terminate();

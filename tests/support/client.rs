@@ -252,6 +252,14 @@ impl Client {
         .await
     }
 
+    /// How many readers the gateway counts: streams, feeds, and requests that wait for an answer.
+    pub async fn readers(&self) -> usize {
+        let metrics = self.send(Request::get("/metrics")).await;
+        let text = String::from_utf8_lossy(&metrics.bytes);
+        let count = text.lines().find_map(|line| line.strip_prefix("tidegate_readers ")?.parse().ok());
+        count.unwrap_or_else(|| panic!("no count of readers: {text}"))
+    }
+
     /// Stops a turn.
     pub async fn stop(&self, turn: &str) -> Reply {
         self.post(&format!("/v1/turns/{turn}/stop"), &json!({})).await

@@ -23,7 +23,7 @@
 //!   says so: `reached().await`, `pass(n)`, `open()`. [`stamp`], [`assert_stamps`]: numbered deltas, so that
 //!   loss, doubles and disorder show.
 //! - [`Client`]: `get`, `post`, `send` → [`Reply`]; `ask`, `ask_as`, `events`, `open` → [`Stream`];
-//!   `conversation`, `messages`, `answer`, `turn`, `ended`, `stop`; `with_header`, `over_http2`, `raw`, `knock` (asks and leaves).
+//!   `conversation`, `messages`, `answer`, `turn`, `ended`, `stop`, `readers`; `with_header`, `over_http2`, `raw`, `knock` (asks and leaves).
 //! - [`Stream`]: `event`, `events(n)`, `rest`, `leavings` (however it ends), `try_event`, `bytes(n)` and
 //!   `come`, `pace`, `leave` (or drop it), `abort` (RST), `status`, `header`, `turn`, `text` (a refusal's body), `closing`,
 //!   `read_to_close`, `pings`, `comments`, `retry`, `port` (for `Gateway::holds`). Framing
