@@ -6,7 +6,7 @@
 mod answer;
 pub mod catalog;
 mod chunk;
-mod dialect;
+pub mod dialect;
 mod refusal;
 mod request;
 mod text;

@@ -1,0 +1,76 @@
+//! The group commit: the new events of many turns in one transaction of SQLite.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use tempfile::TempDir;
+use tidegate::domain::clock::Timestamp;
+use tidegate::domain::event::write_delta_line;
+use tidegate::domain::ids::{ReplicaId, TurnId};
+use tidegate::domain::owner::Owner;
+use tidegate::domain::stream::Durability;
+use tidegate::store::Store;
+use tidegate::store::journal::Chunk;
+use tokio::runtime::Runtime;
+
+use crate::inputs::deltas;
+
+/// Deltas of each turn in a commit: what comes in 100 ms at 50 tokens a second.
+const EACH: u64 = 5;
+/// How long the database may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Commits of so many turns, in both durabilities.
+pub fn commit(criterion: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = criterion.benchmark_group("journal");
+    for (name, durability) in [("relaxed", Durability::Relaxed), ("strict", Durability::Strict)] {
+        for turns in [1, 100, 1000] {
+            let folder = TempDir::new().unwrap();
+            let url = format!("sqlite://{}", folder.path().join("bench.db").display());
+            let now = Timestamp::from_micros(1_789_000_000_000_000);
+            let replica = ReplicaId::new(now);
+            let store = runtime.block_on(async {
+                let store = Store::open(&url, durability, PATIENCE).await.unwrap();
+                store.enter(&replica, now).await.unwrap();
+                store
+            });
+            let mut chunks = chunks(turns, now);
+            group.throughput(Throughput::Elements(turns * EACH));
+            group.bench_function(BenchmarkId::new(name, format!("{turns} turns")), |bencher| {
+                bencher.iter_custom(|times| {
+                    let mut took = Duration::ZERO;
+                    for _ in 0..times {
+                        for chunk in &mut chunks {
+                            (chunk.first_seq, chunk.last_seq) = (chunk.first_seq + EACH, chunk.last_seq + EACH);
+                        }
+                        let begun = Instant::now();
+                        assert!(runtime.block_on(store.append_journal(&replica, &chunks)).unwrap());
+                        took += begun.elapsed();
+                    }
+                    took
+                });
+            });
+            runtime.block_on(store.close());
+        }
+    }
+    group.finish();
+}
+
+fn chunks(turns: u64, now: Timestamp) -> Vec<Chunk> {
+    let mut lines = Vec::new();
+    for (seq, text) in (1..=EACH).zip(deltas()) {
+        write_delta_line(&mut lines, seq, text);
+    }
+    let lines = Bytes::from(lines);
+    let chunk = |_| Chunk {
+        turn_id: TurnId::new(now),
+        owner: Owner::local(),
+        epoch: 1,
+        first_seq: 1,
+        last_seq: EACH,
+        lines: lines.clone(),
+    };
+    (0..turns).map(chunk).collect()
+}
