@@ -26,7 +26,7 @@ use crate::wire::{Wire, sse};
 #[into_params(parameter_in = Query)]
 pub struct Reading {
     /// A cursor, where `Last-Event-ID` cannot be sent: a `seq` of the turn, or in a feed a `cursor`.
-    #[param(pattern = r"^[0-9]{1,16}(\.[0-9]{1,16})?$")]
+    #[param(pattern = r"^[0-9]{1,15}(\.[0-9]{1,15})?$")]
     pub after: Option<String>,
     /// `named`: an `event:` line with each SSE event.
     #[param(inline)]

@@ -110,7 +110,7 @@ pub struct Asked {
     /// The model to ask; else the gateway's.
     model: Option<String>,
     /// A cursor, where `Last-Event-ID` cannot be sent.
-    #[param(pattern = "^[0-9]{1,16}$")]
+    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
     after: Option<String>,
     /// `named`: an `event:` line with each event.
     #[param(inline)]

@@ -69,6 +69,11 @@ pub struct New {
         (
             status = 201, description = "The conversation.", body = schema::conversation::Conversation,
             headers(("Location" = String, description = "Where it is found, as a path.")),
+            links(
+                ("get" = (operation_id = "get_conversation", parameters(("id" = "$response.body#/id")))),
+                ("list_messages" = (operation_id = "list_messages", parameters(("id" = "$response.body#/id")))),
+                ("create_message" = (operation_id = "create_message", parameters(("id" = "$response.body#/id")))),
+            ),
         ),
         refusals::OfCreateConversation
     )

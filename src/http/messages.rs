@@ -39,6 +39,7 @@ pub struct New {
     /// The model to ask; else the conversation's, else the gateway's.
     model: Option<String>,
     /// The message it answers; else the newest. The model sees the path that ends there.
+    #[schema(pattern = "^msg_[0-9a-f]{32}$")]
     parent_id: Option<String>,
     /// What becomes of the turn when its last reader leaves: `continue`, `cancel`, or `grace:SECONDS` for those who
     /// come back.
@@ -118,7 +119,7 @@ pub struct Paging {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
     /// A `next_cursor`, for those before it.
-    #[param(pattern = "^[0-9]{1,16}$")]
+    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
     before: Option<String>,
 }
 

@@ -17,7 +17,7 @@ pub struct IdempotencyKey {
 #[into_params(parameter_in = Header)]
 pub struct LastEventId {
     /// The `seq` of the last event that came. It counts before `after`; empty is as good as absent.
-    #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{0,16}$")]
+    #[param(rename = "Last-Event-ID", required = false, pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})?$")]
     pub last_event_id: String,
 }
 
@@ -26,7 +26,7 @@ pub struct LastEventId {
 #[into_params(parameter_in = Header)]
 pub struct LastFeedId {
     /// The `cursor` of the last event that came. It counts before `after`; empty is as good as absent.
-    #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,16}\.[0-9]{1,16}|0)?$")]
+    #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,15}\.[0-9]{1,15}|0)?$")]
     pub last_event_id: String,
 }
 
