@@ -39,7 +39,7 @@ const SHOWN: u32 = 1000;
 /// A message to send, and to what session.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewChat)]
+#[schema(as = NewChat, example = json!({"message": "Show me a chart.", "session_id": "me"}))]
 pub struct New {
     /// What is said.
     #[schema(value_type = schema::message::Content)]

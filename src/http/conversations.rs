@@ -33,7 +33,7 @@ const TITLE: usize = 500;
 /// A conversation to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewConversation)]
+#[schema(as = NewConversation, example = json!({"first_message": "Hello!"}))]
 pub struct New {
     /// Its title; else the first message's first 60 characters.
     #[schema(min_length = 1, max_length = 500)]

@@ -28,7 +28,7 @@ const LIMITS: (u32, u32) = (20, 100);
 /// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewMessage)]
+#[schema(as = NewMessage, example = json!({"content": "Show me a chart."}))]
 pub struct New {
     /// What is said.
     #[schema(value_type = schema::message::Content)]

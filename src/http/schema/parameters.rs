@@ -35,6 +35,6 @@ pub struct LastFeedId {
 #[into_params(parameter_in = Header)]
 pub struct Prefer {
     /// `respond-async` does not wait for the turn; `respond-async, wait=10` waits ten seconds for it.
-    #[param(rename = "Prefer", required = false, example = "respond-async, wait=10")]
+    #[param(rename = "Prefer", required = false)]
     pub prefer: String,
 }
