@@ -41,7 +41,7 @@ pub struct New {
     /// The assistant that answers in it. There are none yet.
     assistant_id: Option<String>,
     /// Starts a turn in the background.
-    #[schema(value_type = Option<schema::message::Content>)]
+    #[schema(value_type = Option<schema::message::NewContent>)]
     first_message: Option<Content>,
     /// What it asks of its models.
     #[serde(default)]
@@ -202,7 +202,7 @@ pub async fn get(
     path = "/v1/conversations/{id}/events",
     tag = "Conversations",
     operation_id = "follow_conversation",
-    params(("id" = String, Path, description = "The conversation."), Reading, parameters::LastFeedId),
+    params(("id" = String, Path, description = "The conversation."), parameters::FeedReading, parameters::LastFeedId),
     responses(streams::Feed, refusals::OfFeed)
 )]
 pub async fn events(

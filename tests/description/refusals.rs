@@ -6,11 +6,10 @@ use tidegate::http::code::Code;
 use crate::judge::Judge;
 use crate::support::{Client, Database, Encoding, Gateway, Request, Script, Stream, Upstream};
 
-/// What no operation gives (no such path or method, nothing that makes it yet), what takes a fault of the gateway or of the
+/// What no operation gives (no such method, nothing that makes it yet), what takes a fault of the gateway or of the
 /// machine, and what takes half a minute of waiting.
-const ELSEWHERE: [Code; 9] = [
+const ELSEWHERE: [Code; 8] = [
     Code::MessageNotFound,
-    Code::RouteNotFound,
     Code::MethodNotAllowed,
     Code::ConversationPaused,
     Code::ConversationEnded,
@@ -78,6 +77,8 @@ async fn every_refusal_is_as_described() {
             Request::post("/v1/conversations/conv_x/messages", &json!({"content": "a"})),
             Code::ConversationNotFound,
         ),
+        refused(Request::get("/v1/turns/a%00"), Code::RouteNotFound),
+        refused(Request::get("/v1/chat/%ff/history"), Code::RouteNotFound),
         refused(Request::get("/v1/turns/turn_x"), Code::TurnNotFound),
         refused(Request::get("/v1/turns/turn_x/events"), Code::TurnNotFound),
         refused(Request::post("/v1/turns/turn_x/stop", &json!({})), Code::TurnNotFound),

@@ -2,6 +2,8 @@
 
 use utoipa::IntoParams;
 
+use super::super::answer::{Events, Heartbeat};
+
 /// A key by which to ask again without asking twice.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -28,6 +30,25 @@ pub struct LastFeedId {
     /// The `cursor` of the last event that came. It counts before `after`; empty is as good as absent.
     #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,15}\.[0-9]{1,15}|0)?$")]
     pub last_event_id: String,
+}
+
+/// What a reader may ask of a feed: [`super::super::answer::Reading`] with a feed's cursor.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FeedReading {
+    /// A cursor, where `Last-Event-ID` cannot be sent: the `cursor` of the last event that came, or `0` for all that is
+    /// kept.
+    #[param(required = false, pattern = r"^([0-9]{1,15}\.[0-9]{1,15}|0)$")]
+    pub after: String,
+    /// `named`: an `event:` line with each SSE event.
+    #[param(inline, required = false)]
+    pub events: Events,
+    /// `event`: signs of life as SSE events.
+    #[param(inline, required = false)]
+    pub heartbeat: Heartbeat,
+    /// A feed is always followed.
+    #[param(required = false, pattern = "^(1|true)$")]
+    pub follow: String,
 }
 
 /// What a client would rather have.
