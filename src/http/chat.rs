@@ -42,7 +42,7 @@ const SHOWN: u32 = 1000;
 #[schema(as = NewChat, example = json!({"message": "Show me a chart.", "session_id": "me"}))]
 pub struct New {
     /// What is said.
-    #[schema(value_type = schema::message::NewContent)]
+    #[schema(value_type = schema::new_content::NewContent)]
     message: Content,
     /// The client's own name for the session; without one it is a new conversation. Visible ASCII, and not `stream`.
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]

@@ -41,7 +41,7 @@ pub struct New {
     /// The assistant that answers in it. There are none yet.
     assistant_id: Option<String>,
     /// Starts a turn in the background.
-    #[schema(value_type = Option<schema::message::NewContent>)]
+    #[schema(value_type = Option<schema::new_content::NewContent>)]
     first_message: Option<Content>,
     /// What it asks of its models.
     #[serde(default)]

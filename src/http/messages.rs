@@ -31,7 +31,7 @@ const LIMITS: (u32, u32) = (20, 100);
 #[schema(as = NewMessage, example = json!({"content": "Show me a chart."}))]
 pub struct New {
     /// What is said.
-    #[schema(value_type = schema::message::NewContent)]
+    #[schema(value_type = schema::new_content::NewContent)]
     content: Content,
     /// What the client keeps with it; at most `metadata_bytes` as JSON.
     #[schema(value_type = Option<Object>)]

@@ -1,8 +1,7 @@
 //! Mirrors of [`crate::domain::message`] and [`crate::domain::usage`].
 
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema};
-use utoipa::openapi::{RefOr, Type};
+use utoipa::openapi::schema::Object;
 
 use super::only;
 use super::turn::{Status, StoppedBy, TurnProblem};
@@ -37,23 +36,6 @@ pub struct ContentPart {
     /// The text.
     pub text: String,
 }
-
-/// The same in a request, where there must be some text in it.
-pub struct NewContent;
-
-impl utoipa::PartialSchema for NewContent {
-    fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).description(Some("Plain text."));
-        let parts = ArrayBuilder::new()
-            .items(super::reference::<ContentPart>())
-            .min_items(Some(1))
-            .description(Some("Parts, in the order they follow each other; not all of them empty."));
-        let about = "A message's text: plain, or a list of parts. There must be some text in it.";
-        Schema::from(OneOfBuilder::new().item(text).item(parts).description(Some(about)).build()).into()
-    }
-}
-
-impl ToSchema for NewContent {}
 
 fn only_text() -> Object {
     only("text")

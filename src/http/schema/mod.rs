@@ -12,6 +12,7 @@ pub mod event;
 pub mod frame;
 pub mod headers;
 pub mod message;
+pub mod new_content;
 pub mod parameters;
 pub mod problem;
 pub mod refusals;
