@@ -22,12 +22,13 @@ async fn the_api_does_what_its_description_says() {
         .args(["run", &format!("{}/openapi.json", gateway.url()), "--no-color"])
         .args([
             "--checks",
-            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
+             negative_data_rejection",
         ])
         // A feed has no end, so a client that waits for one learns nothing.
         .args(["--exclude-path-regex", r"/conversations/\{\w+\}/events$"])
-        .args(["--phases", "examples,coverage,fuzzing"])
-        .args(["--max-examples", "40", "--request-timeout", "20", "--generation-database", "none"])
+        .args(["--phases", "examples,coverage,fuzzing,stateful"])
+        .args(["--max-examples", "25", "--request-timeout", "20", "--generation-database", "none"])
         .stdout(said.try_clone().unwrap())
         .stderr(Stdio::from(said))
         .current_dir(gateway.home())

@@ -25,8 +25,8 @@ use crate::wire::{Wire, sse};
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct Reading {
-    /// A cursor, where `Last-Event-ID` cannot be sent: a `seq` of the turn, or in a feed a `cursor`.
-    #[param(pattern = r"^[0-9]{1,16}(\.[0-9]{1,16})?$")]
+    /// A cursor, where `Last-Event-ID` cannot be sent: the `seq` of the last event that came.
+    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
     pub after: Option<String>,
     /// `named`: an `event:` line with each SSE event.
     #[param(inline)]

@@ -39,10 +39,10 @@ const SHOWN: u32 = 1000;
 /// A message to send, and to what session.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewChat)]
+#[schema(as = NewChat, example = json!({"message": "Show me a chart.", "session_id": "me"}))]
 pub struct New {
     /// What is said.
-    #[schema(value_type = schema::message::Content)]
+    #[schema(value_type = schema::new_content::NewContent)]
     message: Content,
     /// The client's own name for the session; without one it is a new conversation. Visible ASCII, and not `stream`.
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
@@ -110,7 +110,7 @@ pub struct Asked {
     /// The model to ask; else the gateway's.
     model: Option<String>,
     /// A cursor, where `Last-Event-ID` cannot be sent.
-    #[param(pattern = "^[0-9]{1,16}$")]
+    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
     after: Option<String>,
     /// `named`: an `event:` line with each event.
     #[param(inline)]

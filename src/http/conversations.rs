@@ -33,7 +33,7 @@ const TITLE: usize = 500;
 /// A conversation to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewConversation)]
+#[schema(as = NewConversation, example = json!({"first_message": "Hello!"}))]
 pub struct New {
     /// Its title; else the first message's first 60 characters.
     #[schema(min_length = 1, max_length = 500)]
@@ -41,7 +41,7 @@ pub struct New {
     /// The assistant that answers in it. There are none yet.
     assistant_id: Option<String>,
     /// Starts a turn in the background.
-    #[schema(value_type = Option<schema::message::Content>)]
+    #[schema(value_type = Option<schema::new_content::NewContent>)]
     first_message: Option<Content>,
     /// What it asks of its models.
     #[serde(default)]
@@ -69,6 +69,11 @@ pub struct New {
         (
             status = 201, description = "The conversation.", body = schema::conversation::Conversation,
             headers(("Location" = String, description = "Where it is found, as a path.")),
+            links(
+                ("get" = (operation_id = "get_conversation", parameters(("id" = "$response.body#/id")))),
+                ("list_messages" = (operation_id = "list_messages", parameters(("id" = "$response.body#/id")))),
+                ("create_message" = (operation_id = "create_message", parameters(("id" = "$response.body#/id")))),
+            ),
         ),
         refusals::OfCreateConversation
     )
@@ -205,7 +210,7 @@ pub async fn get(
     path = "/v1/conversations/{id}/events",
     tag = "Conversations",
     operation_id = "follow_conversation",
-    params(("id" = String, Path, description = "The conversation."), Reading, parameters::LastFeedId),
+    params(("id" = String, Path, description = "The conversation."), parameters::FeedReading, parameters::LastFeedId),
     responses(streams::Feed, refusals::OfFeed)
 )]
 pub async fn events(

@@ -28,10 +28,10 @@ const LIMITS: (u32, u32) = (20, 100);
 /// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewMessage)]
+#[schema(as = NewMessage, example = json!({"content": "Show me a chart."}))]
 pub struct New {
     /// What is said.
-    #[schema(value_type = schema::message::Content)]
+    #[schema(value_type = schema::new_content::NewContent)]
     content: Content,
     /// What the client keeps with it; at most `metadata_bytes` as JSON.
     #[schema(value_type = Option<Object>)]
@@ -39,6 +39,7 @@ pub struct New {
     /// The model to ask; else the conversation's, else the gateway's.
     model: Option<String>,
     /// The message it answers; else the newest. The model sees the path that ends there.
+    #[schema(pattern = "^msg_[0-9a-f]{32}$")]
     parent_id: Option<String>,
     /// What becomes of the turn when its last reader leaves: `continue`, `cancel`, or `grace:SECONDS` for those who
     /// come back.
@@ -118,7 +119,7 @@ pub struct Paging {
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
     /// A `next_cursor`, for those before it.
-    #[param(pattern = "^[0-9]{1,16}$")]
+    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
     before: Option<String>,
 }
 

@@ -41,13 +41,19 @@ fn close(schema: &mut Value) {
 
 /// A validator of one schema of a document.
 pub fn validator(document: &Value, schema: &Value) -> Validator {
-    let root = json!({"allOf": [schema], "components": document["components"], "unevaluatedProperties": false});
+    let mut own = schema.clone();
+    close(&mut own);
+    let root = json!({"allOf": [own], "components": document["components"]});
     jsonschema::options().with_draft(Draft::Draft202012).should_validate_formats(true).build(&root).unwrap()
 }
 
 /// What is wrong with a value by a schema of the document; nothing when it is right.
 pub fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
-    let validator = validator(document, schema);
+    faults_by(&validator(document, schema), value)
+}
+
+/// The same, by a validator that is made already.
+pub fn faults_by(validator: &Validator, value: &Value) -> Vec<String> {
     validator.iter_errors(value).map(|error| format!("{} at {}", error, error.instance_path())).collect()
 }
 

@@ -2,8 +2,11 @@
 //! and real answers, kind by kind, against what is said of them. Needs nothing but the built program.
 #![cfg(test)]
 
+mod answers;
 mod document;
+mod judge;
 mod mirrors;
+mod refusals;
 mod routes;
 #[path = "../support/mod.rs"]
 mod support;

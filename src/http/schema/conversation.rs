@@ -26,8 +26,8 @@ pub struct Config {
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
     /// The longest answer, in tokens.
-    #[schema(minimum = 1)]
-    pub max_tokens: Option<u32>,
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32)]
+    pub max_tokens: Option<u64>,
     /// Whether answers draw on the application's documents. There are none yet: only `false` will do.
     pub enable_rag: Option<bool>,
     /// The longest a turn may take, in seconds; at most the gateway's `max_turn_s`.

@@ -1,7 +1,8 @@
 //! Frames: what one line, or one `data:`, of a stream can be. Each is told by its `type`.
 
+use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{AllOfBuilder, OneOfBuilder, Schema, SchemaType};
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType};
 use utoipa::openapi::{ComponentsBuilder, Discriminator, Ref, RefOr, Type};
 
 use super::event::{
@@ -59,14 +60,17 @@ fn one_of<'a>(kinds: impl IntoIterator<Item = &'a Kind>, about: &str) -> Schema 
     one_of.discriminator(Some(discriminator)).build().into()
 }
 
-/// What a turn's stream is made of: [`Event`] and [`Frame`], and by what name they go.
-pub struct Event;
-
-/// See [`Event`].
+/// What a turn's stream is made of.
 pub struct Frame;
+
+/// The same in server-sent events.
+pub struct ServerSentFrame;
 
 /// What a conversation's feed is made of.
 pub struct FeedFrame;
+
+/// The same in server-sent events.
+pub struct ServerSentFeedFrame;
 
 macro_rules! named {
     ($($name:ident = $text:literal;)*) => {$(
@@ -85,9 +89,10 @@ macro_rules! named {
 }
 
 named! {
-    Event = "Event";
     Frame = "Frame";
+    ServerSentFrame = "ServerSentFrame";
     FeedFrame = "FeedFrame";
+    ServerSentFeedFrame = "ServerSentFeedFrame";
 }
 
 /// Where an event stands in a feed.
@@ -100,6 +105,23 @@ pub struct FeedPlace {
     /// where the end could not be saved.
     #[schema(required = false, pattern = r"^[0-9]+\.[0-9]+$")]
     pub cursor: String,
+}
+
+/// A frame as a server-sent event, as the OpenAPI Specification 3.2 (section 4.14.3) has such an event.
+fn server_sent(frame: &str, id: &str) -> Schema {
+    let text = |about: String| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let inner = json!({ "$ref": Ref::from_schema_name(frame).ref_location });
+    let data = text(format!("A `{frame}` as JSON, on one line."))
+        .content_media_type("application/json")
+        .extensions(Some([("contentSchema", inner)].into_iter().collect()));
+    ObjectBuilder::new()
+        .description(Some(format!("One server-sent event, with a `{frame}` in it.")))
+        .property("data", data)
+        .required("data")
+        .property("id", text(format!("Its `{id}`; absent where it has none.")))
+        .property("event", text("Its `type`, with `?events=named`.".to_owned()))
+        .build()
+        .into()
 }
 
 /// Adds the frames, and all that they speak of.
@@ -116,6 +138,8 @@ pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
         .item(reference::<StreamClosed>())
         .item(reference::<ConversationDeleted>());
     let mut components = components
+        .schema("ServerSentFrame", server_sent("Frame", "seq"))
+        .schema("ServerSentFeedFrame", server_sent("FeedFrame", "cursor"))
         .schema("Event", one_of(&events, "One thing that happened in a turn. `seq` starts at 1 and rises by 1."))
         .schema(
             "Frame",

@@ -16,7 +16,7 @@ pub enum Role {
     Assistant,
 }
 
-/// A message's text: plain, or the list of parts it was sent as. In a request there must be some text in it.
+/// A message's text: plain, or the list of parts it was sent as.
 #[derive(ToSchema)]
 #[serde(untagged)]
 pub enum Content {

@@ -3,7 +3,7 @@
 //! An operation is described where it is handled, by `#[utoipa::path]`; a type of the domain has a mirror here, because
 //! the domain knows nothing of HTTP. `tests/description` holds each mirror against real values.
 //!
-//! To add a type of the domain: 1. its mirror here, in the file of its noun; 2. its line in [`components`], unless another
+//! To add a type of the domain: 1. its mirror here, in the file of its noun; 2. its line in `components`, unless another
 //! type or a handler names it; 3. a value of it in `tests/description/mirrors.rs`. To add a way of telling a turn: a type
 //! in [`streams`]. To add a refusal to an operation: its code in [`refusals`].
 
@@ -12,6 +12,7 @@ pub mod event;
 pub mod frame;
 pub mod headers;
 pub mod message;
+pub mod new_content;
 pub mod parameters;
 pub mod problem;
 pub mod refusals;
@@ -21,7 +22,7 @@ pub mod turn;
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{ComponentsBuilder, OpenApi, OpenApiBuilder, RefOr, Server, Type};
+use utoipa::openapi::{ComponentsBuilder, Content, OpenApi, OpenApiBuilder, RefOr, Server, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// The tags, in the order in which they are shown, each with what it is about.
@@ -36,8 +37,8 @@ const TAGS: [(&str, &str); 5] = [
 const ABOUT: &str = "A streaming chat gateway: every token at once, and a true record of the answer.\n\n\
     A stream is written as `Accept` asks: `application/x-ndjson` (also called `application/ndjson` or \
     `application/jsonl`; one JSON object a line), `text/event-stream` (the same objects as `data:`), or \
-    `application/json`, which waits for the end and gives the message. In the first two the schema is that of one line \
-    or one `data:`. Where a stream breaks off before `turn.finished`, ask for the turn's events with `?after=` the last \
+    `application/json`, which waits for the end and gives the message. The schema of a stream is that of one line, or \
+    of one server-sent event. Where a stream breaks off before `turn.finished`, ask for the turn's events with `?after=` the last \
     `seq` that came: they go on from there, each once.\n\n\
     An `EventSource` gives up for good on any status but 200 and 204. So on a GET with `text/event-stream` a 429 or 503 \
     is 200 with the code as a comment, a `retry:` and the close.\n\n\
@@ -64,7 +65,22 @@ pub fn base() -> OpenApi {
 /// The document, once its operations are in it.
 pub fn finish(mut document: OpenApi) -> OpenApi {
     headers::on_every_answer(&mut document);
+    for item in document.paths.paths.values_mut() {
+        if let Some(RefOr::T(body)) = item.post.as_mut().and_then(|operation| operation.request_body.as_mut()) {
+            body.content.values_mut().for_each(never_null);
+        }
+    }
     document
+}
+
+/// A body that may be left out is still an object, never null.
+fn never_null(content: &mut RefOr<Content>) {
+    let RefOr::T(Content { schema: Some(schema), .. }) = content else { return };
+    if let RefOr::T(Schema::OneOf(choice)) = schema
+        && let Some(object) = choice.items.iter().find(|item| matches!(item, RefOr::Ref(_))).cloned()
+    {
+        *schema = object;
+    }
 }
 
 /// What the operations speak of, by name. What stands in the attribute of a handler comes by itself.

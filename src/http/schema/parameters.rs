@@ -2,6 +2,8 @@
 
 use utoipa::IntoParams;
 
+use super::super::answer::{Events, Heartbeat};
+
 /// A key by which to ask again without asking twice.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -17,7 +19,7 @@ pub struct IdempotencyKey {
 #[into_params(parameter_in = Header)]
 pub struct LastEventId {
     /// The `seq` of the last event that came. It counts before `after`; empty is as good as absent.
-    #[param(rename = "Last-Event-ID", required = false, pattern = "^[0-9]{0,16}$")]
+    #[param(rename = "Last-Event-ID", required = false, pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})?$")]
     pub last_event_id: String,
 }
 
@@ -26,8 +28,27 @@ pub struct LastEventId {
 #[into_params(parameter_in = Header)]
 pub struct LastFeedId {
     /// The `cursor` of the last event that came. It counts before `after`; empty is as good as absent.
-    #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,16}\.[0-9]{1,16}|0)?$")]
+    #[param(rename = "Last-Event-ID", required = false, pattern = r"^([0-9]{1,15}\.[0-9]{1,15}|0)?$")]
     pub last_event_id: String,
+}
+
+/// What a reader may ask of a feed: [`super::super::answer::Reading`] with a feed's cursor.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FeedReading {
+    /// A cursor, where `Last-Event-ID` cannot be sent: the `cursor` of the last event that came, or `0` for all that is
+    /// kept.
+    #[param(required = false, pattern = r"^([0-9]{1,15}\.[0-9]{1,15}|0)$")]
+    pub after: String,
+    /// `named`: an `event:` line with each SSE event.
+    #[param(inline, required = false)]
+    pub events: Events,
+    /// `event`: signs of life as SSE events.
+    #[param(inline, required = false)]
+    pub heartbeat: Heartbeat,
+    /// A feed is always followed.
+    #[param(required = false, pattern = "^(1|true)$")]
+    pub follow: String,
 }
 
 /// What a client would rather have.
@@ -35,6 +56,6 @@ pub struct LastFeedId {
 #[into_params(parameter_in = Header)]
 pub struct Prefer {
     /// `respond-async` does not wait for the turn; `respond-async, wait=10` waits ten seconds for it.
-    #[param(rename = "Prefer", required = false, example = "respond-async, wait=10")]
+    #[param(rename = "Prefer", required = false)]
     pub prefer: String,
 }

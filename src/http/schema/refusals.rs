@@ -24,6 +24,8 @@ const CHANGE: &[Code] = &[CrossSiteRequest];
 const QUERY: &[Code] = &[InvalidRequest];
 /// A body.
 const BODY: &[Code] = &[InvalidJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType, InvalidRequest];
+/// What stands in the path, where it cannot be a name at all: not UTF-8, or a NUL in it.
+const PATH: &[Code] = &[RouteNotFound];
 /// Whatever asks the database.
 const STORE: &[Code] = &[StoreUnavailable];
 /// A stream from a cursor.
@@ -63,20 +65,20 @@ refusals! {
     /// `POST /v1/conversations`.
     OfCreateConversation = [CHANGE, BODY, STORE, START, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
-    OfConversation = [STORE, &[ConversationNotFound]];
+    OfConversation = [PATH, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
-    OfMessages = [QUERY, STORE, &[ConversationNotFound]];
+    OfMessages = [PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
-    OfFeed = [STORE, &[NotAcceptable, InvalidCursor, InvalidRequest, Draining, ConversationNotFound]];
+    OfFeed = [PATH, STORE, &[NotAcceptable, InvalidCursor, InvalidRequest, Draining, ConversationNotFound]];
     /// `POST /v1/conversations/{id}/messages`.
-    OfCreateMessage = [CHANGE, BODY, STREAM, STORE, START,
+    OfCreateMessage = [PATH, CHANGE, BODY, STREAM, STORE, START,
         &[ConversationNotFound, TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
     /// `GET /v1/turns/{id}`.
-    OfTurn = [STORE, &[TurnNotFound]];
+    OfTurn = [PATH, STORE, &[TurnNotFound]];
     /// `GET /v1/turns/{id}/events`.
-    OfEvents = [STREAM, STORE, &[TurnNotFound]] and AWAIT;
+    OfEvents = [PATH, STREAM, STORE, &[TurnNotFound]] and AWAIT;
     /// `POST /v1/turns/{id}/stop`.
-    OfStop = [CHANGE, BODY, STORE, &[TurnNotFound]];
+    OfStop = [PATH, CHANGE, BODY, STORE, &[TurnNotFound]];
     /// `POST /v1/chat/stream`.
     OfChat = [CHANGE, BODY, STREAM, STORE, START,
         &[TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
@@ -86,9 +88,9 @@ refusals! {
         TurnNotFound, TurnInProgress, ConversationPaused, ConversationEnded,
     ]];
     /// `GET /v1/chat/{session_id}/history`.
-    OfHistory = [STORE, QUERY];
+    OfHistory = [PATH, STORE, QUERY];
     /// `DELETE /v1/chat/{session_id}`.
-    OfReset = [CHANGE, STORE, QUERY];
+    OfReset = [PATH, CHANGE, STORE, QUERY];
 }
 
 /// Refusals of `/readyz`, whose own 503 is no refusal but says what is not ready.

@@ -1,0 +1,109 @@
+//! Success: every answer that is described, in every encoding, as it really comes.
+
+use serde_json::{Value, json};
+
+use crate::judge::Judge;
+use crate::support::{Database, Encoding, Gateway, Request};
+
+/// Every name an encoding goes by.
+const KINDS: [&str; 5] =
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "text/event-stream", "application/json"];
+/// A question to the demo that brings out all it can do.
+const ALL: &str = "think, then show a chart";
+
+fn post(target: &str, body: &Value, kind: &str) -> Request {
+    Request::post(target, body).header("accept", kind)
+}
+
+fn delete(target: &str) -> Request {
+    Request { method: "DELETE".to_owned(), ..Request::get(target) }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn every_answer_is_as_described() {
+    let database = Database::fresh().await;
+    let gateway = Gateway::on(&database).demo().set("default_model", "demo").start().await;
+    let judge = Judge::new(gateway.client());
+    let new =
+        json!({"title": "T", "config": {"temperature": 0.5, "model": "demo"}, "metadata": {"a": 1}, "context": {}});
+    let conversation = text(&judge.ask(Request::post("/v1/conversations", &new)).await.expect(201)["id"]);
+    judge.ask(Request::get(&format!("/v1/conversations/{conversation}"))).await.expect(200);
+
+    let turn = asked(&judge, &format!("/v1/conversations/{conversation}/messages"), "content").await;
+    asked(&judge, "/v1/chat/stream", "message").await;
+    read(&judge, &conversation, &turn).await;
+    chat(&judge).await;
+    stopping(&judge, &database, &conversation).await;
+    for path in ["/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
+        judge.ask(Request::get(path)).await.expect(200);
+    }
+    assert_eq!(judge.unseen(), [""; 0], "described, and never seen");
+}
+
+/// A turn in every encoding, put off, and joined when all is said; gives the last one.
+async fn asked(judge: &Judge, target: &str, field: &str) -> String {
+    for kind in KINDS {
+        judge.ask(post(target, &json!({ field: ALL }), kind).header("idempotency-key", &format!("{field}-all"))).await;
+    }
+    let body = json!({ field: [{"type": "text", "text": "hello"}] });
+    let later = post(target, &body, "*/*").header("prefer", "respond-async").header("idempotency-key", field);
+    let turn = judge.ask(later.clone()).await.expect(202);
+    let waited = post(target, &body, "application/json").header("idempotency-key", field);
+    let message = judge.ask(waited.header("prefer", "respond-async, wait=60")).await.expect(200);
+    let again = post(&format!("{target}?after={}", message["seq"]), &body, "text/event-stream");
+    judge.ask(again.header("idempotency-key", field)).await.expect(204);
+    text(&turn["id"])
+}
+
+/// What is there afterwards, in every encoding.
+async fn read(judge: &Judge, conversation: &str, turn: &str) {
+    let messages = format!("/v1/conversations/{conversation}/messages");
+    let page = judge.ask(Request::get(&format!("{messages}?limit=2"))).await.expect(200);
+    judge.ask(Request::get(&format!("{messages}?before={}", text(&page["next_cursor"])))).await.expect(200);
+    let ended = judge.ask(Request::get(&format!("/v1/turns/{turn}"))).await.expect(200);
+    for kind in KINDS {
+        for query in ["", "?after=2&events=named&heartbeat=event&follow=0", "?after=9000000"] {
+            let target = format!("/v1/turns/{turn}/events{query}");
+            judge.ask(Request::get(&target).header("accept", kind)).await.expect(200);
+        }
+    }
+    let last = Request::get(&format!("/v1/turns/{turn}/events")).header("last-event-id", &ended["seq"].to_string());
+    judge.ask(last.accept(Encoding::Sse)).await.expect(204);
+    for kind in KINDS.into_iter().filter(|kind| *kind != "application/json") {
+        let target = format!("/v1/conversations/{conversation}/events?after=0&heartbeat=event");
+        let mut feed = judge.client().open(Request::get(&target).header("accept", kind)).await;
+        judge.judge_frames(&target, kind, &feed.events(200).await);
+    }
+    judge.ask(Request::post(&format!("/v1/turns/{turn}/stop"), &json!({}))).await.expect(200);
+    judge
+        .ask(Request { method: "POST".to_owned(), ..Request::get(&format!("/v1/turns/{turn}/stop")) })
+        .await
+        .expect(200);
+}
+
+/// A session by `EventSource`, its history, its reset.
+async fn chat(judge: &Judge) {
+    let source = "/v1/chat/stream?message=table&session_id=me&key=k";
+    judge.ask(Request::get(source)).await.expect(200);
+    judge.ask(Request::get(&format!("{source}&after=1&events=named"))).await.expect(200);
+    let history = judge.ask(Request::get("/v1/chat/me/history")).await.expect(200);
+    assert_eq!(history["messages"].as_array().map(Vec::len), Some(2));
+    assert!(history["messages"][1]["visualization"].is_object(), "{history}");
+    judge.ask(Request::get("/v1/chat/nobody/history")).await.expect(200);
+    judge.ask(delete("/v1/chat/me")).await.expect(200);
+    judge.ask(Request::get(source)).await.expect(204);
+}
+
+/// A stop whose end cannot be committed yet.
+async fn stopping(judge: &Judge, database: &Database, conversation: &str) {
+    let ask = post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "slow"}), "*/*");
+    let turn = text(&judge.ask(ask.header("prefer", "respond-async")).await.expect(202)["id"]);
+    let block = database.block().await;
+    judge.ask(Request::post(&format!("/v1/turns/{turn}/stop"), &json!({}))).await.expect(202);
+    drop(block);
+    judge.client().ended(&turn).await;
+}
