@@ -4,5 +4,6 @@
 //! itself, its name in `.config/nextest.toml`.
 
 mod faults;
+mod kill;
 mod readers;
 mod replay;
