@@ -59,11 +59,14 @@ impl Store {
         })
     }
 
-    /// Every other replica that is not fenced.
+    /// Every other replica that is not fenced, or has open turns all the same: what it admitted before it knew.
     pub async fn peers(&self, me: &ReplicaId) -> Result<Vec<Peer>> {
         read!(self, conn => {
             let rows: Vec<(String, i64)> =
-                sqlx::query_as("select id, beat from replicas where id <> $1 and fenced_at is null")
+                sqlx::query_as(
+                    "select id, beat from replicas where id <> $1 and (fenced_at is null or exists \
+                     (select 1 from turns where turns.replica_id = replicas.id and turns.finished_at is null))",
+                )
                     .bind(me.as_str())
                     .fetch_all(conn)
                     .await?;
@@ -71,11 +74,11 @@ impl Store {
         })
     }
 
-    /// Fences a peer that has not moved since it was seen, and takes its turns. Says whether it was so.
+    /// Fences a peer that has not moved since it was seen, if nobody has, and takes its turns. Says whether it was so.
     pub async fn take_over(&self, me: &ReplicaId, peer: &Peer, now: Timestamp) -> Result<bool> {
         write!(self, conn => {
             let fenced = sqlx::query(
-                "update replicas set fenced_at = $1 where id = $2 and beat = $3 and fenced_at is null",
+                "update replicas set fenced_at = coalesce(fenced_at, $1) where id = $2 and beat = $3",
             )
             .bind(now.as_micros())
             .bind(peer.id.as_str())

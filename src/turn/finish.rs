@@ -63,7 +63,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
             end.log();
         }
         Some(Outcome::Lost) => {
-            turns.journal.settle(live.log.unsaved());
+            turns.journal.settle(live.log.give_up());
             live.log.close(Closing::Closed(Closed::LostLease));
             tracing::warn!(turn_id = %live.lease.turn_id, "the turn is another replica's now");
         }

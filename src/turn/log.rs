@@ -97,6 +97,7 @@ struct Inner {
     oldest_after_taken: Option<Instant>,
     closing: Option<Closing>,
     sealed: bool,
+    given_up: bool,
     readers: Vec<Slot>,
     free: Vec<usize>,
 }
@@ -200,11 +201,11 @@ impl Log {
         inner.wake();
     }
 
-    /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Nothing from a sealed
-    /// log: its end is on the way, and saves the rest.
+    /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Of a sealed log it is
+    /// what its end saves too, cut alike: an end that has to wait does not keep what was shown waiting.
     pub fn take(&self) -> Option<Taken> {
         let mut inner = self.inner.lock();
-        if inner.sealed || inner.taken == inner.appended {
+        if inner.given_up || inner.taken == inner.appended {
             return None;
         }
         let (from, to) = (inner.taken, inner.appended);
@@ -217,7 +218,7 @@ impl Log {
     /// What was taken is saved. Gives the bytes that were.
     pub fn saved(&self, to: Mark) -> u64 {
         let mut inner = self.inner.lock();
-        if to.offset <= inner.saved.offset {
+        if inner.given_up || to.offset <= inner.saved.offset {
             return 0;
         }
         let bytes = to.offset - inner.saved.offset;
@@ -229,8 +230,8 @@ impl Log {
         bytes
     }
 
-    /// From here on nothing is appended and nothing taken. Gives what is not saved: first what the journal may
-    /// have in hand, cut as it has it, so that saving both changes nothing; then the rest.
+    /// From here on nothing is appended. Gives what is not saved: first what the journal may have in hand, cut as
+    /// it has it, so that saving both changes nothing; then the rest.
     pub fn seal(&self) -> Taken {
         let mut inner = self.inner.lock();
         inner.sealed = true;
@@ -251,6 +252,15 @@ impl Log {
         inner.oldest = None;
         inner.closing = Some(Closing::Ended);
         inner.wake();
+        unsaved
+    }
+
+    /// What is not saved is not ours to save any more: gives its bytes, once.
+    pub fn give_up(&self) -> u64 {
+        let mut inner = self.inner.lock();
+        let unsaved = if inner.given_up { 0 } else { inner.appended.offset - inner.saved.offset };
+        inner.sealed = true;
+        inner.given_up = true;
         unsaved
     }
 

@@ -165,7 +165,7 @@ fn started(live: &Live) -> Chunk {
 /// Lets go of a turn that another replica has.
 fn drop_lost(turns: &Turns, live: &Live) {
     live.log.close(Closing::Closed(Closed::LostLease));
-    turns.journal.settle(live.log.unsaved());
+    turns.journal.settle(live.log.give_up());
     turns.registry.leave(&live.lease.turn_id);
     live.settle();
 }
