@@ -41,7 +41,7 @@
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
 //! - [`seeds`], [`chance_of`]: the same for a story of many rounds, each with a seed of its own.
-//! - [`Stalls`]: how long the machine keeps a process waiting, for promises in milliseconds.
+//! - [`Pulse`]: how long the gateway takes to say that it lives, for promises in milliseconds.
 //! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
@@ -56,12 +56,12 @@ mod gate;
 mod gateway;
 mod http1;
 mod proxy;
+mod pulse;
 mod record;
 mod scene;
 mod script;
 mod setup;
 mod socket;
-mod stalls;
 mod stream;
 mod task;
 mod upstream;
@@ -80,11 +80,11 @@ pub use self::{
     gateway::Gateway,
     http1::Closing,
     proxy::Proxy,
+    pulse::Pulse,
     record::Record,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
     setup::Setup,
-    stalls::Stalls,
     stream::Stream,
     task::Task,
     upstream::{Call, Upstream},
