@@ -5,7 +5,7 @@ use sqlx::Row;
 
 use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
-use super::journal::{Chunk, insert_chunks};
+use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
 use super::{Error, Result, Store};
@@ -281,7 +281,7 @@ impl Store {
                 let lines =
                     started_line(&new.id, &conversation, &new.user_message_id, &new.message_id, &plan.model).into();
                 let (turn_id, owner) = (new.id.clone(), owner.clone());
-                insert_chunks!(conn, &[Chunk { turn_id, owner, epoch: 1, first_seq: 1, last_seq: 1, lines }]);
+                conn.insert_chunks(&[Chunk { turn_id, owner, epoch: 1, first_seq: 1, last_seq: 1, lines }]).await?;
             }
             Ok(Done::Commit(Admission::Admitted(Admitted {
                 conversation_id: conversation,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::journal::{Chunk, insert_chunks};
+use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
 use super::{Result, Store};
@@ -76,7 +76,7 @@ impl Store {
                 .bind(lease.turn_id.as_str())
                 .execute(&mut *conn)
                 .await?;
-            insert_chunks!(conn, std::slice::from_ref(started));
+            conn.insert_chunks(std::slice::from_ref(started)).await?;
             Ok(Done::Commit(Outcome::Written(None)))
         })
     }
@@ -129,7 +129,7 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .execute(&mut *conn)
             .await?;
-            insert_chunks!(conn, &ending.tail);
+            conn.insert_chunks(&ending.tail).await?;
             sqlx::query(
                 "update idempotency_keys set expires_at = $1 where conversation_id = $2 and turn_id = $3 \
                  and deleted_at is null",

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
 
 use super::pool::{Done, read, write};
 use super::{Result, Store};
@@ -9,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::owner::Owner;
 
-/// The most rows one insert carries: 7 values each, and SQLite takes 32,766 in a statement.
+/// The most rows one insert of SQLite carries: 7 values each, and SQLite takes 32,766 in a statement.
 const ROWS: usize = 1024;
 
 /// Events of one turn that follow each other without a gap.
@@ -40,8 +42,64 @@ pub struct Saved {
     pub lines: Vec<u8>,
 }
 
+/// A connection that saves chunks, inside a transaction. Saving one again changes nothing.
+pub(super) trait Insert {
+    /// Saves them.
+    async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()>;
+}
+
+impl Insert for PgConnection {
+    /// In one round trip, however many there are: every one that a commit needs is time in which what was shown
+    /// can be lost.
+    async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let number = |of: fn(&Chunk) -> u64| chunks.iter().map(|chunk| of(chunk).cast_signed()).collect::<Vec<_>>();
+        let text = |of: fn(&Chunk) -> &str| chunks.iter().map(of).collect::<Vec<_>>();
+        sqlx::query(
+            "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) \
+             select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], \
+             $7::bytea[]) on conflict (turn_id, first_seq) do nothing",
+        )
+        .bind(text(|chunk| chunk.turn_id.as_str()))
+        .bind(number(|chunk| chunk.first_seq))
+        .bind(number(|chunk| chunk.last_seq))
+        .bind(text(|chunk| &chunk.owner.application_id))
+        .bind(text(|chunk| &chunk.owner.owner_id))
+        .bind(number(|chunk| chunk.epoch))
+        .bind(chunks.iter().map(|chunk| &chunk.lines[..]).collect::<Vec<_>>())
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Insert for SqliteConnection {
+    async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
+        let mut left = chunks;
+        while !left.is_empty() {
+            let (now, later) = left.split_at(group(left.len()));
+            let mut query = sqlx::query(insert(now.len()));
+            for chunk in now {
+                query = query
+                    .bind(chunk.turn_id.as_str())
+                    .bind(chunk.first_seq.cast_signed())
+                    .bind(chunk.last_seq.cast_signed())
+                    .bind(&*chunk.owner.application_id)
+                    .bind(&*chunk.owner.owner_id)
+                    .bind(chunk.epoch.cast_signed())
+                    .bind(&chunk.lines[..]);
+            }
+            query.execute(&mut *self).await?;
+            left = later;
+        }
+        Ok(())
+    }
+}
+
 /// The insert of so many rows. Only powers of two are asked for, so that few statements stay prepared.
-pub(super) fn insert(rows: usize) -> AssertSqlSafe<String> {
+fn insert(rows: usize) -> AssertSqlSafe<String> {
     let mut sql = String::from(
         "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) values ",
     );
@@ -62,41 +120,16 @@ pub(super) fn insert(rows: usize) -> AssertSqlSafe<String> {
 }
 
 /// The largest power of two that is at most `left` and [`ROWS`].
-pub(super) fn group(left: usize) -> usize {
+fn group(left: usize) -> usize {
     1 << left.clamp(1, ROWS).ilog2()
 }
-
-/// Saves chunks, on a connection inside a transaction. Saving one again changes nothing.
-macro_rules! insert_chunks {
-    ($conn:expr, $chunks:expr) => {{
-        let mut left: &[$crate::store::journal::Chunk] = $chunks;
-        while !left.is_empty() {
-            let (now, later) = left.split_at($crate::store::journal::group(left.len()));
-            let mut query = sqlx::query($crate::store::journal::insert(now.len()));
-            for chunk in now {
-                query = query
-                    .bind(chunk.turn_id.as_str())
-                    .bind(chunk.first_seq.cast_signed())
-                    .bind(chunk.last_seq.cast_signed())
-                    .bind(&*chunk.owner.application_id)
-                    .bind(&*chunk.owner.owner_id)
-                    .bind(chunk.epoch.cast_signed())
-                    .bind(&chunk.lines[..]);
-            }
-            query.execute(&mut *$conn).await?;
-            left = later;
-        }
-    }};
-}
-
-pub(super) use insert_chunks;
 
 impl Store {
     /// Saves the chunks of many turns in one transaction, which also renews the replica's lease. False, and
     /// nothing saved, when the lease is lost: another replica has these turns now. Saving the same chunks
     /// again changes nothing.
     pub async fn append_journal(&self, replica: &ReplicaId, chunks: &[Chunk]) -> Result<bool> {
-        write!(self, conn => {
+        write!(self, first, conn => {
             let held = sqlx::query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
                 .bind(replica.as_str())
                 .execute(&mut *conn)
@@ -104,7 +137,7 @@ impl Store {
             if held.rows_affected() == 0 {
                 return Ok(Done::Rollback(false));
             }
-            insert_chunks!(conn, chunks);
+            conn.insert_chunks(chunks).await?;
             Ok(Done::Commit(true))
         })
     }

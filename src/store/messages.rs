@@ -32,6 +32,18 @@ pub(super) const COLUMNS: &str = "m.id, m.conversation_id, m.turn_id, m.position
     m.seq, m.model, m.content_kind, m.content, m.reasoning, m.sources, m.steps, m.visualizations, m.usage, \
     m.finished, m.metadata, m.created_at";
 
+/// How many messages of a path are read in one round trip.
+const PAGE: i64 = 256;
+/// A message and what it answers, newest first, until they weigh more than $4 or are $5.
+const PATH: &str = "with recursive path (parent_id, role, content_kind, content, depth, weight) as ( \
+    select parent_id, role, content_kind, content, cast(1 as bigint), cast(length(content) as bigint) \
+    from messages where id = $1 and application_id = $2 and owner_id = $3 \
+    union all \
+    select m.parent_id, m.role, m.content_kind, m.content, path.depth + 1, path.weight + length(m.content) \
+    from messages m join path on m.id = path.parent_id \
+    where m.application_id = $2 and m.owner_id = $3 and path.weight <= $4 and path.depth < $5) \
+    select parent_id, role, content_kind, content from path order by depth";
+
 macro_rules! message_row {
     ($row:expr) => {{
         let row = $row;
@@ -140,23 +152,23 @@ impl Store {
             let mut weight = 0usize;
             let mut next = Some(to.as_str().to_owned());
             while let Some(id) = next.take() {
-                let row = sqlx::query(
-                    "select parent_id, role, content_kind, content from messages \
-                     where id = $1 and application_id = $2 and owner_id = $3",
-                )
-                .bind(id)
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
-                .fetch_optional(&mut *conn)
-                .await?;
-                let Some(row) = row else { break };
-                let body: Vec<u8> = row.try_get("content")?;
-                weight += body.len();
-                if weight > bytes && !path.is_empty() {
-                    break;
+                let rows = sqlx::query(PATH)
+                    .bind(id)
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(i64::try_from(bytes.saturating_sub(weight)).unwrap_or(i64::MAX))
+                    .bind(PAGE)
+                    .fetch_all(&mut *conn)
+                    .await?;
+                for row in rows {
+                    let body: Vec<u8> = row.try_get("content")?;
+                    weight += body.len();
+                    if weight > bytes && !path.is_empty() {
+                        return Ok(path);
+                    }
+                    path.push((role(row.try_get("role")?)?, content(row.try_get("content_kind")?, body)?));
+                    next = row.try_get("parent_id")?;
                 }
-                path.push((role(row.try_get("role")?)?, content(row.try_get("content_kind")?, body)?));
-                next = row.try_get("parent_id")?;
             }
             Ok(path)
         })

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Semaphore;
 
 use super::{Error, Result, migrate};
 use crate::domain::stream::Durability;
@@ -25,7 +26,7 @@ macro_rules! read {
                         let $conn = &mut *held;
                         $body
                     }
-                    $crate::store::pool::Pool::Postgres(pool) => {
+                    $crate::store::pool::Pool::Postgres { pool, .. } => {
                         let mut held = pool.acquire().await?;
                         let $conn = &mut *held;
                         $body
@@ -38,21 +39,28 @@ macro_rules! read {
 }
 
 /// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
-/// rolled back otherwise; the body is compiled once for each database.
+/// rolled back otherwise; the body is compiled once for each database. `first` stands before all who queue.
 macro_rules! write {
     ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::write!($store, false, $conn => $body)
+    };
+    ($store:expr, first, $conn:ident => $body:expr) => {
+        $crate::store::pool::write!($store, true, $conn => $body)
+    };
+    ($store:expr, $first:literal, $conn:ident => $body:expr) => {
         $crate::store::pool::within(
             $store.patience,
             Box::pin(async {
                 match &$store.pool {
-                    $crate::store::pool::Pool::Sqlite { write, .. } => {
+                    $crate::store::pool::Pool::Sqlite { write, queue, .. } => {
+                        let _place = if $first { None } else { queue.acquire().await.ok() };
                         let mut held = write.begin_with("begin immediate").await?;
                         let $conn = &mut *held;
                         let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
                         $crate::store::pool::settle!(held, done)
                     }
-                    $crate::store::pool::Pool::Postgres(pool) => {
-                        let mut held = pool.begin().await?;
+                    $crate::store::pool::Pool::Postgres { pool, first } => {
+                        let mut held = if $first { first } else { pool }.begin().await?;
                         let $conn = &mut *held;
                         let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
                         $crate::store::pool::settle!(held, done)
@@ -92,16 +100,17 @@ pub(super) use {read, settle, write};
 /// How many statements may be read at once.
 const READERS: u32 = 4;
 /// How many connections one replica takes of a PostgreSQL server.
-const CONNECTIONS: u32 = 16;
+const CONNECTIONS: u32 = 14;
+/// How many it takes besides for those who stand first: the journal, and the lease's renewal.
+const FIRST: u32 = 2;
 
 #[derive(Clone)]
 pub(super) enum Pool {
-    /// One writer, since SQLite has but one; readers beside it.
-    Sqlite {
-        write: SqlitePool,
-        read: SqlitePool,
-    },
-    Postgres(PgPool),
+    /// One writer, since SQLite has but one; readers beside it. All but those who stand first queue for it, so
+    /// that a crowd of admissions does not keep the journal waiting.
+    Sqlite { write: SqlitePool, read: SqlitePool, queue: Arc<Semaphore> },
+    /// Those who stand first have connections of their own, for the same reason.
+    Postgres { pool: PgPool, first: PgPool },
 }
 
 /// The record: cheap to clone, shared by all who read or write it.
@@ -164,7 +173,7 @@ impl Store {
 
     /// Whether other replicas may share this database.
     pub fn is_shared(&self) -> bool {
-        matches!(self.pool, Pool::Postgres(_))
+        matches!(self.pool, Pool::Postgres { .. })
     }
 
     /// Asks the database whether it is there.
@@ -182,7 +191,7 @@ impl Store {
     pub fn kind(&self) -> &'static str {
         match self.pool {
             Pool::Sqlite { .. } => "sqlite",
-            Pool::Postgres(_) => "postgres",
+            Pool::Postgres { .. } => "postgres",
         }
     }
 
@@ -195,11 +204,14 @@ impl Store {
 impl Pool {
     async fn close(&self) {
         match self {
-            Self::Sqlite { write, read } => {
+            Self::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, first } => {
+                first.close().await;
+                pool.close().await;
+            }
         }
     }
 }
@@ -250,7 +262,7 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
         .test_before_acquire(false)
         .connect_with(options.read_only(true))
         .await?;
-    Ok(Pool::Sqlite { write, read })
+    Ok(Pool::Sqlite { write, read, queue: Arc::new(Semaphore::new(1)) })
 }
 
 async fn postgres(url: &str, durability: Durability, patience: Duration) -> std::result::Result<Pool, OpenError> {
@@ -260,9 +272,10 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
         Durability::Relaxed => options,
         Durability::Strict => options.options([("synchronous_commit", "on")]),
     };
-    let pool =
-        PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(patience).connect_with(options).await?;
-    Ok(Pool::Postgres(pool))
+    let sized = |most| PgPoolOptions::new().max_connections(most).acquire_timeout(patience);
+    // A ping before every commit would cost it a round trip; a connection that has died fails the next try alone.
+    let first = sized(FIRST).min_connections(1).test_before_acquire(false).connect_with(options.clone()).await?;
+    Ok(Pool::Postgres { pool: sized(CONNECTIONS).connect_with(options).await?, first })
 }
 
 /// Gives up on `work` after `patience`. It lies in a box: a turn that waits for its upstream carries no room for

@@ -171,6 +171,10 @@ async fn look(
                 // Dropped since the record was read: the next look sees it.
                 return Ok(Some(Step::Rows(Vec::new())));
             }
+            if record.crash.is_none() && rows.first().is_some_and(|row| row.first_seq > cursor + 1) {
+                // Recovered since the record was read: the next look sees the gap, and what it owes.
+                return Ok(Some(Step::Rows(Vec::new())));
+            }
             if rows.is_empty() {
                 let request = super::prompt::Request::from_text(&record.request);
                 return Ok(Some(Step::Wait(request.on_disconnect())));

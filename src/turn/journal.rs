@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::Turns;
 use super::live::{Cut, Live};
 use super::segments::Mark;
-use crate::domain::ids::TurnId;
+use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::stream::Durability;
 use crate::store::journal::Chunk;
 
@@ -54,6 +54,8 @@ impl Journal {
 }
 
 struct Batch {
+    /// Under whose lease it is saved; this process may go on under another name meanwhile.
+    replica: ReplicaId,
     chunks: Vec<Chunk>,
     turns: Vec<(Arc<Live>, Mark)>,
 }
@@ -81,8 +83,10 @@ pub async fn run(turns: Turns) {
 
 fn gather(turns: &Turns) -> Option<Batch> {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
-    let mut batch = Batch { chunks: Vec::with_capacity(dirty.len()), turns: Vec::with_capacity(dirty.len()) };
-    for live in dirty {
+    let (chunks, kept) = (Vec::with_capacity(dirty.len()), Vec::with_capacity(dirty.len()));
+    let mut batch = Batch { replica: turns.replica(), chunks, turns: kept };
+    // What was begun under a name that is fenced is another replica's now.
+    for live in dirty.into_iter().filter(|live| live.lease.replica_id == batch.replica) {
         let Some(taken) = live.log.take() else { continue };
         batch.chunks.extend(taken.rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
             turn_id: live.lease.turn_id.clone(),
@@ -102,8 +106,7 @@ async fn save(turns: &Turns, mut batch: Batch) {
     let mut pause = Duration::from_millis(50);
     loop {
         let begun = Instant::now();
-        let replica = turns.replica();
-        let saved = watched(turns, turns.store.append_journal(&replica, &batch.chunks)).await;
+        let saved = watched(turns, turns.store.append_journal(&batch.replica, &batch.chunks)).await;
         match saved {
             Ok(true) => {
                 for (live, to) in &batch.turns {
@@ -114,7 +117,7 @@ async fn save(turns: &Turns, mut batch: Batch) {
                 return;
             }
             Ok(false) => {
-                super::lease::fenced(turns, &replica).await;
+                super::lease::fenced(turns, &batch.replica).await;
                 return;
             }
             Err(error) => {

@@ -157,11 +157,11 @@ impl Log {
         inner.waiting.wake();
     }
 
-    /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Nothing from a sealed
-    /// log: its end is on the way, and saves the rest.
+    /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Of a sealed log it is
+    /// what its end saves too, cut alike: an end that has to wait does not keep what was shown waiting.
     pub fn take(&self) -> Option<Taken> {
         let mut inner = self.inner.lock();
-        if inner.sealed || inner.taken == inner.segments.end() {
+        if inner.is_closed() || inner.taken == inner.segments.end() {
             return None;
         }
         let (from, to) = (inner.taken, inner.segments.end());
@@ -174,7 +174,7 @@ impl Log {
     /// What was taken is saved. Gives the bytes that were.
     pub fn saved(&self, to: Mark) -> u64 {
         let mut inner = self.inner.lock();
-        if to.offset <= inner.saved.offset {
+        if inner.is_closed() || to.offset <= inner.saved.offset {
             return 0;
         }
         inner.saved = to;
@@ -187,8 +187,8 @@ impl Log {
         inner.settle(to.offset)
     }
 
-    /// From here on nothing is appended and nothing taken. Gives what is not saved: first what the journal may
-    /// have in hand, cut as it has it, so that saving both changes nothing; then the rest.
+    /// From here on nothing is appended. Gives what is not saved: first what the journal may have in hand, cut as
+    /// it has it, so that saving both changes nothing; then the rest.
     pub fn seal(&self) -> Taken {
         let mut inner = self.inner.lock();
         inner.sealed = true;
@@ -295,6 +295,11 @@ impl Log {
 }
 
 impl Inner {
+    /// Whether what is not saved is not ours to save any more.
+    fn is_closed(&self) -> bool {
+        matches!(self.closing, Some(Closing::Closed(_)))
+    }
+
     fn settle(&mut self, offset: u64) -> u64 {
         let bytes = offset.saturating_sub(self.settled);
         self.settled += bytes;

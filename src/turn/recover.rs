@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::stream::{self, TryStreamExt};
+
 use super::Turns;
 use super::ask::estimate;
 use super::fold;
@@ -17,6 +19,9 @@ use crate::store::Result;
 use crate::store::ending::{self, Outcome};
 use crate::store::journal::Chunk;
 use crate::store::turns::Record;
+
+/// How many turns are ended at once: a dead process leaves thousands, and all are to end within a second.
+const AT_ONCE: usize = 8;
 
 /// Picks up a turn that is this replica's and does not live here.
 ///
@@ -113,17 +118,21 @@ fn open_call(draft: &Draft) -> Option<StepId> {
     answered.then(|| call.step_id.clone())
 }
 
-/// Picks up every open turn that is this replica's and does not live here.
+/// Picks up every open turn that was taken over and does not live here yet. One that was admitted here has never
+/// changed hands: it is about to live, if it does not.
 ///
 /// # Errors
 /// The store's; asking again is safe.
 pub async fn all(turns: &Turns) -> Result<()> {
-    let records = turns.store.turns_of(&turns.replica()).await?;
+    let mut records = turns.store.turns_of(&turns.replica()).await?;
+    records.retain(|record| record.epoch > 1);
     // Queued ones first: each must be here when the end before it makes it due.
     let (queued, running): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.status == Status::Queued);
-    for record in queued.into_iter().chain(running) {
+    for record in queued {
         recover(turns, record).await?;
     }
+    let running = stream::iter(running.into_iter().map(Ok));
+    running.try_for_each_concurrent(AT_ONCE, |record| recover(turns, record)).await?;
     for request in turns.store.requests(&turns.replica()).await? {
         if let Some(live) = turns.registry.any(&request.turn_id).filter(|_| request.due) {
             live.due.cancel();

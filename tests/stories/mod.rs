@@ -12,6 +12,7 @@ mod drain;
 mod faults;
 mod feed;
 mod foreign;
+mod kill;
 mod once;
 mod readers;
 mod refusals;

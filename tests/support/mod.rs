@@ -35,11 +35,14 @@
 //!   event to its end with the saved message, checked against each other.
 //! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `block` (nobody
 //!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
+//! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said).
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
+//! - [`seeds`], [`chance_of`]: the same for a story of many rounds, each with a seed of its own.
+//! - [`Pulse`]: how long the gateway takes to say that it lives, for promises in milliseconds.
 //! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
@@ -54,6 +57,8 @@ mod gate;
 mod gateway;
 mod http1;
 mod proxy;
+mod pulse;
+mod record;
 mod scene;
 mod script;
 mod setup;
@@ -76,6 +81,8 @@ pub use self::{
     gateway::Gateway,
     http1::Closing,
     proxy::Proxy,
+    pulse::Pulse,
+    record::Record,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
     setup::Setup,
@@ -109,11 +116,24 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
 
 /// Random numbers. The seed is printed, and taken from `TIDEGATE_TEST_SEED` where that is set.
 pub fn chance() -> fastrand::Rng {
-    let given =
-        std::env::var("TIDEGATE_TEST_SEED").ok().map(|seed| seed.parse().expect("TIDEGATE_TEST_SEED is a number"));
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    chance_of(seed())
+}
+
+/// Random numbers from this seed, which is printed.
+pub fn chance_of(seed: u64) -> fastrand::Rng {
     println!("TIDEGATE_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
+}
+
+/// A seed for each of `rounds`: the last that was printed, given as `TIDEGATE_TEST_SEED`, makes that round the first.
+pub fn seeds(rounds: usize) -> impl Iterator<Item = u64> {
+    let first = seed();
+    (0..rounds as u64).map(move |round| first.wrapping_add(round))
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("TIDEGATE_TEST_SEED").ok();
+    given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("TIDEGATE_TEST_SEED is a number"))
 }
 
 /// How often a story that kills does so: `TIDEGATE_TEST_KILLS`, or a few.
