@@ -54,7 +54,9 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
     };
     let told_at = if starved { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
     let written = end.until_written(told_at).await;
+    // Whoever hears of the end may start the next turn at once.
     turns.registry.leave(&live.lease.turn_id);
+    live.give_place();
     match written {
         Some(Outcome::Written(next)) => {
             turns.journal.settle(live.log.end(&line));

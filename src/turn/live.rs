@@ -68,7 +68,8 @@ pub struct Live {
     /// Who asked for it, to read it, has come to read it or has left.
     asker_done: AtomicBool,
     elsewhere: Mutex<Elsewhere>,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Its place among the live turns of the process; given back before its end is told.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 #[derive(Debug, Default)]
@@ -120,7 +121,7 @@ impl Live {
             readers_changed: Notify::new(),
             asker_done: AtomicBool::new(false),
             elsewhere: Mutex::new(Elsewhere::default()),
-            _permit: permit,
+            place: Mutex::new(permit),
         }
     }
 
@@ -145,8 +146,14 @@ impl Live {
         self.why.get().copied().unwrap_or(Cut::Curfew)
     }
 
+    /// Gives its place among the live turns back.
+    pub fn give_place(&self) {
+        *self.place.lock() = None;
+    }
+
     /// Notes that nobody here has to care for it any more.
     pub fn settle(&self) {
+        self.give_place();
         self.settled.cancel();
         self.shown.cancel();
     }
