@@ -1,6 +1,10 @@
 //! The stories, told on PostgreSQL. `scripts/test` starts a server for them.
 #![cfg(test)]
 
+#[path = "../stories/replicas.rs"]
+mod replicas;
+#[path = "../stories/server.rs"]
+mod server;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]

@@ -38,6 +38,7 @@
 //!   `block` (holds the write lock), `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
+//! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure.
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
 //! - [`seeds`], [`chance_of`]: the same for a story of many rounds, each with a seed of its own.
@@ -55,6 +56,7 @@ mod frames;
 mod gate;
 mod gateway;
 mod http1;
+mod outage;
 mod proxy;
 mod pulse;
 mod record;
@@ -79,6 +81,7 @@ pub use self::{
     gate::Gate,
     gateway::Gateway,
     http1::Closing,
+    outage::Outage,
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
