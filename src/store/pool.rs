@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Semaphore;
@@ -251,6 +252,15 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // A full disk ends a transaction behind the driver's back (sqlite.org/lang_transaction.html, section 3), and
+        // the driver would refuse to begin another one on that connection for ever.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // What still has to be rolled back is by the time the ping is answered.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .connect_with(options.clone())
         .await?;
     let read = SqlitePoolOptions::new()

@@ -2,6 +2,10 @@
 #![cfg(test)]
 
 mod leaving;
+#[path = "../stories/replicas.rs"]
+mod replicas;
+#[path = "../stories/server.rs"]
+mod server;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]

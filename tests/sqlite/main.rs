@@ -1,6 +1,8 @@
 //! The stories, told on SQLite. Needs nothing but the built program.
 #![cfg(test)]
 
+#[path = "../stories/file.rs"]
+mod file;
 mod readme;
 #[path = "../stories/mod.rs"]
 mod stories;

@@ -2,11 +2,13 @@
 //!
 //! To add a story: 1. a file here, named after what it is about; 2. a line below; 3. if it needs the machine to
 //! itself, its name in `.config/nextest.toml`.
+//! One that only one of the databases can tell is named in that target's `main.rs` in place of 2.
 
 mod answers;
 mod busy;
 mod chat;
 mod conversations;
+mod database;
 mod disconnect;
 mod drain;
 mod faults;
@@ -18,3 +20,4 @@ mod readers;
 mod refusals;
 mod replay;
 mod stop;
+mod windows;

@@ -38,6 +38,7 @@
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
+//! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said).
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
@@ -56,6 +57,7 @@ mod frames;
 mod gate;
 mod gateway;
 mod http1;
+mod outage;
 mod proxy;
 mod pulse;
 mod record;
@@ -80,6 +82,7 @@ pub use self::{
     gate::Gate,
     gateway::Gateway,
     http1::Closing,
+    outage::Outage,
     proxy::Proxy,
     pulse::Pulse,
     record::Record,

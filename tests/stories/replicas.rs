@@ -1,0 +1,229 @@
+//! Two gateways on one database: each shows, stops, joins and follows what the other runs, and takes what it leaves.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
+    assert_stamps, eventually,
+};
+
+/// How far the other replica may be behind.
+const BEHIND: Duration = Duration::from_secs(1);
+/// `lease_s`, the second that a taker has, and what an unoptimised build takes for it.
+const TAKEN: Duration = Duration::from_millis(1000 + 1000 + 500);
+
+struct Pair {
+    one: Gateway,
+    /// A client of each.
+    a: Client,
+    b: Client,
+    upstream: Upstream,
+    database: Database,
+    _other: Gateway,
+}
+
+async fn pair() -> Pair {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let start = || Gateway::on(&database).upstream(&upstream).set("cluster.lease_s", 1).start();
+    let (one, other) = (start().await, start().await);
+    let (a, b) = (one.client(), other.client());
+    Pair { one, a, b, upstream, database, _other: other }
+}
+
+fn ask(conversation: &str, body: &Value) -> Request {
+    Request::post(&format!("/v1/conversations/{conversation}/messages"), body).accept(Encoding::Ndjson)
+}
+
+fn body(content: &str, if_busy: &str) -> Value {
+    json!({"content": content, "if_busy": if_busy})
+}
+
+async fn listen(mut stream: Stream) -> Vec<(Frame, Instant)> {
+    let mut seen = Vec::new();
+    while let Some(frame) = stream.try_event().await {
+        seen.push((frame, Instant::now()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_turn_of_one_is_read_on_the_other_at_most_a_second_behind() {
+    let pair = pair().await;
+    pair.upstream.push(Script::new().role().paced(150, Duration::from_millis(20)).finish("stop").usage(1, 150).done());
+    let conversation = pair.a.conversation().await;
+    let mine = pair.a.ask(&conversation, "go").await;
+    let turn = mine.turn();
+    let theirs = pair.b.events(Encoding::Sse, &turn, 0).await;
+    let (mine, theirs) = tokio::join!(listen(mine), listen(theirs));
+    assert_eq!(mine.len(), theirs.len());
+    for ((here, early), (there, late)) in mine.iter().zip(&theirs) {
+        assert_eq!(here.bytes, there.bytes);
+        let behind = late.saturating_duration_since(*early);
+        assert!(behind <= BEHIND, "{} came {behind:?} later", there.json);
+    }
+    Record::read(&pair.b, &turn).await;
+}
+
+#[tokio::test]
+async fn a_turn_of_one_is_stopped_through_the_other_within_a_second() {
+    let pair = pair().await;
+    pair.upstream.push(Script::new().role().stamped(5).hang());
+    let conversation = pair.a.conversation().await;
+    let mut stream = pair.a.ask(&conversation, "go").await;
+    while stream.event().await.kind() != "delta" {}
+    let (call, turn, asked) = (pair.upstream.call(0).await, stream.turn(), Instant::now());
+    let message = pair.b.stop(&turn).await.expect(200);
+    assert_eq!((&message["status"], &message["stopped_by"]), (&json!("stopped"), &json!("request")));
+    let cancelled = call.closed().await.saturating_duration_since(asked);
+    assert!(cancelled <= BEHIND, "the upstream was let go after {cancelled:?}");
+    assert!(stream.rest().await.last().unwrap().is_end());
+    assert_eq!(Record::read(&pair.b, &turn).await.message, message);
+    assert_eq!(pair.b.ask_whole(&conversation, "next").await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_turn_queued_on_one_follows_the_live_turn_of_the_other() {
+    let pair = pair().await;
+    let gate = Gate::new();
+    pair.upstream.when("first", Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
+    let conversation = pair.a.conversation().await;
+    let first = pair.a.ask(&conversation, "first").await;
+    gate.reached().await;
+    assert_eq!(pair.b.open(ask(&conversation, &body("no", "reject"))).await.status(), 409);
+    let second = pair.b.open(ask(&conversation, &body("second", "queue"))).await;
+    assert_eq!(pair.b.turn(&second.turn()).await["status"], "queued");
+    let turns = [first.turn(), second.turn()];
+    let (first, second) = (Task::start(listen(first)), Task::start(listen(second)));
+    assert_eq!(pair.upstream.calls().len(), 1);
+    gate.open();
+    let (first, second) = (first.join().await, second.join().await);
+    assert!(first.last().unwrap().0.is_end() && second.last().unwrap().0.is_end());
+    assert!(second[0].1 >= first.last().unwrap().1 - Duration::from_millis(50), "it began before its time");
+    for turn in turns {
+        assert_eq!(Record::read(&pair.a, &turn).await.status(), "completed");
+    }
+}
+
+#[tokio::test]
+async fn a_turn_of_one_is_interrupted_through_the_other() {
+    let pair = pair().await;
+    pair.upstream.when("first", Script::new().stamped(2).hang());
+    let conversation = pair.a.conversation().await;
+    let first = pair.a.ask(&conversation, "first").await;
+    let call = pair.upstream.call(0).await;
+    let mut second = pair.b.open(ask(&conversation, &body("second", "interrupt"))).await;
+    assert_eq!(second.rest().await.last().unwrap().json["status"], "completed");
+    call.closed().await;
+    let record = Record::read(&pair.b, &first.turn()).await;
+    assert_eq!((record.status(), &record.message["stopped_by"]), ("stopped", &json!("interrupt")));
+    assert_eq!(pair.b.messages(&conversation).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_reader_on_the_other_keeps_a_turn_that_is_to_end_with_its_last() {
+    let pair = pair().await;
+    pair.upstream.push(Script::new().role().paced(1000, Duration::from_millis(20)).hang());
+    let conversation = pair.a.conversation().await;
+    let request = ask(&conversation, &json!({"content": "go", "on_disconnect": "cancel"}));
+    let reply = pair.a.send(request.header("prefer", "respond-async")).await;
+    let turn = reply.expect(202)["id"].as_str().unwrap().to_owned();
+    let mut reader = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    // Longer than a reader elsewhere is remembered.
+    while reader.event().await.seq() < Some(200) {}
+    assert!(!pair.upstream.call(0).await.is_closed());
+    reader.leave();
+    pair.upstream.call(0).await.closed().await;
+    let record = Record::read(&pair.b, &turn).await;
+    assert_eq!((record.status(), &record.message["stopped_by"]), ("stopped", &json!("disconnect")));
+    assert!(assert_stamps(record.message["content"].as_str().unwrap()) >= 198);
+}
+
+#[tokio::test]
+async fn a_key_used_on_one_joins_the_same_turn_on_the_other() {
+    let pair = pair().await;
+    let gate = Gate::new();
+    pair.upstream.always(Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
+    let conversation = pair.a.conversation().await;
+    let request = ask(&conversation, &json!({"content": "go"})).header("idempotency-key", "once");
+    let mut first = pair.a.open(request.clone()).await;
+    gate.reached().await;
+    let mut second = pair.b.open(request.clone()).await;
+    assert_eq!(first.turn(), second.turn());
+    gate.open();
+    let (first, second) = tokio::join!(first.rest(), second.rest());
+    let bytes = |frames: &[Frame]| frames.iter().map(|frame| frame.bytes.clone()).collect::<Vec<_>>();
+    assert_eq!(bytes(&first), bytes(&second));
+    assert_eq!(bytes(&pair.b.open(request).await.rest().await), bytes(&first));
+    assert_eq!(pair.upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_leaves_is_taken_within_its_lease_and_a_second() {
+    let mut pair = pair().await;
+    pair.upstream.when("first", Script::new().role().paced(500, Duration::from_millis(10)).hang());
+    let conversation = pair.a.conversation().await;
+    let mut first = pair.a.ask(&conversation, "first").await;
+    let second = pair.a.open(ask(&conversation, &body("second", "queue"))).await;
+    let (turn, queued) = (first.turn(), second.turn());
+    let watcher = Task::start(listen(pair.b.events(Encoding::Sse, &turn, 0).await));
+    let mut seen = first.events(30).await;
+    let killed = Instant::now();
+    pair.one.kill();
+    seen.extend(first.leavings().await);
+    let watched = watcher.join().await;
+    let (end, told) = watched.last().unwrap();
+    assert!(end.is_end());
+    let taken = told.saturating_duration_since(killed);
+    assert!(taken <= TAKEN, "taken over after {taken:?}");
+    let record = Record::read(&pair.b, &turn).await;
+    assert_eq!(record.status(), "interrupted");
+    for frames in [seen, watched.into_iter().map(|(frame, _)| frame).collect()] {
+        let mut fold = Fold::of(&frames);
+        if !fold.ended {
+            fold.all(&record.resume(&pair.b, Encoding::Ndjson, fold.seq).await);
+        }
+        fold.assert_same_as(&record.message);
+    }
+    assert_eq!(pair.b.ended(&queued).await["status"], "completed");
+    Record::read(&pair.b, &queued).await;
+    let asked: Vec<_> = pair.upstream.calls().iter().map(|call| call.question()).collect();
+    assert_eq!(asked, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so() {
+    let pair = pair().await;
+    pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
+    let conversation = pair.a.conversation().await;
+    let mut first = pair.a.ask(&conversation, "first").await;
+    let turn = first.turn();
+    let mut seen = first.events(30).await;
+    let call = pair.upstream.call(0).await;
+    pair.one.freeze();
+    assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
+    let record = Record::read(&pair.b, &turn).await;
+    let rows = "select cast(count(*) as text) || ' ' || max(last_seq) from journal";
+    let written = pair.database.texts(rows).await;
+    pair.one.thaw();
+    seen.extend(first.rest().await);
+    let closed = seen.pop().unwrap();
+    assert_eq!((closed.kind(), &closed.json["code"]), ("closed", &json!("lost_lease")), "{}", closed.json);
+    call.closed().await;
+    // It goes on under another name, and serves.
+    let next = eventually("the replica to serve again", async || {
+        let reply = pair.a.ask_whole(&conversation, "next").await;
+        (reply.status == 200 && reply.json()["status"] == "completed").then_some(reply.json())
+    })
+    .await;
+    let others = format!("{rows} where turn_id = '{turn}'");
+    assert_eq!(pair.database.texts(&others).await, written);
+    assert_eq!(Record::read(&pair.a, &turn).await.message, record.message);
+    assert_ne!(next["turn_id"], turn);
+    let mut fold = Fold::of(&seen);
+    fold.all(&record.resume(&pair.a, Encoding::Sse, fold.seq).await);
+    fold.assert_same_as(&record.message);
+    let open = "select cast(count(*) as text) from turns where finished_at is null";
+    assert_eq!(pair.database.texts(open).await, ["0"]);
+}
