@@ -32,7 +32,7 @@ async fn scene(change: impl FnOnce(Setup) -> Setup) -> Scene {
 impl Scene {
     /// The database is back, and a turn's end is saved: the turn, as the record has it.
     async fn saved(&mut self, turn: &str) -> Record {
-        self.outage.end().await;
+        self.outage.end();
         let open = format!("select cast(count(*) as text) from turns where id = '{turn}' and finished_at is null");
         eventually("the end to be saved", async || (self.outage.database.texts(&open).await == ["0"]).then_some(()))
             .await;
@@ -77,7 +77,7 @@ async fn away_for_a_moment_it_is_not_missed() {
     away.open();
     // All of them come while nothing can be saved.
     deltas(&mut stream, &mut seen, 103).await;
-    scene.outage.end().await;
+    scene.outage.end();
     back.open();
     seen.extend(stream.rest().await);
     assert!(seen.last().unwrap().json["saved"] == true);
@@ -157,7 +157,7 @@ async fn what_cannot_be_admitted_is_refused_and_leaves_nothing() {
     assert_eq!((stream.status(), stream.rest().await.len()), (200, 0));
     assert_eq!(stream.comments(), ["store_unavailable"]);
     assert!(stream.retry().is_some());
-    scene.outage.end().await;
+    scene.outage.end();
 
     // The key is free, for another question too.
     let asked = eventually("the database to be back", async || {

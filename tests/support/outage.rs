@@ -1,8 +1,6 @@
 //! A database that can go away and come back.
 
-use sqlx::Executor;
-use sqlx::sqlite::SqliteConnection;
-
+use super::database::Block;
 use super::{Database, Kind, Proxy};
 
 /// A database that can go away: on PostgreSQL every connection is cut, on SQLite an outside process holds the write
@@ -11,7 +9,7 @@ pub struct Outage {
     /// The database, past the outage.
     pub database: Database,
     proxy: Option<Proxy>,
-    lock: Option<SqliteConnection>,
+    lock: Option<Block>,
 }
 
 impl Outage {
@@ -39,10 +37,10 @@ impl Outage {
     }
 
     /// It is back.
-    pub async fn end(&mut self) {
+    pub fn end(&mut self) {
         match &self.proxy {
             Some(proxy) => proxy.heal(),
-            None => self.lock.take().unwrap().execute("rollback").await.map(drop).unwrap(),
+            None => drop(self.lock.take().unwrap()),
         }
     }
 }
