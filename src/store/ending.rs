@@ -139,10 +139,11 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .execute(&mut *conn)
             .await?;
+            // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<String> = sqlx::query_scalar(
-                "update conversations set live_turn_id = (select t.id from turns t where \
-                 t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
-                 where id = $1 and (live_turn_id = $2 or live_turn_id is null) returning live_turn_id",
+                "update conversations set live_turn_id = case when live_turn_id = $2 or live_turn_id is null then \
+                 (select t.id from turns t where t.conversation_id = conversations.id and t.finished_at is null \
+                 order by t.number limit 1) else live_turn_id end where id = $1 returning live_turn_id",
             )
             .bind(lease.conversation_id.as_str())
             .bind(lease.turn_id.as_str())
