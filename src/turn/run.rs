@@ -112,6 +112,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
         why = live.is_cut() => return Err(cut_ending(why)),
         () = live.deserted() => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
         () = live.due.cancelled() => {}
+        () = due_already(turns, live) => {}
     }
     let chunk = started(live);
     loop {
@@ -128,6 +129,20 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
     }
     live.log.append_saved(|append| append.event(started_event(live)));
     Ok(())
+}
+
+/// Waits for ever, unless no open turn is before this one any more: the last may have ended before this one was there
+/// to be told.
+async fn due_already(turns: &Turns, live: &Live) {
+    let lease = &live.lease;
+    loop {
+        match turns.store.open_turns(&lease.owner, &lease.conversation_id).await {
+            Ok(open) if open.first().is_some_and(|(first, _)| *first == lease.turn_id) => return,
+            Ok(_) => return std::future::pending().await,
+            Err(error) => tracing::warn!(%error, turn_id = %lease.turn_id, "a queued turn waits for the database"),
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 /// A queued turn that is ended before its time logs its start just before its end.

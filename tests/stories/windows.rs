@@ -94,6 +94,30 @@ async fn an_end_that_is_committed_and_not_yet_told_stays_the_only_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_that_is_queued_just_as_the_live_one_ends_begins() {
+    let scene = Scene::new().await;
+    scene.upstream.always(Script::new().role().delta("Yes.").finish("stop").usage(1, 1).done());
+    let mut rng = chance();
+    for _ in 0..15 {
+        let pairs = (0..8).map(|_| Task::start(end_and_queue(scene.client.clone(), rng.u64(0..12_000))));
+        for pair in pairs.collect::<Vec<_>>() {
+            pair.join().await;
+        }
+    }
+}
+
+async fn end_and_queue(client: Client, micros: u64) {
+    let conversation = client.conversation().await;
+    let mut first = client.ask(&conversation, "first").await;
+    tokio::time::sleep(Duration::from_micros(micros)).await;
+    let body = json!({"content": "second", "if_busy": "queue"});
+    let mut second = client.ask_as(Encoding::Ndjson, &conversation, &body).await;
+    for stream in [&mut first, &mut second] {
+        assert_eq!(stream.rest().await.last().unwrap().json["status"], "completed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_turns_end_each_has_one_end_told_or_not() {
     /// Turns that end at the same time.
     const TURNS: usize = 10;
