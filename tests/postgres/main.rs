@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod leaving;
+#[path = "../stories/migrations.rs"]
+mod migrations;
 #[path = "../stories/replicas.rs"]
 mod replicas;
 #[path = "../stories/server.rs"]

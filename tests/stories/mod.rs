@@ -20,4 +20,5 @@ mod readers;
 mod refusals;
 mod replay;
 mod stop;
+mod store;
 mod windows;

@@ -38,6 +38,7 @@
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
+//! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said).
@@ -56,6 +57,7 @@ mod fold;
 mod frames;
 mod gate;
 mod gateway;
+pub mod house;
 mod http1;
 mod outage;
 mod proxy;

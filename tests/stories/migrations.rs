@@ -1,0 +1,39 @@
+//! Both databases are brought to the same tables.
+
+use std::time::Duration;
+
+use tidegate::domain::stream::Durability;
+use tidegate::store::Store;
+
+use crate::support::{Database, Kind};
+
+/// Every column there is: table, name, whether it may be null, and its type by SQLite's name.
+async fn columns(kind: Kind) -> Vec<String> {
+    let database = Database::of(kind);
+    Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
+    // A second time changes nothing, and a server finds nothing left to do.
+    Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
+    Store::open(&database.url(), Durability::Strict, Duration::from_secs(10)).await.unwrap().close().await;
+    let sql = match kind {
+        Kind::Sqlite => {
+            "select t.name || '.' || c.name || ' ' || c.\"notnull\" || ' ' || lower(c.type) \
+             from sqlite_master t join pragma_table_info(t.name) c where t.type = 'table' order by 1"
+        }
+        Kind::Postgres => {
+            "select table_name || '.' || column_name || ' ' || case is_nullable when 'NO' then 1 else 0 end || ' ' || \
+             case data_type when 'bytea' then 'blob' else data_type end \
+             from information_schema.columns where table_schema = 'public' order by 1"
+        }
+    };
+    let mut columns = database.texts(sql).await;
+    columns.retain(|column| !column.starts_with("_sqlx") && !column.starts_with("sqlite_"));
+    columns.sort();
+    columns
+}
+
+#[tokio::test]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let (one, other) = (columns(Kind::Sqlite).await, columns(Kind::Postgres).await);
+    assert_eq!(one, other);
+    assert!(one.iter().any(|column| column == "journal.lines 1 blob"), "{one:?}");
+}
