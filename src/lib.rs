@@ -126,7 +126,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     tokio::join!(served, drain(&turns, grace));
     shutdown.hard().cancel();
     let finished = shutdown.finished(LAST_WORDS).await;
-    turns.store.close().await;
+    // A database that is away must not keep the process.
+    let _closed = tokio::time::timeout(LAST_WORDS, turns.store.close()).await;
     if finished { Ok(()) } else { Err(ServeError::Unfinished) }
 }
 
@@ -155,7 +156,9 @@ async fn drain(turns: &Turns, grace: Duration) {
         () = turns.lifecycle.hard().cancelled() => {}
     }
     turns.lifecycle.curfew().cancel();
-    turns.close().await;
+    if tokio::time::timeout(LAST_WORDS, turns.close()).await.is_err() {
+        tracing::warn!("turns are left to be found by recovery");
+    }
 }
 
 /// Brings the database up to this program's migrations, beside whoever serves it.

@@ -53,6 +53,17 @@ impl Lifecycle {
         self.tasks.spawn(guarded);
     }
 
+    /// The same for a task without which the rest is of no use: a panic stops the server, in order.
+    pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let soft = self.soft.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!(task = name, "a task panicked that nothing goes on without");
+                soft.cancel();
+            }
+        });
+    }
+
     /// Runs `work` to its end, even if whoever waits here stops waiting. A panic inside is the caller's.
     pub async fn whole<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         match self.tasks.spawn(work).await.map_err(JoinError::try_into_panic) {

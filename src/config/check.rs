@@ -122,7 +122,8 @@ fn default_model(config: &Config) -> Result<(), ConfigError> {
     let serves = |glob: &String| {
         GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(&config.default_model))
     };
-    if config.upstreams.iter().flat_map(|upstream| &upstream.models).any(serves) {
+    let renamed = config.upstreams.iter().any(|upstream| upstream.rename.contains_key(&config.default_model));
+    if renamed || config.upstreams.iter().flat_map(|upstream| &upstream.models).any(serves) {
         return Ok(());
     }
     let served: Vec<&str> =

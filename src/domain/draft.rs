@@ -37,9 +37,21 @@ pub struct Draft {
     visualizations: Vec<Visualization>,
     usage: Option<Usage>,
     finished: Option<Finished>,
+    /// Bytes of what is not text.
+    other: usize,
 }
 
 impl Draft {
+    /// Notes an event that says nothing to this program: one that a newer one wrote.
+    pub fn skip(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
+    /// Notes that an event other than a text took so many bytes.
+    pub fn weigh(&mut self, bytes: usize) {
+        self.other += bytes;
+    }
+
     /// Folds in one event.
     pub fn apply(&mut self, seq: u64, event: Event) {
         self.seq = seq;
@@ -117,7 +129,7 @@ impl Draft {
 
     /// About how many bytes it holds.
     pub fn weight(&self) -> usize {
-        self.content.len() + self.reasoning.len()
+        self.content.len() + self.reasoning.len() + self.other
     }
 
     /// The message: `running` until the end is folded in, `queued` before its first event.

@@ -73,8 +73,6 @@ pub struct Admitted {
     pub number: u64,
     /// Whether it waits for others.
     pub queued: bool,
-    /// What its question answers.
-    pub parent_id: Option<MessageId>,
     /// What its run is told.
     pub plan: Plan,
 }
@@ -287,7 +285,6 @@ impl Store {
                 conversation_id: conversation,
                 number: number.unsigned_abs(),
                 queued,
-                parent_id: parent.map(Into::into),
                 plan,
             })))
         })
@@ -331,6 +328,16 @@ impl Store {
                 .bind(conversation.as_str())
                 .execute(&mut *conn)
                 .await?;
+            // Whoever answers what goes answers what that answered.
+            sqlx::query(
+                "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
+                 and q.role = 'user') where conversation_id = $2 and turn_id <> $1 \
+                 and parent_id in (select g.id from messages g where g.turn_id = $1)",
+            )
+            .bind(turn.as_str())
+            .bind(conversation.as_str())
+            .execute(&mut *conn)
+            .await?;
             for erase in [
                 "delete from journal where turn_id = $1",
                 "delete from messages where turn_id = $1",

@@ -215,6 +215,18 @@ impl Store {
         })
     }
 
+    /// The ids of the open turns a replica has.
+    pub async fn open_turns_of(&self, replica: &ReplicaId) -> Result<Vec<TurnId>> {
+        read!(self, conn => {
+            let ids: Vec<String> =
+                sqlx::query_scalar("select id from turns where replica_id = $1 and finished_at is null")
+                    .bind(replica.as_str())
+                    .fetch_all(conn)
+                    .await?;
+            Ok(ids.into_iter().map(Into::into).collect())
+        })
+    }
+
     /// The highest number among a conversation's turns; 0 for none.
     pub async fn last_number(&self, owner: &Owner, conversation: &ConversationId) -> Result<u64> {
         read!(self, conn => {

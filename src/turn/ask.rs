@@ -138,8 +138,10 @@ impl Talk {
         fits
     }
 
+    /// Logs one thing that came. False when the answer has become too long: a text that would make it so is left
+    /// out.
     fn part(&mut self, append: &mut Append<'_>, part: Part<'_>, most: u64) -> bool {
-        match part {
+        let event = match part {
             Part::Delta(text) | Part::Reasoning(text) => {
                 self.bytes += text.len() as u64;
                 if self.bytes > most {
@@ -153,6 +155,7 @@ impl Talk {
                 } else {
                     append.reasoning(text);
                 }
+                return true;
             }
             Part::StepStarted { key, parent, kind, label, input } => {
                 let step_id = StepId::new(self.turns.now());
@@ -161,19 +164,21 @@ impl Talk {
                     .map(|open| open.step_id.clone())
                     .or_else(|| self.asked.as_ref().map(|asked| asked.step_id.clone()));
                 let kind = kind.to_owned();
-                append.event(Event::StepStarted { step_id: step_id.clone(), parent_id, kind, label, input });
-                self.open.push(Open { key, step_id, begun: Instant::now() });
+                self.open.push(Open { key, step_id: step_id.clone(), begun: Instant::now() });
+                Event::StepStarted { step_id, parent_id, kind, label, input }
             }
             Part::StepFinished { key, status, output, error } => {
-                if let Some(at) = self.open.iter().rposition(|open| open.key == key) {
-                    let Open { step_id, begun, .. } = self.open.remove(at);
-                    append.event(Event::StepFinished { step_id, status, output, error, duration_ms: millis(begun) });
-                }
+                let Some(at) = self.open.iter().rposition(|open| open.key == key) else { return true };
+                let Open { step_id, begun, .. } = self.open.remove(at);
+                Event::StepFinished { step_id, status, output, error, duration_ms: millis(begun) }
             }
-            Part::Source(source) => append.event(Event::Source(source)),
-            Part::Visualization(visualization) => append.event(Event::Visualization(visualization)),
-        }
-        true
+            Part::Source(source) => Event::Source(source),
+            Part::Visualization(visualization) => Event::Visualization(visualization),
+        };
+        let before = append.bytes();
+        append.event(event);
+        self.bytes += (append.bytes() - before) as u64;
+        self.bytes <= most
     }
 
     /// Logs what the call used, if an upstream took it, and the end of every open step.

@@ -20,6 +20,8 @@ use crate::store::turns::Record;
 const ROWS: u32 = 2;
 /// How often a turn of another replica is looked at.
 const POLL: Duration = Duration::from_millis(300);
+/// How long to look away from a record that is changing.
+const BLINK: Duration = Duration::from_millis(10);
 /// How often its owner is told that it is read here.
 const TOUCH: Duration = Duration::from_millis(900);
 
@@ -108,6 +110,8 @@ pub fn read(
                     yield Piece::End;
                     return;
                 }
+                // The record is changing under the reader's eyes: the next look sees more.
+                Step::Rows(rows) if rows.is_empty() => tokio::time::sleep(BLINK).await,
                 Step::Rows(rows) => {
                     for (seq, last, lines) in rows {
                         yield Piece::Lines { seq, lines };

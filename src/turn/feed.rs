@@ -74,7 +74,10 @@ impl Turns {
         let at = match (cursor, found.live_turn_id) {
             (Some(cursor), _) => cursor,
             (None, Some(live)) => {
-                let number = self.store.turn(owner, &live).await?.map_or(1, |record| record.number);
+                let number = match self.store.turn(owner, &live).await? {
+                    Some(record) => record.number,
+                    None => self.store.last_number(owner, conversation).await? + 1,
+                };
                 FeedCursor { number, seq: 0 }
             }
             (None, None) => FeedCursor { number: self.store.last_number(owner, conversation).await? + 1, seq: 0 },

@@ -17,7 +17,14 @@ fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) -> Result<()> {
     let mut seq = seq;
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
         seq += 1;
-        draft.apply(seq, read_line(line).ok_or(Error::Corrupt("journal.lines"))?);
+        match read_line(line) {
+            Some(event) => draft.apply(seq, event),
+            // A newer program on the same database may write what this one does not know.
+            None => {
+                tracing::error!(seq, "an event in the journal says nothing to this program");
+                draft.skip(seq);
+            }
+        }
     }
     Ok(())
 }

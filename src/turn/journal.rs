@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,13 +29,14 @@ pub struct Journal {
     /// Each turn at most once.
     dirty: Mutex<Vec<Arc<Live>>>,
     wake: Notify,
-    unsaved: AtomicU64,
+    /// Below zero for a moment when bytes are saved before they are noted.
+    unsaved: AtomicI64,
 }
 
 impl Journal {
     /// Notes that a turn has something to save; `bytes` were appended.
     pub fn note(&self, live: &Arc<Live>, bytes: usize, tell: bool) {
-        self.unsaved.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.unsaved.fetch_add(bytes as i64, Ordering::Relaxed);
         if tell {
             self.dirty.lock().push(live.clone());
             self.wake.notify_one();
@@ -44,12 +45,12 @@ impl Journal {
 
     /// Notes that so many bytes are saved, or will never be.
     pub fn settle(&self, bytes: u64) {
-        self.unsaved.fetch_sub(bytes, Ordering::Relaxed);
+        self.unsaved.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
     }
 
     /// Bytes of the whole process that are not saved.
     pub fn unsaved(&self) -> u64 {
-        self.unsaved.load(Ordering::Relaxed)
+        u64::try_from(self.unsaved.load(Ordering::Relaxed)).unwrap_or(0)
     }
 }
 
@@ -85,8 +86,12 @@ fn gather(turns: &Turns) -> Option<Batch> {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
     let (chunks, kept) = (Vec::with_capacity(dirty.len()), Vec::with_capacity(dirty.len()));
     let mut batch = Batch { replica: turns.replica(), chunks, turns: kept };
-    // What was begun under a name that is fenced is another replica's now.
-    for live in dirty.into_iter().filter(|live| live.lease.replica_id == batch.replica) {
+    for live in dirty {
+        // What was begun under a name that is fenced is another replica's now.
+        if live.lease.replica_id != batch.replica {
+            live.cut(Cut::Lost);
+            continue;
+        }
         let Some(taken) = live.log.take() else { continue };
         batch.chunks.extend(taken.rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
             turn_id: live.lease.turn_id.clone(),

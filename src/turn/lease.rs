@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::live::Cut;
 use super::{Turns, recover};
 use crate::domain::ids::ReplicaId;
+use crate::store::Result;
 use crate::store::leases::Peer;
-use crate::store::{Error, Result};
 
 /// How often other replicas' requests are looked for.
 const POLL: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ pub async fn inherit(turns: &Turns) -> Result<()> {
         turns.store.fence(&peer, turns.now()).await?;
     }
     turns.store.adopt(&me).await?;
-    recover::all(turns).await
+    recover::all(turns).await.map(drop)
 }
 
 /// A peer whose beat has not moved.
@@ -34,7 +34,8 @@ struct Still {
     answered: Duration,
 }
 
-/// The task on a shared database. It ends with the lifecycle's hard token.
+/// The task. On a database that one process has for itself there is only something to hear. It ends with the
+/// lifecycle's hard token.
 pub async fn run(turns: Turns) {
     let hard = turns.lifecycle.hard().clone();
     let lease = Duration::from_secs(turns.settings.lease_s);
@@ -46,6 +47,10 @@ pub async fn run(turns: Turns) {
     let mut owing = false;
     loop {
         let round = async {
+            hear(&turns).await?;
+            if !turns.store.is_shared() {
+                return Ok(());
+            }
             // A beat is due often enough that a slow one does not cost the lease.
             if renewed_at.elapsed() >= lease / 5 {
                 renew(&turns).await?;
@@ -62,10 +67,9 @@ pub async fn run(turns: Turns) {
             }
             owing |= turns.store.adopt(&turns.replica()).await? > 0;
             if owing {
-                recover::all(&turns).await?;
-                owing = false;
+                owing = !recover::all(&turns).await?;
             }
-            hear(&turns).await
+            Ok(())
         };
         let done: Result<()> = round.await;
         if let Err(error) = done {
@@ -114,20 +118,15 @@ async fn fence(turns: &Turns, peer: &Peer) -> Result<()> {
 
 /// This replica was silent for too long: its turns are another's now. It lives on under a new name.
 pub async fn fenced(turns: &Turns, me: &ReplicaId) {
-    if turns.replica() != *me {
+    let anew = ReplicaId::new(turns.now());
+    if !turns.rename(me, anew.clone()) {
         return;
     }
     tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
-    let lives = turns.registry.all();
-    let lost = lives.iter().filter(|live| live.lease.replica_id == *me);
-    for live in lost {
+    for live in turns.registry.all().iter().filter(|live| live.lease.replica_id == *me) {
         live.cut(Cut::Lost);
     }
-    let anew = ReplicaId::new(turns.now());
-    turns.rename(anew.clone());
-    while let Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_))) =
-        turns.store.enter(&anew, turns.now()).await
-    {
+    while let Err(error) = turns.store.enter(&anew, turns.now()).await {
         tracing::warn!(%error, "the replica's new name waits for the database");
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}

@@ -207,14 +207,14 @@ impl Live {
                 self.readers_changed.notified().await;
                 continue;
             }
-            let wait = match self.is_read_elsewhere() {
+            let elsewhere = self.is_read_elsewhere();
+            let wait = match elsewhere {
                 Some(until) => tokio::time::sleep_until(until.into()),
                 None => tokio::time::sleep(grace),
             };
-            let elsewhere = self.is_read_elsewhere().is_some();
             tokio::select! {
                 () = self.readers_changed.notified() => {}
-                () = wait => if !elsewhere && self.readers() == 0 { return },
+                () = wait => if elsewhere.is_none() && self.readers() == 0 { return },
             }
         }
     }

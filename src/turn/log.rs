@@ -97,11 +97,19 @@ impl Append<'_> {
         }
     }
 
+    /// Bytes appended so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Anything else.
     pub fn event(&mut self, event: Event) {
+        let before = self.bytes;
         let seq = self.line(|out, seq| write_line(out, seq, &event));
+        let bytes = self.bytes - before;
         if let Some(draft) = &mut self.log.draft {
             draft.apply(seq, event);
+            draft.weigh(bytes);
         }
     }
 

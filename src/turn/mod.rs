@@ -41,7 +41,6 @@ use crate::meter::Meter;
 use crate::store::Store;
 use crate::upstream::Upstreams;
 use journal::Journal;
-use live::Cut;
 use registry::Registry;
 use start::Suspects;
 
@@ -125,35 +124,31 @@ impl Turns {
             suspects: Suspects::default(),
         }));
         turns.store.enter(&turns.replica(), turns.now()).await?;
-        turns.lifecycle.spawn("journal", journal::run(turns.clone()));
-        if turns.store.is_shared() {
-            turns.lifecycle.spawn("leases", lease::run(turns.clone()));
-        } else {
+        turns.lifecycle.spawn_vital("journal", journal::run(turns.clone()));
+        if !turns.store.is_shared() {
             lease::inherit(&turns).await?;
         }
-        turns.lifecycle.spawn("sweep", sweep::run(turns.clone()));
+        turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
+        turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
         Ok(turns)
     }
 
-    /// Waits until no turn lives here.
+    /// Waits until no turn lives here, and none is being admitted.
     pub async fn idle(&self) {
+        let places = u32::try_from(self.settings.limits.max_live_turns).unwrap_or(u32::MAX);
+        let _all = self.places.acquire_many(places).await;
         while let Some(live) = self.registry.all().first() {
             live.settled.cancelled().await;
         }
     }
 
-    /// Tells turns that still run to end, and waits until none is left or the lifecycle's hard token is cancelled.
+    /// Waits until no turn is left after the curfew, or the lifecycle's hard token is cancelled, and signs off.
     pub async fn close(&self) {
-        let lives = self.registry.all();
-        for live in &lives {
-            live.cut(Cut::Curfew);
+        tokio::select! {
+            () = self.idle() => {}
+            () = self.lifecycle.hard().cancelled() => return,
         }
-        for live in lives {
-            tokio::select! {
-                () = live.settled.cancelled() => {}
-                () = self.lifecycle.hard().cancelled() => return,
-            }
-        }
+        self.withdraw_suspects().await;
         if let Err(error) = self.store.leave(&self.replica()).await {
             tracing::warn!(%error, "the replica could not be signed off; another will find it");
         }
@@ -172,8 +167,14 @@ impl House {
     }
 
     /// The name under which this process goes on after it was fenced.
-    pub(in crate::turn) fn rename(&self, replica: ReplicaId) {
-        *self.replica.write() = replica;
+    /// False when it goes on under another one already.
+    pub(in crate::turn) fn rename(&self, from: &ReplicaId, to: ReplicaId) -> bool {
+        let mut name = self.replica.write();
+        let fits = *name == *from;
+        if fits {
+            *name = to;
+        }
+        fits
     }
 
     /// Until when something that ends now is kept for exact replay.

@@ -1,13 +1,14 @@
 //! What a dead process left: each of its running turns gets its one end, and its queued turns go on here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::stream::{self, TryStreamExt};
 
 use super::Turns;
 use super::ask::estimate;
 use super::fold;
-use super::live::{Live, Parts};
+use super::live::{Cut, Live, Parts};
 use super::prompt::{self, Request};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
@@ -23,26 +24,25 @@ use crate::store::turns::Record;
 /// How many turns are ended at once: a dead process leaves thousands, and all are to end within a second.
 const AT_ONCE: usize = 8;
 
-/// Picks up a turn that is this replica's and does not live here.
+/// Picks up an open turn that is this replica's and does not live here. False when it does so under an older lease,
+/// which has to go first.
 ///
 /// # Errors
 /// The store's; asking again is safe.
-pub async fn recover(turns: &Turns, record: Record) -> Result<()> {
-    if turns.registry.any(&record.id).is_some() {
-        return Ok(());
+pub async fn recover(turns: &Turns, record: Record) -> Result<bool> {
+    if let Some(live) = turns.registry.any(&record.id) {
+        let same = live.lease.epoch == record.epoch;
+        if !same {
+            live.cut(Cut::Lost);
+        }
+        return Ok(same);
     }
-    match record.status {
-        Status::Queued => adopt(turns, record),
-        Status::Running => interrupt(turns, record).await,
-        Status::Completed
-        | Status::Length
-        | Status::Filtered
-        | Status::Stopped
-        | Status::Failed
-        | Status::Truncated
-        | Status::Timeout
-        | Status::Interrupted => Ok(()),
+    if record.status == Status::Queued {
+        adopt(turns, record);
+    } else {
+        interrupt(turns, record).await?;
     }
+    Ok(true)
 }
 
 fn revive(turns: &Turns, record: &Record) -> Live {
@@ -58,10 +58,9 @@ fn revive(turns: &Turns, record: &Record) -> Live {
 }
 
 /// Runs a queued turn here. Its readers are gone, so it goes on without one until one has come.
-fn adopt(turns: &Turns, record: Record) -> Result<()> {
+fn adopt(turns: &Turns, record: Record) {
     tracing::info!(turn_id = %record.id, "a queued turn goes on here");
     turns.run(Arc::new(revive(turns, &record)), true);
-    Ok(())
 }
 
 /// Ends a turn that was running, in one transaction: the numbering jumps, so that no seq that anybody may have
@@ -101,9 +100,8 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
         now,
         key_expires: turns.kept_until(),
     };
-    if let Outcome::Written(Some(next)) = turns.store.end_turn(&record.lease(), &ending).await?
-        && let Some(next) = turns.registry.any(&next)
-    {
+    let Outcome::Written(next) = turns.store.end_turn(&record.lease(), &ending).await? else { return Ok(()) };
+    if let Some(next) = next.and_then(|next| turns.registry.any(&next)) {
         next.due.cancel();
     }
     turns.meter.turn_finished(Status::Interrupted, now.millis_since(since), None);
@@ -118,25 +116,43 @@ fn open_call(draft: &Draft) -> Option<StepId> {
     answered.then(|| call.step_id.clone())
 }
 
-/// Picks up every open turn that was taken over and does not live here yet. One that was admitted here has never
-/// changed hands: it is about to live, if it does not.
+/// Picks up every open turn of this replica that does not live here. One that has never changed hands and is young
+/// is about to live. False when some have to wait for an older lease to go.
 ///
 /// # Errors
 /// The store's; asking again is safe.
-pub async fn all(turns: &Turns) -> Result<()> {
+pub async fn all(turns: &Turns) -> Result<bool> {
     let mut records = turns.store.turns_of(&turns.replica()).await?;
-    records.retain(|record| record.epoch > 1);
+    let (now, young) = (turns.now(), 2000 * turns.settings.limits.database_s);
+    records.retain(|record| record.epoch > 1 || now.millis_since(record.created_at) > young);
+    let whole = AtomicBool::new(true);
     // Queued ones first: each must be here when the end before it makes it due.
     let (queued, running): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.status == Status::Queued);
+    let pick_up = async |record| {
+        whole.fetch_and(recover(turns, record).await?, Ordering::Relaxed);
+        Result::Ok(())
+    };
     for record in queued {
-        recover(turns, record).await?;
+        pick_up(record).await?;
     }
     let running = stream::iter(running.into_iter().map(Ok));
-    running.try_for_each_concurrent(AT_ONCE, |record| recover(turns, record)).await?;
+    running.try_for_each_concurrent(AT_ONCE, pick_up).await?;
     for request in turns.store.requests(&turns.replica()).await? {
         if let Some(live) = turns.registry.any(&request.turn_id).filter(|_| request.due) {
             live.due.cancel();
         }
+    }
+    Ok(whole.into_inner())
+}
+
+/// Looks for open turns of this replica that nobody runs, and picks them up.
+///
+/// # Errors
+/// The store's.
+pub async fn stragglers(turns: &Turns) -> Result<()> {
+    let open = turns.store.open_turns_of(&turns.replica()).await?;
+    if open.iter().any(|turn| turns.registry.any(turn).is_none()) {
+        all(turns).await?;
     }
     Ok(())
 }

@@ -89,14 +89,23 @@ async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<En
         };
         talk.go(call).await
     };
-    until_cut(live, most, work).await
+    until_cut(turns, live, most, work).await
+}
+
+/// Waits until the turn is ended from outside.
+async fn ended(turns: &Turns, live: &Live) -> Cut {
+    tokio::select! {
+        biased;
+        why = live.is_cut() => why,
+        () = turns.lifecycle.curfew().cancelled() => Cut::Curfew,
+    }
 }
 
 /// Drives `work` until it is done, the turn is ended from outside, its readers are gone for good, or `most` is over.
-async fn until_cut(live: &Live, most: Duration, work: impl Future<Output = Ending>) -> Option<Ending> {
+async fn until_cut(turns: &Turns, live: &Live, most: Duration, work: impl Future<Output = Ending>) -> Option<Ending> {
     tokio::select! {
         biased;
-        why = live.is_cut() => cut_ending(why),
+        why = ended(turns, live) => cut_ending(why),
         () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
         ending = work => Some(ending),
         () = tokio::time::sleep(most) => {
@@ -109,7 +118,7 @@ async fn until_cut(live: &Live, most: Duration, work: impl Future<Output = Endin
 async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
     tokio::select! {
         biased;
-        why = live.is_cut() => return Err(cut_ending(why)),
+        why = ended(turns, live) => return Err(cut_ending(why)),
         () = live.deserted() => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
         () = live.due.cancelled() => {}
         () = due_already(turns, live) => {}
@@ -123,7 +132,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
         }
         tokio::select! {
             biased;
-            why = live.is_cut() => return Err(cut_ending(why)),
+            why = ended(turns, live) => return Err(cut_ending(why)),
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
         }
     }

@@ -91,9 +91,13 @@ pub enum Refused {
 
 /// Admissions of which nobody was told, and which may have been committed all the same.
 #[derive(Debug, Default)]
-pub struct Suspects(Mutex<Vec<Suspect>>);
+pub struct Suspects {
+    known: Mutex<Vec<Suspect>>,
+    /// Held by whoever undoes them: one after the other, and each known until it is undone.
+    undoing: tokio::sync::Mutex<()>,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Suspect {
     owner: Owner,
     turn_id: TurnId,
@@ -115,11 +119,12 @@ impl Turns {
     }
 
     async fn admit(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
-        if self.suspects.0.lock().len() >= SUSPECTS {
+        if self.suspects.known.lock().len() >= SUSPECTS {
             return Err(Refused::Store(Error::Slow(self.settings.limits.database())));
         }
-        let draining = self.lifecycle.soft().is_cancelled();
+        // The place first: who has one before the word to stop is waited for.
         let place = self.places.clone().try_acquire_owned().ok();
+        let draining = self.lifecycle.soft().is_cancelled();
         let Some(place) = place.filter(|_| !draining) else {
             // Whoever comes back for a turn that is there finds it all the same.
             return match self.claimed(owner, ask.key.as_ref()).await? {
@@ -156,7 +161,7 @@ impl Turns {
                     Target::Existing(_) => None,
                 };
                 let key = new.key.map(|key| key.key);
-                self.suspects.0.lock().push(Suspect { owner: owner.clone(), turn_id: new.id, key, made });
+                self.suspects.known.lock().push(Suspect { owner: owner.clone(), turn_id: new.id, key, made });
                 Err(Refused::Store(error))
             }
         }
@@ -277,31 +282,39 @@ impl Turns {
 
     /// Undoes admissions of unknown outcome, as far as the database answers.
     pub(super) async fn withdraw_suspects(&self) {
-        let suspects = std::mem::take(&mut *self.suspects.0.lock());
-        for suspect in suspects {
-            let Suspect { owner, turn_id, made, .. } = &suspect;
-            if self.store.withdraw(owner, turn_id, made.as_ref()).await.is_err() {
-                self.suspects.0.lock().push(suspect);
+        let _alone = self.suspects.undoing.lock().await;
+        while let Some(suspect) = self.suspects.first(|_| true) {
+            if self.withdraw(&suspect).await.is_err() {
+                return;
             }
         }
+    }
+
+    async fn withdraw(&self, suspect: &Suspect) -> Result<(), Error> {
+        let Suspect { owner, turn_id, made, .. } = suspect;
+        self.store.withdraw(owner, turn_id, made.as_ref()).await?;
+        self.suspects.known.lock().retain(|known| known.turn_id != *turn_id);
+        Ok(())
     }
 
     /// The same for those under the key of a turn that is about to be admitted.
     async fn withdraw_same_key(&self, owner: &Owner, new: &NewTurn) -> Result<(), Refused> {
         let Some(key) = &new.key else { return Ok(()) };
-        let same = {
-            let mut suspects = self.suspects.0.lock();
-            let same = |suspect: &mut Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
-            suspects.extract_if(.., same).collect::<Vec<_>>()
-        };
-        for suspect in same {
-            let withdrawn = self.store.withdraw(owner, &suspect.turn_id, suspect.made.as_ref()).await;
-            if let Err(error) = withdrawn {
-                self.suspects.0.lock().push(suspect);
-                return Err(Refused::Store(error));
-            }
+        let same = |suspect: &Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
+        if self.suspects.first(same).is_none() {
+            return Ok(());
+        }
+        let _alone = self.suspects.undoing.lock().await;
+        while let Some(suspect) = self.suspects.first(same) {
+            self.withdraw(&suspect).await.map_err(Refused::Store)?;
         }
         Ok(())
+    }
+}
+
+impl Suspects {
+    fn first(&self, which: impl Fn(&Suspect) -> bool) -> Option<Suspect> {
+        self.known.lock().iter().find(|suspect| which(suspect)).cloned()
     }
 }
 

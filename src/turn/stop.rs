@@ -44,7 +44,9 @@ impl Turns {
         let ended = tokio::time::timeout(PATIENCE, self.ended(owner, turn)).await;
         Ok(Some(match ended {
             Ok(Some(message)) => Stopped::Ended(Box::new(message)),
-            Ok(None) | Err(_) => Stopped::Stopping,
+            // Erased meanwhile.
+            Ok(None) => return Ok(None),
+            Err(_) => Stopped::Stopping,
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Turns;
+use super::{Turns, recover};
 use crate::domain::clock::Timestamp;
 use crate::store::Result;
 
@@ -35,6 +35,7 @@ pub async fn run(turns: Turns) {
 }
 
 async fn sweep(turns: &Turns) -> Result<()> {
+    recover::stragglers(turns).await?;
     let kept = i64::try_from(turns.settings.stream.retention_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let now = turns.now();
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));

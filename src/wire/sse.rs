@@ -60,12 +60,6 @@ pub(super) fn ping(out: &mut Vec<u8>, options: Options) {
     }
 }
 
-/// The refusal of a stream, to a client that would give up on a status: why, when to come back (in
-/// milliseconds), and nothing else.
-pub fn refusal(code: &str, retry_ms: u64) -> Vec<u8> {
-    format!(": {code}\nretry: {retry_ms}\n\n").into_bytes()
-}
-
 /// Another time to wait before coming back, in milliseconds.
 pub(super) fn retry(out: &mut Vec<u8>, retry_ms: u64) {
     out.extend_from_slice(b"retry: ");
