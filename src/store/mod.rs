@@ -1,7 +1,7 @@
 //! The record. sqlx lives here only.
 //!
-//! SQL is written once for both databases; `pool.rs` names the few differences. Every function that reads or
-//! writes somebody's rows takes the [`crate::domain::owner::Owner`].
+//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` one more. Every function
+//! that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
 //! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun; 3. a step in the story test.
