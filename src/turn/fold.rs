@@ -7,6 +7,7 @@ use crate::domain::event::read_line;
 use crate::domain::ids::TurnId;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
+use crate::store::journal::Saved;
 use crate::store::{Error, Result};
 
 /// How many rows of the journal are read at once.
@@ -29,28 +30,32 @@ fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Folds rows of the journal into a draft that ends where the first begins, up to and with the event `until`. A row
+/// may reach beyond: what is live grows while it is read.
+fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) -> Result<()> {
+    for row in rows.iter().take_while(|row| row.first_seq <= until) {
+        let mut lines = &row.lines[..];
+        if row.last_seq > until {
+            let keep = usize::try_from(until + 1 - row.first_seq).unwrap_or(usize::MAX);
+            let end = memchr::memchr_iter(b'\n', lines).nth(keep - 1).map_or(lines.len(), |at| at + 1);
+            lines = &lines[..end];
+        }
+        apply(draft, row.first_seq - 1, lines)?;
+    }
+    Ok(())
+}
+
 /// The fold of a turn's journal, up to and with the event `until`.
 pub async fn saved(turns: &Turns, owner: &Owner, turn: &TurnId, until: u64) -> Result<Draft> {
     let mut draft = Draft::default();
-    loop {
+    while draft.seq() < until {
         let rows = turns.store.journal(owner, turn, draft.seq(), ROWS).await?;
-        if rows.is_empty() {
-            return Ok(draft);
+        if rows.first().is_none_or(|row| row.first_seq > until) {
+            break;
         }
-        for row in rows {
-            if row.first_seq > until {
-                return Ok(draft);
-            }
-            // A row never reaches over `until`: it is a last saved seq, or the end itself, or beyond both.
-            let mut lines = &row.lines[..];
-            if row.last_seq > until {
-                let keep = usize::try_from(until + 1 - row.first_seq).unwrap_or(usize::MAX);
-                let end = memchr::memchr_iter(b'\n', lines).nth(keep - 1).map_or(lines.len(), |at| at + 1);
-                lines = &lines[..end];
-            }
-            apply(&mut draft, row.first_seq - 1, lines)?;
-        }
+        apply_rows(&mut draft, &rows, until)?;
     }
+    Ok(draft)
 }
 
 /// The fold of a live turn, as far as its readers may see.
@@ -77,8 +82,10 @@ async fn up_to(turns: &Turns, live: &Live, until: u64) -> Result<Draft> {
             return Ok(draft);
         }
         let seq = draft.seq();
-        for row in turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, ROWS).await? {
-            apply(&mut draft, row.first_seq - 1, &row.lines)?;
+        let rows = turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, ROWS).await?;
+        apply_rows(&mut draft, &rows, until)?;
+        if draft.seq() == until {
+            return Ok(draft);
         }
         // The turn has gone on while it was read, and what was asked for may have left memory: later is as good.
         if draft.seq() >= until {

@@ -51,10 +51,10 @@ impl Turns {
     /// The store's.
     pub async fn turn(&self, owner: &Owner, id: &TurnId) -> Result<Option<Turn>> {
         if let Some(live) = self.registry.get(owner, id) {
-            let message = fold::message(self, &live).await?;
-            // It may have ended meanwhile, and then the record knows more.
+            let message = fold::message(self, &live).await;
+            // It may have ended meanwhile, or be erased, and then the record knows more.
             if self.registry.get(owner, id).is_some() {
-                return Ok(Some(turn_of(&live, message)));
+                return Ok(Some(turn_of(&live, message?)));
             }
         }
         let Some(mut record) = self.store.turn(owner, id).await? else { return Ok(None) };

@@ -135,6 +135,32 @@ async fn ten_megabytes_come_back_as_they_came() {
     told.assert_after(0, &scene.client.events(Encoding::Ndjson, &told.turn, 0).await.rest().await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_turn_may_be_looked_at_at_any_moment_while_it_grows() {
+    let scene = Scene::with(|setup| setup.set("limits.turn_memory_bytes", 65_536)).await;
+    let text = |n: usize| format!("{n:06}{}", "x".repeat(16 << 10));
+    scene.upstream.push(Script::new().deltas(300, Duration::ZERO, text).finish("stop").usage(1, 1).done());
+    let conversation = scene.client.conversation().await;
+    let stream = scene.client.ask(&conversation, "go").await;
+    let (mut seen, mut looks) = ((0, 0), 0);
+    loop {
+        let turn = scene.client.turn(&stream.turn()).await;
+        let content = turn["message"]["content"].as_str().unwrap();
+        assert_eq!(content.len() % text(0).len(), 0, "it is seen between two events");
+        let count = content.len() / text(0).len();
+        assert!(count == 0 || content.ends_with(&text(count - 1)[..]) && content.starts_with(&text(0)[..]));
+        let now = (turn["seq"].as_u64().unwrap(), count);
+        assert!(now >= seen, "{now:?} after {seen:?}");
+        (seen, looks) = (now, looks + 1);
+        if turn["status"] != "running" {
+            break;
+        }
+    }
+    println!("looked at {looks} times");
+    assert_eq!(seen.1, 300);
+    Told::hear(&scene.client, &conversation, stream).await;
+}
+
 #[tokio::test]
 async fn who_prefers_not_to_wait_is_told_where_the_turn_is() {
     let scene = Scene::new().await;
