@@ -14,7 +14,7 @@ use crate::store::{Error, Result};
 const ROWS: u32 = 16;
 
 /// Folds lines into a draft; the first is the event after `seq`.
-fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) -> Result<()> {
+fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) {
     let mut seq = seq;
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
         seq += 1;
@@ -27,12 +27,11 @@ fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
 
 /// Folds rows of the journal into a draft that ends where the first begins, up to and with the event `until`. A row
 /// may reach beyond: what is live grows while it is read.
-fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) -> Result<()> {
+fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) {
     for row in rows.iter().take_while(|row| row.first_seq <= until) {
         let mut lines = &row.lines[..];
         if row.last_seq > until {
@@ -40,9 +39,8 @@ fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) -> Result<()> {
             let end = memchr::memchr_iter(b'\n', lines).nth(keep - 1).map_or(lines.len(), |at| at + 1);
             lines = &lines[..end];
         }
-        apply(draft, row.first_seq - 1, lines)?;
+        apply(draft, row.first_seq - 1, lines);
     }
-    Ok(())
 }
 
 /// The fold of a turn's journal, up to and with the event `until`.
@@ -53,7 +51,7 @@ pub async fn saved(turns: &Turns, owner: &Owner, turn: &TurnId, until: u64) -> R
         if rows.first().is_none_or(|row| row.first_seq > until) {
             break;
         }
-        apply_rows(&mut draft, &rows, until)?;
+        apply_rows(&mut draft, &rows, until);
     }
     Ok(draft)
 }
@@ -78,17 +76,13 @@ async fn up_to(turns: &Turns, live: &Live, until: u64) -> Result<Draft> {
     loop {
         if let Some(lines) = live.log.lines(draft.seq(), until) {
             let seq = draft.seq();
-            apply(&mut draft, seq, &lines)?;
+            apply(&mut draft, seq, &lines);
             return Ok(draft);
         }
         let seq = draft.seq();
         let rows = turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, ROWS).await?;
-        apply_rows(&mut draft, &rows, until)?;
+        apply_rows(&mut draft, &rows, until);
         if draft.seq() == until {
-            return Ok(draft);
-        }
-        // The turn has gone on while it was read, and what was asked for may have left memory: later is as good.
-        if draft.seq() >= until {
             return Ok(draft);
         }
         if draft.seq() == seq {
