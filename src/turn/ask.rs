@@ -12,7 +12,7 @@ use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Answer, Batch, Call, Fault, Finish, Part, Progress, Refusal, tokens};
+use crate::upstream::{Answer, Batch, Call, End, Fault, Finish, Part, Progress, Refusal, tokens};
 
 /// A step of the upstream's own that is under way.
 #[derive(Debug)]
@@ -269,10 +269,10 @@ fn step_end(ending: &Ending) -> (StepStatus, Option<String>) {
 }
 
 fn finish_ending(finish: &Finish) -> Ending {
-    let status = match finish.reason.as_str() {
-        "length" | "max_tokens" => Status::Length,
-        "content_filter" => Status::Filtered,
-        _ => Status::Completed,
+    let status = match finish.end {
+        End::Whole => Status::Completed,
+        End::Length => Status::Length,
+        End::Filtered => Status::Filtered,
     };
     Ending::finished(status, &finish.reason)
 }

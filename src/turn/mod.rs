@@ -4,7 +4,7 @@
 //! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
-//! does; 2. its call in [`run`]; 3. its kind in the table of the README.
+//! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
 pub mod cold;

@@ -3,8 +3,9 @@
 //! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Nothing here knows of turns: dropping an
 //! [`Answer`] is how a call is cancelled.
 //!
-//! To add a provider: 1. a file here whose type implements [`Upstream`]; 2. a `Kind`; 3. a line in
-//! `Entry::new` in `upstreams.rs`, which [`Upstreams::new`] goes through.
+//! To add a provider: 1. a folder here whose type implements [`Upstream`], and says of each of the provider's words
+//! for an end which [`End`] it is; 2. a `Kind`, with its line in [`Upstreams::new`]; 3. what its settings may be, in
+//! `config/check.rs`, and its note in `config/keys.rs`.
 
 pub mod decoder;
 pub mod demo;
@@ -108,6 +109,19 @@ pub enum Fault {
 pub struct Finish {
     /// The provider's own word: `stop`, `length`, `content_filter`…
     pub reason: String,
+    /// What it means.
+    pub end: End,
+}
+
+/// What a provider's word for an end means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The model has said what it had to say.
+    Whole,
+    /// The answer reached its longest.
+    Length,
+    /// The provider's filter cut it.
+    Filtered,
 }
 
 /// Whether there is more to come.

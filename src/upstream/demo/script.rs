@@ -10,7 +10,7 @@ use super::words::Wishes;
 use crate::domain::clock::Timestamp;
 use crate::domain::message::StepStatus;
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Call, Fault, Finish, Part, Speaker};
+use crate::upstream::{Call, End, Fault, Finish, Part, Speaker};
 
 const PACE: Duration = Duration::from_millis(20);
 const SLOW_PACE: Duration = Duration::from_millis(200);
@@ -146,13 +146,13 @@ impl Script {
         if wishes.stall {
             return self.add(Act::Hang);
         }
-        let reason = match (wishes.filter, is_short) {
-            (true, _) => "content_filter",
-            (false, true) => "length",
-            (false, false) => "stop",
+        let (reason, end) = match (wishes.filter, is_short) {
+            (true, _) => ("content_filter", End::Filtered),
+            (false, true) => ("length", End::Length),
+            (false, false) => ("stop", End::Whole),
         };
         self.add_after(Duration::ZERO, Act::Report(usage));
-        self.add(Act::Finish(Finish { reason: reason.to_owned() }));
+        self.add(Act::Finish(Finish { reason: reason.to_owned(), end }));
     }
 }
 

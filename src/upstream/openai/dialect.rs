@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::chunk::{Chunk, Said};
 use super::text::Pieces;
 use crate::upstream::decoder::Event;
-use crate::upstream::{Batch, Fault, Finish};
+use crate::upstream::{Batch, End, Fault, Finish};
 
 /// How far an answer has come.
 #[derive(Debug, Default)]
@@ -100,7 +100,8 @@ impl Dialect {
             if reason == "error" {
                 return Err(Complaint::new(Fault::Error, b"finish_reason: error"));
             }
-            self.finish.get_or_insert(Finish { reason });
+            let end = end_of(&reason);
+            self.finish.get_or_insert(Finish { reason, end });
         }
         Ok(())
     }
@@ -133,6 +134,15 @@ fn string(text: Option<&RawValue>) -> Result<Option<&str>, Complaint> {
         None | Some("\"\"") => Ok(None),
         Some(json) if json.starts_with('"') => Ok(Some(json)),
         Some(json) => Err(Complaint::new(Fault::Protocol, json.as_bytes())),
+    }
+}
+
+/// What a `finish_reason` means (platform.openai.com/docs/api-reference/chat/object).
+fn end_of(reason: &str) -> End {
+    match reason {
+        "length" | "max_tokens" => End::Length,
+        "content_filter" => End::Filtered,
+        _ => End::Whole,
     }
 }
 
