@@ -80,11 +80,9 @@ impl From<store::OpenError> for OpenError {
     fn from(error: store::OpenError) -> Self {
         let line = error.to_string();
         match error {
-            store::OpenError::Url(_) => Self::Setting(line),
+            store::OpenError::Url(_) | store::OpenError::File { .. } => Self::Setting(line),
             store::OpenError::Held(_) => Self::Held(line),
-            store::OpenError::File { .. } | store::OpenError::Database(_) | store::OpenError::Migrate(_) => {
-                Self::Failed(line)
-            }
+            store::OpenError::Database(_) | store::OpenError::Migrate(_) => Self::Failed(line),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ struct Inner {
     live: Gauge,
     readers: Gauge,
     unsaved: Gauge,
+    lag: Gauge<f64, AtomicU64>,
 }
 
 impl fmt::Debug for Meter {
@@ -51,6 +53,7 @@ impl Default for Meter {
             live: Gauge::default(),
             readers: Gauge::default(),
             unsaved: Gauge::default(),
+            lag: Gauge::default(),
         };
         {
             let mut registry = inner.registry.lock();
@@ -77,6 +80,12 @@ impl Default for Meter {
             registry.register("journal_failures", "Commits of the journal that failed", inner.failures.clone());
             registry.register("turns_live", "Turns that are queued or running here", inner.live.clone());
             registry.register("readers", "Open streams, and requests that wait for an answer", inner.readers.clone());
+            registry.register_with_unit(
+                "journal_lag",
+                "How long the oldest event waits that is not saved yet",
+                Unit::Seconds,
+                inner.lag.clone(),
+            );
             registry.register_with_unit("unsaved", "Events not saved yet", Unit::Bytes, inner.unsaved.clone());
         }
         Self(Arc::new(inner))
@@ -110,8 +119,9 @@ impl Meter {
         Counted(self.clone())
     }
 
-    /// All of it, as OpenMetrics text; the two figures are taken now.
-    pub fn text(&self, live_turns: usize, unsaved_bytes: u64) -> String {
+    /// All of it, as OpenMetrics text; the three figures are taken now.
+    pub fn text(&self, live_turns: usize, unsaved_bytes: u64, lag: Duration) -> String {
+        self.0.lag.set(lag.as_secs_f64());
         self.0.live.set(i64::try_from(live_turns).unwrap_or(i64::MAX));
         self.0.unsaved.set(i64::try_from(unsaved_bytes).unwrap_or(i64::MAX));
         let mut text = String::new();

@@ -229,6 +229,7 @@ async function follow(answer, turnId, start) {
       }
       if (!response.ok) {
         const problem = await response.json().catch(() => ({}));
+        answer.refused = true;
         answer.end({ status: "refused", error: { message: problem.detail ?? `status ${response.status}` } });
         break;
       }
@@ -273,18 +274,23 @@ function showUser(text) {
   log.scrollTop = log.scrollHeight;
 }
 
-function ask(message) {
+async function ask(message) {
   showUser(message);
   const key = fresh(); // One key a question: however often it is sent, the model is asked once.
   const body = JSON.stringify({ message, session_id: sessionId });
   const headers = { "Content-Type": "application/json", Accept: "application/x-ndjson", "Idempotency-Key": key };
-  return follow(new Answer(), null, (signal) => fetch("/v1/chat/stream", { method: "POST", headers, body, signal }));
+  const answer = new Answer();
+  await follow(answer, null, (signal) => fetch("/v1/chat/stream", { method: "POST", headers, body, signal }));
+  const box = byId("message");
+  if (answer.refused && !box.value) box.value = message; // What was typed is not lost.
 }
 
 async function showHistory() {
   const response = await fetch(`/v1/chat/${encodeURIComponent(sessionId)}/history`).catch(() => null);
   if (!response?.ok) return;
   const { messages } = await response.json();
+  const shown = sessionId;
+  const running = [];
   for (const message of messages) {
     if (message.sender === "user") {
       showUser(message.text);
@@ -292,10 +298,14 @@ async function showHistory() {
     }
     const answer = new Answer();
     answer.replace(message);
-    if (!answer.ended && message.turn_id) follow(answer, message.turn_id);
+    if (!answer.ended && message.turn_id) running.push([answer, message.turn_id]);
     else if (!answer.ended) answer.end({});
   }
   log.scrollTop = log.scrollHeight;
+  // One after the other: those behind the first are queued.
+  for (const [answer, turnId] of running) {
+    if (sessionId === shown) await follow(answer, turnId);
+  }
 }
 
 byId("ask").addEventListener("submit", (event) => {

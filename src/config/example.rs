@@ -7,7 +7,7 @@ use super::keys::{KEYS, Shown};
 const HEAD: &str = "\
 # Every setting of Tidegate with its default; a line that starts with `#name` has none and shows what it could be.
 # Stronger than this file: an environment variable (`limits.grace_s` is TIDEGATE_LIMITS__GRACE_S, the first upstream's
-# name TIDEGATE_UPSTREAMS__0__NAME, lists are `a,b` or JSON, tables are JSON), and stronger still: a flag.
+# address TIDEGATE_UPSTREAMS__0__BASE_URL, lists are `a,b` or JSON, tables are JSON), and stronger still: a flag.
 # Sizes are in bytes, times in seconds. A path is taken from the working directory.
 ";
 

@@ -30,7 +30,7 @@ impl Role {
 
 /// A message's text: plain, or the list of parts it was sent as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a string, or a list of parts of the type `text`")]
 pub enum Content {
     /// Plain text.
     Text(String),

@@ -176,6 +176,9 @@ async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>, wanted: &Wa
     if history.as_ref().is_some_and(|history| history.len() > HISTORY) {
         return Err(Problem::field("history", format!("may have {HISTORY} messages")));
     }
+    if let Some(at) = history.iter().flatten().position(|said| said.content.is_empty()) {
+        return Err(Problem::field(format!("history[{at}].content"), "must not be empty"));
+    }
     let now = app.turns.now();
     let id = ConversationId::new(now);
     let conversation = NewConversation {

@@ -52,8 +52,6 @@ codes! {
         "There is no conversation of that id, or it is another's.";
     TurnNotFound = "turn_not_found", NOT_FOUND, "No such turn",
         "There is no turn of that id, or it is another's.";
-    MessageNotFound = "message_not_found", NOT_FOUND, "No such message",
-        "There is no message of that id in the conversation.";
     ModelNotFound = "model_not_found", NOT_FOUND, "No such model",
         "No upstream has a model of that name.";
     AssistantNotFound = "assistant_not_found", NOT_FOUND, "No such assistant",
@@ -98,6 +96,8 @@ codes! {
         "The upstream answered 4xx or sent an error object.";
     UpstreamProtocol = "upstream_protocol", BAD_GATEWAY, "The model's answer cannot be read",
         "The upstream sent data that is not in its own protocol.";
+    UpstreamTruncated = "upstream_truncated", BAD_GATEWAY, "The model's answer broke off",
+        "Only as the `error` of a turn that ended `truncated`: the upstream closed without its end mark.";
     TooManyTurns = "too_many_turns", SERVICE_UNAVAILABLE, "Too many live turns",
         "The process has `max_live_turns` of them.";
     TooManyReaders = "too_many_readers", SERVICE_UNAVAILABLE, "Too many readers",

@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz`, `/metrics`: for whoever runs it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -138,6 +138,9 @@ pub async fn ready(State(app): State<App>) -> Response {
     )
 )]
 pub async fn metrics(State(app): State<App>) -> Response {
-    let text = app.turns.meter.text(app.turns.registry.len(), app.turns.journal.unsaved());
+    let lives = app.turns.registry.all();
+    let oldest = lives.iter().filter_map(|live| live.log.oldest_unsaved()).min();
+    let lag = oldest.map_or(Duration::ZERO, |since| since.elapsed());
+    let text = app.turns.meter.text(lives.len(), app.turns.journal.unsaved(), lag);
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -170,7 +170,7 @@ impl Talk {
             Part::StepFinished { key, status, output, error } => {
                 let Some(at) = self.open.iter().rposition(|open| open.key == key) else { return true };
                 let Open { step_id, begun, .. } = self.open.remove(at);
-                Event::StepFinished { step_id, status, output, error, duration_ms: millis(begun) }
+                Event::StepFinished { step_id, status, output, error, duration_ms: millis(begun.elapsed()) }
             }
             Part::Source(source) => Event::Source(source),
             Part::Visualization(visualization) => Event::Visualization(visualization),
@@ -184,6 +184,8 @@ impl Talk {
     /// Logs what the call used, if an upstream took it, and the end of every open step.
     pub async fn close(&mut self, ending: &Ending) {
         let Some(asked) = self.asked.take() else { return };
+        // Counting takes time, and is no part of the step.
+        let now = Instant::now();
         let usage = match self.batch.usage() {
             Some(usage) => Some(usage),
             None if asked.accepted => Some(self.estimate(&asked.call).await),
@@ -194,7 +196,7 @@ impl Talk {
         let model = self.live.stub.model.clone();
         self.append(|append| {
             for Open { step_id, begun, .. } in open.into_iter().rev() {
-                let duration_ms = millis(begun);
+                let duration_ms = millis(now - begun);
                 append.event(Event::StepFinished {
                     step_id,
                     status: StepStatus::Error,
@@ -206,7 +208,7 @@ impl Talk {
             if let Some(usage) = usage {
                 append.event(Event::Usage { step_id: asked.step_id.clone(), model, usage });
             }
-            let (step_id, duration_ms) = (asked.step_id, millis(asked.begun));
+            let (step_id, duration_ms) = (asked.step_id, millis(now - asked.begun));
             append.event(Event::StepFinished { step_id, status, output: None, error, duration_ms });
         });
     }
@@ -252,8 +254,9 @@ fn nothing() -> Usage {
     }
 }
 
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+/// A duration in whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn step_end(ending: &Ending) -> (StepStatus, Option<String>) {

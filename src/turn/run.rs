@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 
 use super::Turns;
-use super::ask::Talk;
+use super::ask::{Talk, millis};
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
@@ -62,10 +62,6 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool) {
     let times = Times { duration_ms: millis(duration), first_token_ms: talk.first_token.map(millis) };
     drop(talk);
     finish(&turns, &live, ending, times).await;
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Asks and logs until the answer ends, or is ended; `None` when the turn is another replica's.

@@ -9,7 +9,7 @@ use crate::support::{Client, Database, Encoding, Gateway, Request, Script, Strea
 /// What no operation gives (no such method, nothing that makes it yet), what takes a fault of the gateway or of the
 /// machine, and what takes half a minute of waiting.
 const ELSEWHERE: [Code; 8] = [
-    Code::MessageNotFound,
+    Code::UpstreamTruncated,
     Code::MethodNotAllowed,
     Code::ConversationPaused,
     Code::ConversationEnded,
