@@ -19,6 +19,9 @@ use super::problem::Problem;
 /// The longest a body may stand still.
 const BODY_IDLE: Duration = Duration::from_secs(30);
 
+/// The longest it may take in all.
+const BODY_WHOLE: Duration = Duration::from_secs(120);
+
 /// `max_body_bytes`, as the guard lays it into every request.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimit(pub usize);
@@ -84,13 +87,15 @@ async fn collect(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<By
         return Err(too_large());
     }
     let mut bytes = BytesMut::new();
+    let until = tokio::time::Instant::now() + BODY_WHOLE;
     loop {
-        let frame = match tokio::time::timeout(BODY_IDLE, body.frame()).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => return Err(Problem::new(Code::BadRequest, "The body broke off.")),
-            Ok(None) => return Ok(bytes.freeze()),
-            Err(_) => return Err(Problem::new(Code::RequestTimeout, "The body stood still.")),
-        };
+        let frame =
+            match tokio::time::timeout_at(until.min(tokio::time::Instant::now() + BODY_IDLE), body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(_))) => return Err(Problem::new(Code::BadRequest, "The body broke off.")),
+                Ok(None) => return Ok(bytes.freeze()),
+                Err(_) => return Err(Problem::new(Code::RequestTimeout, "The body stood still.")),
+            };
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
             return Err(too_large());

@@ -1,6 +1,7 @@
 //! The two databases, and everything in which they differ.
 
 use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -222,16 +223,27 @@ fn sqlite_path(url: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// Holds the file for as long as the process lives; the kernel lets go when it dies.
+/// Holds the file for as long as the process lives; the kernel lets go when it dies. Under whatever name it was
+/// asked for: the lock lies beside the file itself, and a file of two names is refused, since SQLite would keep two
+/// journals of it (sqlite.org/howtocorrupt.html, section 2.6). Nobody else on the machine may read what is made here.
 fn lock(path: &Path) -> std::result::Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
+    let failed = |path: &Path, error| OpenError::File { path: path.to_owned(), error };
+    let open = |path: &Path| {
+        let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        file.map_err(|error| failed(path, error))
+    };
+    let links = open(path)?.metadata().map_err(|error| failed(path, error))?.nlink();
+    if links > 1 {
+        return Err(failed(path, std::io::Error::other("the file has several names (hard links)")));
+    }
+    let path = path.canonicalize().map_err(|error| failed(path, error))?;
+    let mut name = path.clone().into_os_string();
     name.push(".lock");
-    let name = PathBuf::from(name);
-    let file = File::create(&name).map_err(|error| OpenError::File { path: name.clone(), error })?;
+    let file = open(Path::new(&name))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Held(path.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::File { path: name, error }),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Held(path)),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(Path::new(&name), error)),
     }
 }
 
@@ -292,4 +304,27 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
 /// its queries.
 pub(super) async fn within<T, F: Future<Output = Result<T>>>(patience: Duration, work: Pin<Box<F>>) -> Result<T> {
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Slow(patience)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_held_under_every_name_it_has() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let held = lock(&at("a.db")).unwrap();
+        assert_eq!(held.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        symlink(at("a.db"), at("link.db")).unwrap();
+        for name in ["a.db", "link.db"] {
+            assert!(matches!(lock(&at(name)), Err(OpenError::Held(_))), "{name}");
+        }
+        drop(held);
+        drop(lock(&at("link.db")).unwrap());
+        std::fs::hard_link(at("a.db"), at("hard.db")).unwrap();
+        assert!(matches!(lock(&at("a.db")), Err(OpenError::File { .. })));
+    }
 }

@@ -73,8 +73,7 @@ impl Upstreams {
     /// Whether any of them serves the model. An empty text is no name, nor is one with control characters, even where
     /// a pattern would take it: a database may not hold them.
     pub fn serves(&self, model: &str) -> bool {
-        let named = !model.is_empty() && !model.chars().any(char::is_control);
-        named && self.candidates(model).next().is_some()
+        is_name(model) && self.candidates(model).next().is_some()
     }
 
     /// The models that are known by name: those named in the settings, and those the upstreams behind a pattern list
@@ -92,6 +91,14 @@ impl Upstreams {
         }
         models
     }
+}
+
+/// The longest name of a model, in bytes.
+const NAME: usize = 255;
+
+/// Whether a text can be a model's name at all.
+fn is_name(model: &str) -> bool {
+    (1..=NAME).contains(&model.len()) && !model.chars().any(char::is_control)
 }
 
 impl Entry {
@@ -149,7 +156,7 @@ impl Entry {
     async fn models(&self) -> Vec<String> {
         let mut models = self.named.clone();
         if let Some(catalog) = &self.catalog {
-            models.extend(catalog.models().await.into_iter().filter(|model| self.serves(model)));
+            models.extend(catalog.models().await.into_iter().filter(|model| is_name(model) && self.serves(model)));
         }
         models
     }

@@ -15,7 +15,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lifecycle::Lifecycle;
 
-/// A body that is let go once its reader has not asked for more within `stall` of the last frame.
+/// The longest piece that is handed on at once: what was handed on stays until the connection ends, taken or not.
+const PIECE: usize = 64 << 10;
+
+/// A body that is let go once its reader has not asked for more within `stall` of the last piece.
 pub struct Stalled {
     inner: Arc<Mutex<Inner>>,
     _over: DropGuard,
@@ -23,17 +26,20 @@ pub struct Stalled {
 
 struct Inner {
     body: Body,
-    /// When the frame came that the reader has not taken yet.
+    /// What has come of the body and is not handed on.
+    rest: Bytes,
+    /// Since when the reader has not taken what it was handed, nor asked for anything.
     untaken: Option<Instant>,
     gone: bool,
 }
 
-/// Watches a body of unknown length; one whose end is known holds nothing that matters.
+/// Watches a body, unless it is small.
 pub fn watch(body: Body, stall: Duration, lifecycle: &Lifecycle) -> Body {
-    if body.size_hint().exact().is_some() {
+    if body.size_hint().exact().is_some_and(|size| size <= PIECE as u64) {
         return body;
     }
-    let inner = Arc::new(Mutex::new(Inner { body, untaken: None, gone: false }));
+    let untaken = Some(Instant::now());
+    let inner = Arc::new(Mutex::new(Inner { body, rest: Bytes::new(), untaken, gone: false }));
     let over = CancellationToken::new();
     let (watched, ended) = (inner.clone(), over.clone());
     lifecycle.spawn("stalled reader", async move {
@@ -53,6 +59,7 @@ async fn let_go(inner: &Mutex<Inner>, stall: Duration) {
         if inner.untaken == Some(since) {
             inner.gone = true;
             drop(std::mem::take(&mut inner.body));
+            inner.rest = Bytes::new();
             return;
         }
     }
@@ -67,16 +74,30 @@ impl HttpBody for Stalled {
         if inner.gone {
             return Poll::Ready(Some(Err(axum::Error::new("the reader takes no byte"))));
         }
-        let frame = Pin::new(&mut inner.body).poll_frame(cx);
-        inner.untaken = matches!(frame, Poll::Ready(Some(_))).then(Instant::now);
-        frame
+        if inner.rest.is_empty() {
+            match Pin::new(&mut inner.body).poll_frame(cx).map_ok(Frame::into_data) {
+                Poll::Ready(Some(Ok(Ok(data)))) => inner.rest = data,
+                Poll::Ready(Some(Ok(Err(other)))) => return Poll::Ready(Some(Ok(other))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    inner.untaken = None;
+                    return Poll::Pending;
+                }
+            }
+        }
+        inner.untaken = Some(Instant::now());
+        let len = inner.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(inner.rest.split_to(len)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.lock().body.is_end_stream()
+        let inner = self.inner.lock();
+        inner.rest.is_empty() && inner.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.lock().body.size_hint()
+        let inner = self.inner.lock();
+        if inner.rest.is_empty() { inner.body.size_hint() } else { SizeHint::default() }
     }
 }
