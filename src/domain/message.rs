@@ -196,3 +196,14 @@ pub struct Message {
     /// What the client sent along.
     pub metadata: Value,
 }
+
+impl Message {
+    /// How many bytes of text it holds.
+    pub fn weight(&self) -> usize {
+        let content = match &self.content {
+            Content::Text(text) => text.len(),
+            Content::Parts(parts) => parts.iter().map(|ContentPart::Text { text }| text.len()).sum(),
+        };
+        content + self.reasoning.as_ref().map_or(0, String::len)
+    }
+}

@@ -25,5 +25,5 @@ pub fn assemble(guard: Guard, resources: Router) -> Router {
 /// A path whose GET does not stand in for HEAD, because it starts or holds something. `allow` lists what the path
 /// takes, as in `GET, POST`.
 pub fn no_head<S: Clone + Send + Sync + 'static>(allow: &'static str, methods: MethodRouter<S>) -> MethodRouter<S> {
-    methods.head(async move || Problem::method(allow))
+    methods.head(async move || Problem::method(allow)).fallback(async move || Problem::method(allow))
 }

@@ -1,5 +1,6 @@
 //! Messages.
 
+use futures::TryStreamExt;
 use sqlx::Row;
 
 use super::conversations::json;
@@ -115,32 +116,40 @@ pub(super) fn columns(content: &Content) -> (&'static str, Vec<u8>) {
 }
 
 impl Store {
-    /// The newest `limit` messages of a conversation before `before`, oldest first.
+    /// The newest `limit` messages of a conversation before `before`, oldest first, and whether fewer came because
+    /// they hold `bytes` of text already. The newest always comes.
     pub async fn messages(
         &self,
         owner: &Owner,
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<Placed>> {
+        bytes: usize,
+    ) -> Result<(Vec<Placed>, bool)> {
         let sql = format!(
             "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
              and m.owner_id = $3 and m.position < $4 order by m.position desc limit $5"
         );
         read!(self, conn => {
-            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
                 .bind(conversation.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
                 .bind(i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX))
                 .bind(i64::from(limit))
-                .fetch_all(conn)
-                .await?;
-            let mut messages = Vec::with_capacity(rows.len());
-            for row in rows.iter().rev() {
-                messages.push(message_row!(row));
+                .fetch(conn);
+            let (mut messages, mut weight, mut cut) = (Vec::new(), 0, false);
+            while let Some(row) = rows.try_next().await? {
+                let placed = message_row!(&row);
+                weight += placed.message.weight();
+                cut = weight > bytes && !messages.is_empty();
+                if cut {
+                    break;
+                }
+                messages.push(placed);
             }
-            Ok(messages)
+            messages.reverse();
+            Ok((messages, cut))
         })
     }
 

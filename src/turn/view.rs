@@ -18,6 +18,9 @@ use crate::domain::turn::Turn;
 use crate::store::Result;
 use crate::store::messages::Placed;
 
+/// About so much text comes in one page, and one message at least.
+const PAGE_BYTES: usize = 16 << 20;
+
 /// What a turn came to, for somebody who waited for it.
 #[derive(Debug)]
 pub enum Outcome {
@@ -113,27 +116,30 @@ impl Turns {
         if self.store.conversation(owner, conversation).await?.is_none() {
             return Ok(None);
         }
-        let mut placed = self.placed(owner, conversation, before, limit + 1).await?;
-        let next =
-            (placed.len() > limit as usize).then(|| placed.remove(0)).and(placed.first().map(|first| first.position));
+        let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1).await?;
+        let over = placed.len() > limit as usize;
+        if over {
+            placed.remove(0);
+        }
+        let next = placed.first().filter(|_| over || cut).map(|first| first.position);
         let tip = match before {
             None => None,
-            Some(_) => Some(self.placed(owner, conversation, None, 2).await?),
+            Some(_) => Some(self.placed(owner, conversation, None, 2).await?.0),
         };
         let feed = self.feed_cursor(owner, conversation, tip.as_ref().unwrap_or(&placed)).await?;
         let messages = placed.into_iter().map(|placed| placed.message).collect();
         Ok(Some(Page { messages, next, feed }))
     }
 
-    /// Messages as they are now, oldest first.
+    /// Messages as they are now, oldest first, and whether fewer came because they are large.
     async fn placed(
         &self,
         owner: &Owner,
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<Placed>> {
-        let mut placed = self.store.messages(owner, conversation, before, limit).await?;
+    ) -> Result<(Vec<Placed>, bool)> {
+        let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, PAGE_BYTES).await?;
         for Placed { message, .. } in &mut placed {
             if !message.status.is_end()
                 && let Some(now) = self.turn(owner, &message.turn_id).await?
@@ -141,7 +147,7 @@ impl Turns {
                 *message = now.message;
             }
         }
-        Ok(placed)
+        Ok((placed, cut))
     }
 
     /// Where a feed goes on after these, the newest messages: in the live turn if there is one, else behind the last.

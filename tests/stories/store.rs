@@ -15,7 +15,7 @@ use crate::support::house::{House, at, key, plan, stranger};
 /// Nothing of a conversation but itself.
 async fn assert_untouched(house: &House, conversation: &ConversationId) {
     assert_eq!(house.store.last_number(&house.owner, conversation).await.unwrap(), 0);
-    assert!(house.store.messages(&house.owner, conversation, None, 9).await.unwrap().is_empty());
+    assert!(house.store.messages(&house.owner, conversation, None, 9, usize::MAX).await.unwrap().0.is_empty());
     let kept = house.store.conversation(&house.owner, conversation).await.unwrap().unwrap();
     assert_eq!((kept.live_turn_id, &*kept.title, kept.state), (None, UNTITLED, State::Active));
 }
@@ -147,12 +147,14 @@ async fn saving_again_changes_nothing() {
     assert_eq!(ended, Outcome::Written(None));
     assert!(house.store.open_turns(&house.owner, &conversation).await.unwrap().is_empty());
 
-    let placed = house.store.messages(&house.owner, &conversation, None, 3).await.unwrap();
+    let placed = house.store.messages(&house.owner, &conversation, None, 3, usize::MAX).await.unwrap().0;
     assert_eq!(placed.iter().map(|placed| placed.position).collect::<Vec<_>>(), [3, 4, 5]);
-    assert_eq!(house.store.messages(&house.owner, &conversation, Some(4), 9).await.unwrap().len(), 2);
+    assert_eq!(house.store.messages(&house.owner, &conversation, Some(4), 9, usize::MAX).await.unwrap().0.len(), 2);
+    let (newest, cut) = house.store.messages(&house.owner, &conversation, None, 9, 0).await.unwrap();
+    assert_eq!((newest.len(), cut), (1, true), "the newest comes whatever it weighs");
     assert_eq!((placed[1].message.role, placed[1].number()), (Role::User, 2));
     assert_eq!(placed[1].message.parent_id, Some(new.message_id.clone()));
-    assert!(house.store.messages(&stranger(), &conversation, None, 3).await.unwrap().is_empty());
+    assert!(house.store.messages(&stranger(), &conversation, None, 3, usize::MAX).await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
@@ -221,7 +223,7 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     }
     assert!(house.store.turn(&house.owner, &new.id).await.unwrap().is_none());
     assert_eq!(house.store.claimed(&house.owner, &key("k", "a"), at(1)).await.unwrap(), None);
-    assert!(house.store.messages(&house.owner, &conversation, None, 9).await.unwrap().is_empty());
+    assert!(house.store.messages(&house.owner, &conversation, None, 9, usize::MAX).await.unwrap().0.is_empty());
     let made = house.conversation_of(Some("mine"));
     let fresh = NewTurn { target: Target::New(Box::new(made.clone())), ..house.turn(&made.id) };
     house.admitted(&fresh).await;
