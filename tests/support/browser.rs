@@ -26,15 +26,22 @@ impl Browser {
     pub async fn start() -> Self {
         let home = TempDir::new().unwrap();
         let log = home.path().join("chromedriver.log");
-        let driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(File::create(&log).unwrap())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("chromedriver is installed: run scripts/test, which installs it");
+        let spawn = || {
+            Command::new("chromedriver")
+                .arg("--port=0")
+                .stdin(Stdio::null())
+                .stdout(File::create(&log).unwrap())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .expect("chromedriver is installed: run scripts/test, which installs it")
+        };
+        let mut driver = spawn();
         let port = eventually("chromedriver to listen", async || {
+            // It takes a port that is free on IPv4, and gives up when that one is not free on IPv6.
+            if driver.try_wait().unwrap().is_some() {
+                driver = spawn();
+            }
             let said = std::fs::read_to_string(&log).ok()?;
             let (_, after) = said.split_once("successfully on port ")?;
             after.split_once('.')?.0.parse::<u16>().ok()
