@@ -25,7 +25,7 @@ async fn a_turn_that_is_committed_when_its_client_is_gone_is_run_all_the_same() 
         let mut socket = TcpStream::connect(client.address()).await.unwrap();
         let port = socket.local_addr().unwrap().port();
         // The commit arrives, and the word of it does not come back before the client has left.
-        proxy.hold_replies_after("COMMIT");
+        proxy.hold_replies_after(&[&conversation, "COMMIT"]);
         socket.write_all((head + &body).as_bytes()).await.unwrap();
         proxy.held().await;
         drop(socket);

@@ -200,7 +200,7 @@ fn the_fold_follows_the_contract() {
 async fn a_proxy_passes_holds_and_cuts() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::to(upstream.address()).await;
-    proxy.hold_replies_after("chat/completions");
+    proxy.hold_replies_after(&["chat/completions"]);
     let asking = Task::start({
         let address = proxy.address();
         async move { ask(address, "go").await.status() }

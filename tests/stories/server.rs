@@ -32,7 +32,6 @@ impl Scene {
 
 #[tokio::test]
 async fn killed_between_the_last_commit_and_its_answer_a_turn_keeps_its_end() {
-    // No lease is renewed meanwhile: the next commit is the end's.
     let mut scene = scene(|setup| setup.set("cluster.lease_s", 60).set("limits.database_s", 30)).await;
     let gate = Gate::new();
     scene.upstream.always(Script::new().stamped(3).gate(&gate).finish("stop").usage(1, 3).done());
@@ -42,7 +41,7 @@ async fn killed_between_the_last_commit_and_its_answer_a_turn_keeps_its_end() {
     let turn = stream.turn();
     let saved = format!("select max(last_seq) from journal where turn_id = '{turn}'");
     eventually("the deltas to be saved", async || (scene.database.numbers(&saved).await == [5]).then_some(())).await;
-    scene.proxy.hold_replies_after("COMMIT");
+    scene.proxy.hold_replies_after(&[&conversation, "COMMIT"]);
     gate.open();
     scene.proxy.held().await;
     let ended = format!("select count(*) from turns where id = '{turn}' and status = 'completed'");
@@ -70,7 +69,7 @@ async fn an_end_whose_commit_is_not_answered_is_written_once() {
     let conversation = scene.client.conversation().await;
     let mut stream = scene.client.ask(&conversation, "go").await;
     let mut seen = stream.events(5).await;
-    scene.proxy.hold_replies_after("COMMIT");
+    scene.proxy.hold_replies_after(&[&conversation, "COMMIT"]);
     gate.open();
     scene.proxy.held().await;
     scene.proxy.cut();
@@ -91,7 +90,7 @@ async fn an_admission_whose_commit_is_not_answered_leaves_nothing() {
         let request = Request::post(&target, &json!({ "content": content })).header("accept", "application/json");
         request.header("idempotency-key", "once")
     };
-    scene.proxy.hold_replies_after("COMMIT");
+    scene.proxy.hold_replies_after(&[&conversation, "COMMIT"]);
     let refused = scene.client.send(ask("go")).await;
     assert_eq!(refused.expect(503)["code"], "store_unavailable");
     assert_eq!(scene.count("turns").await, 1, "the commit was to go through");

@@ -24,8 +24,8 @@ struct Orders {
     hold_replies: bool,
     /// Each piece waits so long.
     delay: Duration,
-    /// Once the client has said this, what the server says is held back.
-    needle: Option<Vec<u8>>,
+    /// Once a client has said these, one after the other on one connection, what the server says is held back.
+    needles: Vec<Vec<u8>>,
 }
 
 /// A TCP proxy that the test commands. Dropped, it is gone with all its connections.
@@ -83,21 +83,23 @@ impl Proxy {
         self.orders.send_modify(|orders| orders.delay = delay);
     }
 
-    /// Once a client says `needle` (such as `COMMIT`), it is passed on, and all that the server says from then on
-    /// is held back until [`Proxy::release`]. [`Proxy::held`] waits for that moment.
-    pub fn hold_replies_after(&self, needle: &str) {
-        self.orders.send_modify(|orders| orders.needle = Some(needle.as_bytes().to_vec()));
+    /// Once a client has said the `needles` (such as an id and `COMMIT`), one after the other on one connection, they
+    /// are passed on, and all that the server says from then on is held back until [`Proxy::release`].
+    /// [`Proxy::held`] waits for that moment.
+    pub fn hold_replies_after(&self, needles: &[&str]) {
+        let needles: Vec<_> = needles.iter().map(|needle| needle.as_bytes().to_vec()).collect();
+        self.orders.send_modify(|orders| orders.needles = needles);
     }
 
-    /// Waits until a client has said the needle.
+    /// Waits until a client has said the needles.
     pub async fn held(&self) {
         let mut orders = self.orders.subscribe();
-        within("the needle to pass", orders.wait_for(|orders| orders.hold_replies)).await.unwrap();
+        within("the needles to pass", orders.wait_for(|orders| orders.hold_replies)).await.unwrap();
     }
 
     /// Lets held replies through.
     pub fn release(&self) {
-        self.orders.send_modify(|orders| (orders.hold_replies, orders.needle) = (false, None));
+        self.orders.send_modify(|orders| (orders.hold_replies, orders.needles) = (false, Vec::new()));
     }
 }
 
@@ -129,7 +131,8 @@ async fn pass(client: TcpStream, server: SocketAddr, orders: Arc<watch::Sender<O
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: Arc<watch::Sender<Orders>>, up: bool) {
     let mut watched = orders.subscribe();
     let mut buffer = vec![0; 1 << 16];
-    let mut said = Vec::new();
+    // What has been said since the last needle that was found, and how many were.
+    let (mut said, mut found) = (Vec::new(), 0);
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
         let piece = &buffer[..count];
@@ -137,14 +140,21 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: Arc<watc
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let needle = if up { orders.borrow().needle.clone() } else { None };
-        if let Some(needle) = needle {
+        let needles = if up { orders.borrow().needles.clone() } else { Vec::new() };
+        if needles.is_empty() {
+            said.clear();
+            found = 0;
+        } else {
             said.extend_from_slice(piece);
-            if said.windows(needle.len()).any(|window| window == needle) {
-                said.clear();
-                orders.send_modify(|orders| (orders.hold_replies, orders.needle) = (true, None));
+            while let Some(needle) = needles.get(found)
+                && let Some(at) = said.windows(needle.len()).position(|window| window == needle)
+            {
+                said.drain(..at + needle.len());
+                found += 1;
             }
-            said.drain(..said.len().saturating_sub(needle.len()));
+            if found == needles.len() {
+                orders.send_modify(|orders| (orders.hold_replies, orders.needles) = (true, Vec::new()));
+            }
         }
         if watched.wait_for(|orders| !orders.paused && (up || !orders.hold_replies)).await.is_err() {
             return;
