@@ -36,6 +36,7 @@ pub mod resources;
 pub mod routes;
 pub mod schema;
 pub mod server;
+pub mod sessions;
 pub mod settings;
 pub mod stream;
 pub mod turns;

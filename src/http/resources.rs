@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{chat, conversations, health, messages, models, schema, turns};
+use super::{chat, conversations, health, messages, models, schema, sessions, turns};
 
 /// The resources.
 pub fn routes(app: App) -> Router {
@@ -26,8 +26,8 @@ pub fn document() -> OpenApi {
 fn listed() -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
     let resources = OpenApiRouter::with_openapi(schema::base())
         .routes(routes!(chat::post, chat::get).map(|methods| no_head("GET, POST", methods)))
-        .routes(routes!(chat::history))
-        .routes(routes!(chat::reset))
+        .routes(routes!(sessions::history))
+        .routes(routes!(sessions::reset))
         .routes(routes!(conversations::create))
         .routes(routes!(conversations::get))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
