@@ -93,6 +93,25 @@ pub enum Event {
     TurnFinished(Finished),
 }
 
+impl Event {
+    /// The start of a turn: the turn, its conversation, the question, the answer, and the model that is asked.
+    pub fn started(
+        turn: &TurnId,
+        conversation: &ConversationId,
+        question: &MessageId,
+        answer: &MessageId,
+        model: &str,
+    ) -> Self {
+        Self::TurnStarted {
+            turn_id: turn.clone(),
+            conversation_id: conversation.clone(),
+            user_message_id: question.clone(),
+            message_id: answer.clone(),
+            model: model.to_owned(),
+        }
+    }
+}
+
 /// The fields of `turn.finished`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
@@ -145,6 +164,13 @@ pub fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// The event numbered `seq` as one line, line end included.
+pub fn line(seq: u64, event: &Event) -> Vec<u8> {
+    let mut line = Vec::with_capacity(320);
+    write_line(&mut line, seq, event);
+    line
 }
 
 /// Appends the event numbered `seq` as one line, line end included.

@@ -11,7 +11,7 @@ use super::pool::{Done, write};
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, State, title_of};
-use crate::domain::event::{Event, write_line};
+use crate::domain::event::{self, Event};
 use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
@@ -96,26 +96,8 @@ pub enum Admission {
     NoModel,
     /// The conversation takes no messages.
     Closed(State),
-}
-
-/// The `turn.started` of a turn, as it is saved: seq 1.
-pub fn started_line(
-    turn: &TurnId,
-    conversation: &ConversationId,
-    user_message: &MessageId,
-    message: &MessageId,
-    model: &str,
-) -> Vec<u8> {
-    let event = Event::TurnStarted {
-        turn_id: turn.clone(),
-        conversation_id: conversation.clone(),
-        user_message_id: user_message.clone(),
-        message_id: message.clone(),
-        model: model.to_owned(),
-    };
-    let mut line = Vec::with_capacity(320);
-    write_line(&mut line, 1, &event);
-    line
+    /// The replica has lost its lease: whatever it admitted would be another's.
+    Fenced,
 }
 
 impl Store {
@@ -229,10 +211,11 @@ impl Store {
                 .await?,
             };
             let status = if queued { "queued" } else { "running" };
-            sqlx::query(
+            let entered = sqlx::query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
                  user_message_id, message_id, replica_id, epoch, seq, created_at, started_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13)",
+                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13 \
+                 where exists (select 1 from replicas r where r.id = $11 and r.fenced_at is null)",
             )
             .bind(new.id.as_str())
             .bind(&*owner.application_id)
@@ -249,6 +232,9 @@ impl Store {
             .bind((!queued).then_some(new.now.as_micros()))
             .execute(&mut *conn)
             .await?;
+            if entered.rows_affected() == 0 {
+                return Ok(Done::Rollback(Admission::Fenced));
+            }
             let (kind, content) = columns(&new.content);
             sqlx::query(
                 "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
@@ -276,8 +262,9 @@ impl Store {
             .execute(&mut *conn)
             .await?;
             if !queued {
-                let lines =
-                    started_line(&new.id, &conversation, &new.user_message_id, &new.message_id, &plan.model).into();
+                let (question, answer) = (&new.user_message_id, &new.message_id);
+                let started = Event::started(&new.id, &conversation, question, answer, &plan.model);
+                let lines = event::line(1, &started).into();
                 let (turn_id, owner) = (new.id.clone(), owner.clone());
                 conn.insert_chunks(&[Chunk { turn_id, owner, epoch: 1, first_seq: 1, last_seq: 1, lines }]).await?;
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Turns;
 use super::fold;
 use super::live::Live;
-use crate::domain::event::{Closed, Event, Finished, write_line};
+use crate::domain::event::{self, Closed, Event, Finished};
 use crate::domain::message::Message;
 use crate::domain::turn::Ending;
 use crate::store::ending::{self, Outcome};
@@ -33,13 +33,10 @@ pub struct Times {
 /// Ends a turn, and comes back once nobody here has to care for it any more.
 pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Times) {
     let waited_since = live.log.oldest_unsaved().unwrap_or_else(Instant::now);
-    let starved = ending.error.as_ref().is_some_and(|problem| problem.code == "store_unavailable");
     let taken = live.log.seal();
     let finished = Finished::new(ending, live.stub.id.clone(), times.duration_ms, times.first_token_ms);
     let seq = taken.to.seq + 1;
-    let mut line = Vec::with_capacity(256);
-    write_line(&mut line, seq, &Event::TurnFinished(finished.clone()));
-    let line = bytes::Bytes::from(line);
+    let line = bytes::Bytes::from(event::line(seq, &Event::TurnFinished(finished.clone())));
     let chunk = |(first_seq, last_seq, lines)| {
         let (turn_id, owner, epoch) = (live.lease.turn_id.clone(), live.lease.owner.clone(), live.lease.epoch);
         Chunk { turn_id, owner, epoch, first_seq, last_seq, lines }
@@ -52,7 +49,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
         tail: taken.rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
         message: None,
     };
-    let told_at = if starved { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
+    let told_at = if live.is_starved() { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
     let written = end.until_written(told_at).await;
     // Whoever hears of the end may start the next turn at once.
     turns.registry.leave(&live.lease.turn_id);

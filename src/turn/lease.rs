@@ -116,22 +116,28 @@ async fn fence(turns: &Turns, peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// This replica was silent for too long: its turns are another's now. It lives on under a new name.
+/// This replica was silent for too long: its turns are another's now. It lives on under a new name, which it takes
+/// once the others can see it.
 pub async fn fenced(turns: &Turns, me: &ReplicaId) {
-    let anew = ReplicaId::new(turns.now());
-    if !turns.rename(me, anew.clone()) {
+    if turns.replica() != *me {
         return;
     }
-    tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
     for live in turns.registry.all().iter().filter(|live| live.lease.replica_id == *me) {
         live.cut(Cut::Lost);
     }
+    let anew = ReplicaId::new(turns.now());
     while let Err(error) = turns.store.enter(&anew, turns.now()).await {
         tracing::warn!(%error, "the replica's new name waits for the database");
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             () = turns.lifecycle.hard().cancelled() => return,
         }
+    }
+    if turns.rename(me, anew.clone()) {
+        tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
+    } else if let Err(error) = turns.store.leave(&anew).await {
+        // It has another name by now; this one nobody will hear of.
+        tracing::warn!(%error, "a name that is not needed stays until it is found silent");
     }
 }
 

@@ -146,6 +146,11 @@ impl Live {
         self.why.get().copied().unwrap_or(Cut::Curfew)
     }
 
+    /// Whether it was ended because the database is away.
+    pub fn is_starved(&self) -> bool {
+        self.why.get() == Some(&Cut::Starved)
+    }
+
     /// Gives its place among the live turns back.
     pub fn give_place(&self) {
         *self.place.lock() = None;

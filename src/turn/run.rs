@@ -13,27 +13,23 @@ use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
 use super::segments::Mark;
-use crate::domain::event::{Closed, Event};
+use crate::domain::event::{self, Closed, Event};
 use crate::domain::turn::{Ending, Status, StoppedBy};
-use crate::store::ending::Outcome;
+use crate::store::ending::{Lease, Outcome};
 use crate::store::journal::Chunk;
 
 /// How a turn is to end that is ended from outside; `None` when it is not ours to end.
 fn cut_ending(why: Cut) -> Option<Ending> {
     match why {
         Cut::Stop(by) => Some(Ending::stopped(by)),
-        Cut::Starved => Some(starved()),
+        Cut::Starved => Some(Ending::problem(
+            Status::Failed,
+            "store_unavailable",
+            "The answer could not be saved in time, and was not continued.",
+        )),
         Cut::Curfew => Some(Ending::plain(Status::Interrupted)),
         Cut::Lost => None,
     }
-}
-
-fn starved() -> Ending {
-    Ending::problem(
-        Status::Failed,
-        "store_unavailable",
-        "The answer could not be saved in time, and was not continued.",
-    )
 }
 
 /// Runs a turn from its admission to its end. A panic inside ends it as `failed`.
@@ -77,7 +73,7 @@ async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<En
                 Err(error) => {
                     tracing::warn!(%error, turn_id = %live.lease.turn_id, "the history waits for the database");
                     if begun.elapsed() >= turns.settings.limits.unsaved() {
-                        return starved();
+                        live.cut(Cut::Starved);
                     }
                     tokio::time::sleep(Duration::from_millis(250)).await;
                 }
@@ -160,26 +156,14 @@ fn append_started(turns: &Turns, live: &Arc<Live>) {
 
 /// The `turn.started` of a turn.
 pub fn started_event(live: &Live) -> Event {
-    Event::TurnStarted {
-        turn_id: live.lease.turn_id.clone(),
-        conversation_id: live.lease.conversation_id.clone(),
-        user_message_id: live.user_message_id.clone(),
-        message_id: live.stub.id.clone(),
-        model: live.stub.model.clone(),
-    }
+    let Lease { turn_id, conversation_id, .. } = &live.lease;
+    Event::started(turn_id, conversation_id, &live.user_message_id, &live.stub.id, &live.stub.model)
 }
 
 fn started(live: &Live) -> Chunk {
-    let mut line = Vec::with_capacity(320);
-    crate::domain::event::write_line(&mut line, 1, &started_event(live));
-    Chunk {
-        turn_id: live.lease.turn_id.clone(),
-        owner: live.lease.owner.clone(),
-        epoch: live.lease.epoch,
-        first_seq: 1,
-        last_seq: 1,
-        lines: line.into(),
-    }
+    let Lease { turn_id, owner, epoch, .. } = live.lease.clone();
+    let lines = event::line(1, &started_event(live)).into();
+    Chunk { turn_id, owner, epoch, first_seq: 1, last_seq: 1, lines }
 }
 
 /// Lets go of a turn that another replica has.

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::Turns;
+use super::lease;
 use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
@@ -133,9 +134,14 @@ impl Turns {
                 None => Err(Refused::Full),
             };
         };
-        let new = self.new_turn(&ask);
+        let mut new = self.new_turn(&ask);
         self.withdraw_same_key(owner, &new).await?;
-        let admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
+        let mut admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
+        while matches!(admission, Ok(Admission::Fenced)) && !self.lifecycle.hard().is_cancelled() {
+            lease::fenced(self, &new.replica_id).await;
+            new.replica_id = self.replica();
+            admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
+        }
         match admission {
             Ok(Admission::Admitted(admitted)) => {
                 let queued = admitted.queued;
@@ -154,6 +160,7 @@ impl Turns {
             Ok(Admission::NoParent) => Err(Refused::NoParent),
             Ok(Admission::NoModel) => Err(Refused::NoModel),
             Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
+            Ok(Admission::Fenced) => Err(Refused::Draining),
             Err(error) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
                 let made = match new.target {

@@ -116,7 +116,8 @@ impl House {
             | Admission::NoConversation
             | Admission::NoParent
             | Admission::NoModel
-            | Admission::Closed(_)) => panic!("{refused:?}"),
+            | Admission::Closed(_)
+            | Admission::Fenced) => panic!("{refused:?}"),
         }
     }
 
