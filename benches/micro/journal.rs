@@ -1,4 +1,4 @@
-//! The group commit: the new events of many turns in one transaction of SQLite.
+//! The group commit: the new events of many turns in one transaction of SQLite, in the tail or as rows of the journal.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,15 @@ use tidegate::domain::owner::Owner;
 use tidegate::domain::stream::Durability;
 use tidegate::store::Store;
 use tidegate::store::journal::Chunk;
+use tidegate::store::tail::Tail;
 use tokio::runtime::Runtime;
 
 use crate::inputs::deltas;
 
 /// Deltas of each turn in a commit: what comes in 100 ms at 50 tokens a second.
 const EACH: u64 = 5;
+/// Rows of the tail that are needed: those of the last ten seconds.
+const KEPT: u64 = 400;
 /// How long the database may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn commit(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = criterion.benchmark_group("journal");
-    for (name, durability) in [("relaxed", Durability::Relaxed), ("strict", Durability::Strict)] {
+    let (relaxed, strict) = (Durability::Relaxed, Durability::Strict);
+    for (name, durability, filed) in [("relaxed", relaxed, false), ("strict", strict, false), ("filed", relaxed, true)]
+    {
         for turns in [1, 100, 1000] {
             let folder = TempDir::new().unwrap();
             let url = format!("sqlite://{}", folder.path().join("bench.db").display());
@@ -36,17 +41,24 @@ pub fn commit(criterion: &mut Criterion) {
                 store.enter(&replica, now).await.unwrap();
                 store
             });
-            let mut chunks = chunks(turns, now);
+            let (mut chunks, mut number) = (chunks(turns, now), 0);
             group.throughput(Throughput::Elements(turns * EACH));
             group.bench_function(BenchmarkId::new(name, format!("{turns} turns")), |bencher| {
                 bencher.iter_custom(|times| {
                     let mut took = Duration::ZERO;
                     for _ in 0..times {
+                        number += 1;
+                        let mut tail = Tail::new(number, number.saturating_sub(KEPT));
                         for chunk in &mut chunks {
                             (chunk.first_seq, chunk.last_seq) = (chunk.first_seq + EACH, chunk.last_seq + EACH);
+                            if !filed {
+                                tail.lines().extend_from_slice(&chunk.lines);
+                                tail.head(&chunk.turn_id, chunk.first_seq, chunk.last_seq, chunk.lines.len());
+                            }
                         }
+                        let rows = if filed { &chunks[..] } else { &[] };
                         let begun = Instant::now();
-                        assert!(runtime.block_on(store.append_journal(&replica, &chunks)).unwrap());
+                        assert!(runtime.block_on(store.append_journal(&replica, &tail, rows)).unwrap());
                         took += begun.elapsed();
                     }
                     took

@@ -3,9 +3,10 @@
 use std::hint::black_box;
 use std::task::Waker;
 
+use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use tidegate::domain::stream::Durability;
-use tidegate::turn::log::{Log, Read};
+use tidegate::turn::log::{Filing, Log, Read};
 use tidegate::turn::segments::Mark;
 use tidegate::wire::{Wire, sse};
 
@@ -21,7 +22,7 @@ pub fn append(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(DELTAS as u64));
     group.bench_function("append", |bencher| {
         bencher.iter(|| {
-            let log = Log::new(Durability::Relaxed, MEMORY);
+            let log = Log::new(Durability::Relaxed, MEMORY, Filing::LATER);
             for text in &deltas {
                 log.append(|append| append.delta(text));
             }
@@ -33,7 +34,7 @@ pub fn append(criterion: &mut Criterion) {
 
 /// Lines out of the log and framed, for a reader that keeps up (one event at a time) and one that comes late.
 pub fn frame(criterion: &mut Criterion) {
-    let log = Log::new(Durability::Relaxed, MEMORY);
+    let log = Log::new(Durability::Relaxed, MEMORY, Filing::LATER);
     for text in deltas() {
         log.append(|append| append.delta(text));
     }
@@ -43,7 +44,7 @@ pub fn frame(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(DELTAS as u64));
     for (name, wire) in [("ndjson", Wire::Ndjson), ("sse", Wire::Sse(sse::Options::default()))] {
         group.bench_function(BenchmarkId::new(name, "one at a time"), |bencher| {
-            let (mut lines, mut out) = (Vec::new(), Vec::new());
+            let (mut lines, mut out) = (BytesMut::new(), BytesMut::new());
             bencher.iter(|| {
                 for (mark, length) in marks.iter().zip(&lengths) {
                     out.clear();
@@ -53,7 +54,7 @@ pub fn frame(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new(name, "all at once"), |bencher| {
-            let (mut lines, mut out) = (Vec::new(), Vec::new());
+            let (mut lines, mut out) = (BytesMut::new(), BytesMut::new());
             bencher.iter(|| {
                 out.clear();
                 let mut at = Mark::default();
@@ -68,7 +69,7 @@ pub fn frame(criterion: &mut Criterion) {
 }
 
 /// As a reader does: NDJSON is the log's lines as they are.
-fn read(log: &Log, at: Mark, most: usize, wire: Wire, lines: &mut Vec<u8>, out: &mut Vec<u8>) -> Option<Mark> {
+fn read(log: &Log, at: Mark, most: usize, wire: Wire, lines: &mut BytesMut, out: &mut BytesMut) -> Option<Mark> {
     lines.clear();
     let into = if wire == Wire::Ndjson { &mut *out } else { &mut *lines };
     let Read::Lines(to) = log.read(at, most, 0, Waker::noop(), into) else { return None };

@@ -1,5 +1,6 @@
 //! Events: the numbered things that happen in a turn, and their one encoding.
 
+use bytes::BufMut;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -152,7 +153,7 @@ fn open_line(out: &mut Vec<u8>, seq: u64) {
 }
 
 /// Appends `number` in decimal.
-pub fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub fn write_decimal(out: &mut impl BufMut, mut number: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
@@ -163,7 +164,7 @@ pub fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    out.extend_from_slice(&digits[at..]);
+    out.put_slice(&digits[at..]);
 }
 
 /// The event numbered `seq` as one line, line end included.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http_body::{Body as HttpBody, Frame};
@@ -26,6 +26,9 @@ pub const CONVERSATION_ID: HeaderName = HeaderName::from_static("conversation-id
 /// Tells nginx and what learned from it not to hold the stream back.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// So much room is kept for the next frame.
+const ROOM: usize = 4 << 10;
+
 /// Where frames come from.
 pub enum Source {
     /// One turn.
@@ -37,7 +40,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Step> {
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
         match self {
             Self::Turn(reader) => reader.poll(cx, out),
             Self::Feed(feed) => feed.poll(cx, out),
@@ -48,6 +51,8 @@ impl Source {
 
 struct Stream {
     source: Source,
+    /// Where frames are written: the room of one that has left is used for the next.
+    room: BytesMut,
     wire: Wire,
     opened: bool,
     heartbeat: Duration,
@@ -58,7 +63,7 @@ struct Stream {
 impl Stream {
     fn new(source: Source, wire: Wire, heartbeat: Duration, counted: Counted) -> Self {
         let next = Box::pin(tokio::time::sleep(heartbeat));
-        Self { source, wire, opened: false, heartbeat, next, _counted: counted }
+        Self { source, room: BytesMut::new(), wire, opened: false, heartbeat, next, _counted: counted }
     }
 }
 
@@ -68,17 +73,20 @@ impl HttpBody for Stream {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        let mut out = Vec::new();
+        if this.room.capacity() > ROOM {
+            this.room = BytesMut::new();
+        }
+        let out = &mut this.room;
         let first = !std::mem::replace(&mut this.opened, true);
         if first {
-            this.wire.open(&mut out);
+            this.wire.open(out);
         }
-        match this.source.poll(cx, &mut out) {
+        match this.source.poll(cx, out) {
             Poll::Ready(Step::Frames) => {}
             Poll::Ready(Step::Over(_)) if out.is_empty() => return Poll::Ready(None),
             Poll::Ready(Step::Over(_)) => {}
             // Something from the first moment on, so that whatever stands between lets the answer's head through.
-            Poll::Pending if first => this.wire.ping(&mut out),
+            Poll::Pending if first => this.wire.ping(out),
             Poll::Pending => {
                 if this.next.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
@@ -86,10 +94,10 @@ impl HttpBody for Stream {
                 this.next.as_mut().reset(Instant::now() + this.heartbeat);
                 // Arms the timer again; the reader's waker is in place already.
                 let _armed = this.next.as_mut().poll(cx);
-                this.wire.ping(&mut out);
+                this.wire.ping(out);
             }
         }
-        Poll::Ready(Some(Ok(Frame::data(out.into()))))
+        Poll::Ready(Some(Ok(Frame::data(out.split().freeze()))))
     }
 }
 

@@ -6,6 +6,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 
 use super::pool::{Done, read, write};
+use super::tail::Tail;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
@@ -125,10 +126,10 @@ fn group(left: usize) -> usize {
 }
 
 impl Store {
-    /// Saves the chunks of many turns in one transaction, which also renews the replica's lease. False, and
-    /// nothing saved, when the lease is lost: another replica has these turns now. Saving the same chunks
-    /// again changes nothing.
-    pub async fn append_journal(&self, replica: &ReplicaId, chunks: &[Chunk]) -> Result<bool> {
+    /// Saves the events of many turns in one transaction, which also renews the replica's lease: those in the `tail`
+    /// there, and `chunks` as rows of the journal. False, and nothing saved, when the lease is lost: another replica
+    /// has these turns now. Saving the same again changes nothing.
+    pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
         write!(self, first, conn => {
             let held = sqlx::query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
                 .bind(replica.as_str())
@@ -136,6 +137,23 @@ impl Store {
                 .await?;
             if held.rows_affected() == 0 {
                 return Ok(Done::Rollback(false));
+            }
+            if !tail.is_empty() {
+                let (heads, lines) = tail.columns();
+                sqlx::query(
+                    "insert into tail (number, heads, lines) values ($1, $2, $3) on conflict (number) do nothing",
+                )
+                .bind(tail.number.cast_signed())
+                .bind(heads)
+                .bind(lines)
+                .execute(&mut *conn)
+                .await?;
+            }
+            if tail.forget > 0 {
+                sqlx::query("delete from tail where number < $1")
+                    .bind(tail.forget.cast_signed())
+                    .execute(&mut *conn)
+                    .await?;
             }
             conn.insert_chunks(chunks).await?;
             Ok(Done::Commit(true))

@@ -17,6 +17,7 @@ macro_rules! migrations {
 
 migrations! {
     1 "0001_spine";
+    2 "0002_tail";
 }
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {

@@ -15,6 +15,7 @@ pub mod leases;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod tail;
 pub mod turns;
 
 use std::time::Duration;

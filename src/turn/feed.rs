@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -137,7 +138,7 @@ impl Feed {
     }
 
     /// Appends the next frames to `out`.
-    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Step> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
         loop {
             match &mut self.state {
                 State::Over(over) => return Poll::Ready(Step::Over(*over)),

@@ -33,9 +33,9 @@ pub struct Times {
 /// Ends a turn, and comes back once nobody here has to care for it any more.
 pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Times) {
     let waited_since = live.log.oldest_unsaved().unwrap_or_else(Instant::now);
-    let taken = live.log.seal();
+    let (rows, to) = live.log.seal();
     let finished = Finished::new(ending, live.stub.id.clone(), times.duration_ms, times.first_token_ms);
-    let seq = taken.to.seq + 1;
+    let seq = to.seq + 1;
     let line = bytes::Bytes::from(event::line(seq, &Event::TurnFinished(finished.clone())));
     let chunk = |(first_seq, last_seq, lines)| {
         let (turn_id, owner, epoch) = (live.lease.turn_id.clone(), live.lease.owner.clone(), live.lease.epoch);
@@ -46,7 +46,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
         live,
         finished,
         seq,
-        tail: taken.rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
+        tail: rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
         message: None,
     };
     let told_at = if live.is_starved() { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };

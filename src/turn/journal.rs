@@ -2,6 +2,9 @@
 //!
 //! A turn makes itself known once per commit; the task copies what is new. A batch that may or may not have been
 //! saved is saved again as it was, which changes nothing if it had been.
+//!
+//! Where one process has the database for itself, what is new goes to the tail, and becomes rows of the journal once
+//! there is enough of it; where other replicas read along, it goes to the journal at once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,13 +16,17 @@ use tokio::sync::Notify;
 
 use super::Turns;
 use super::live::{Cut, Live};
+use super::log::{Filing, Place, Taken};
 use super::segments::Mark;
 use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::stream::Durability;
 use crate::store::journal::Chunk;
+use crate::store::tail::Tail;
 
 /// How long events are gathered for one commit in `relaxed`.
 const GATHER: Duration = Duration::from_millis(25);
+/// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
+const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
 const WATCH: Duration = Duration::from_millis(250);
 
@@ -54,79 +61,142 @@ impl Journal {
     }
 }
 
+impl Turns {
+    /// When what is saved becomes rows of the journal.
+    pub(super) fn filing(&self) -> Filing {
+        if self.store.is_shared() { Filing::AT_ONCE } else { Filing::LATER }
+    }
+}
+
 struct Batch {
     /// Under whose lease it is saved; this process may go on under another name meanwhile.
     replica: ReplicaId,
+    tail: Tail,
     chunks: Vec<Chunk>,
-    turns: Vec<(Arc<Live>, Mark)>,
+    turns: Vec<(Arc<Live>, Mark, Place)>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.turns.is_empty() && !self.tail.forgets()
+    }
+}
+
+/// What the task knows of the tail.
+struct Tidy {
+    /// The number of the last row.
+    number: u64,
+    /// Rows before this one are forgotten.
+    forgotten: u64,
+    at: Instant,
+}
+
+impl Tidy {
+    fn is_due(&self) -> bool {
+        self.forgotten <= self.number && self.at.elapsed() >= TIDY
+    }
+
+    /// Has turns filed whose events have lain in the tail for long, and says which rows nobody needs.
+    fn round(&mut self, turns: &Turns) -> u64 {
+        self.at = Instant::now();
+        let mut needed = self.number + 1;
+        for live in turns.registry.all() {
+            needed = live.log.tail().map_or(needed, |first| first.min(needed));
+            if live.log.is_due() {
+                turns.journal.note(&live, 0, true);
+            }
+        }
+        if needed > self.forgotten { needed } else { 0 }
+    }
 }
 
 /// The task. It ends with the lifecycle's hard token.
 pub async fn run(turns: Turns) {
     let hard = turns.lifecycle.hard().clone();
+    let mut tidy = Tidy { number: 0, forgotten: 1, at: Instant::now() };
     loop {
         tokio::select! {
             biased;
             () = hard.cancelled() => return,
             () = turns.journal.wake.notified() => {}
+            () = tokio::time::sleep(TIDY), if tidy.forgotten <= tidy.number => {}
         }
         if turns.settings.stream.durability == Durability::Relaxed {
             tokio::time::sleep(GATHER).await;
         }
-        let Some(batch) = gather(&turns) else { continue };
+        let forget = if tidy.is_due() { tidy.round(&turns) } else { 0 };
+        let batch = gather(&turns, tidy.number + 1, forget);
+        if batch.is_empty() {
+            continue;
+        }
+        if !batch.tail.is_empty() {
+            tidy.number += 1;
+        }
         tokio::select! {
             biased;
             () = hard.cancelled() => return,
-            () = save(&turns, batch) => {}
+            saved = save(&turns, batch) => if saved {
+                tidy.forgotten = tidy.forgotten.max(forget);
+            }
         }
     }
 }
 
-fn gather(turns: &Turns) -> Option<Batch> {
+fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
-    let (chunks, kept) = (Vec::with_capacity(dirty.len()), Vec::with_capacity(dirty.len()));
-    let mut batch = Batch { replica: turns.replica(), chunks, turns: kept };
+    let tail = Tail::new(number, forget);
+    let kept = Vec::with_capacity(dirty.len());
+    let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept };
     for live in dirty {
         // What was begun under a name that is fenced is another replica's now.
         if live.lease.replica_id != batch.replica {
             live.cut(Cut::Lost);
             continue;
         }
-        let Some(taken) = live.log.take() else { continue };
-        batch.chunks.extend(taken.rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
-            turn_id: live.lease.turn_id.clone(),
-            owner: live.lease.owner.clone(),
-            epoch: live.lease.epoch,
-            first_seq,
-            last_seq,
-            lines,
-        }));
-        batch.turns.push((live, taken.to));
+        match live.log.take(batch.tail.lines()) {
+            None => {}
+            Some(Taken::Tail { after, to, bytes }) => {
+                batch.tail.head(&live.lease.turn_id, after + 1, to.seq, bytes);
+                batch.turns.push((live, to, Place::Tail(number)));
+            }
+            Some(Taken::Rows { rows, to }) => {
+                batch.chunks.extend(rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
+                    turn_id: live.lease.turn_id.clone(),
+                    owner: live.lease.owner.clone(),
+                    epoch: live.lease.epoch,
+                    first_seq,
+                    last_seq,
+                    lines,
+                }));
+                batch.turns.push((live, to, Place::Journal));
+            }
+        }
     }
-    (!batch.chunks.is_empty()).then_some(batch)
+    batch
 }
 
-/// Saves a batch, however long it takes, as long as the turns are ours and still want it.
-async fn save(turns: &Turns, mut batch: Batch) {
+/// Saves a batch, however long it takes, as long as the turns are ours and still want it. Says whether it is saved.
+async fn save(turns: &Turns, mut batch: Batch) -> bool {
     let mut pause = Duration::from_millis(50);
     loop {
         let begun = Instant::now();
-        let saved = watched(turns, turns.store.append_journal(&batch.replica, &batch.chunks)).await;
+        let saving = turns.store.append_journal(&batch.replica, &batch.tail, &batch.chunks);
+        let saved = watched(turns, saving).await;
         match saved {
             Ok(true) => {
-                for (live, to) in &batch.turns {
-                    turns.journal.settle(live.log.saved(*to));
+                for (live, to, place) in &batch.turns {
+                    turns.journal.settle(live.log.saved(*to, *place));
                     live.progress.notify_one();
                 }
-                turns.meter.journal_commit(begun.elapsed(), batch.chunks.len());
-                return;
+                turns.meter.journal_commit(begun.elapsed(), batch.turns.len());
+                return true;
             }
             Ok(false) => {
                 super::lease::fenced(turns, &batch.replica).await;
-                return;
+                return false;
             }
             Err(error) => {
-                tracing::warn!(%error, chunks = batch.chunks.len(), "events wait for the database");
+                tracing::warn!(%error, turns = batch.turns.len(), "events wait for the database");
                 turns.meter.journal_failure();
                 starve(turns);
                 tokio::time::sleep(pause).await;
@@ -135,11 +205,11 @@ async fn save(turns: &Turns, mut batch: Batch) {
             }
         }
         // What has ended by now was saved with its end, or belongs to another replica.
-        batch.turns.retain(|(live, _)| !live.settled.is_cancelled());
-        let wanted: HashSet<&TurnId> = batch.turns.iter().map(|(live, _)| &live.lease.turn_id).collect();
+        batch.turns.retain(|(live, ..)| !live.settled.is_cancelled());
+        let wanted: HashSet<&TurnId> = batch.turns.iter().map(|(live, ..)| &live.lease.turn_id).collect();
         batch.chunks.retain(|chunk| wanted.contains(&chunk.turn_id));
-        if batch.chunks.is_empty() {
-            return;
+        if batch.turns.is_empty() {
+            return false;
         }
     }
 }

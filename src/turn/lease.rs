@@ -10,6 +10,7 @@ use super::{Turns, recover};
 use crate::domain::ids::ReplicaId;
 use crate::store::Result;
 use crate::store::leases::Peer;
+use crate::store::tail::Tail;
 
 /// How often other replicas' requests are looked for.
 const POLL: Duration = Duration::from_millis(250);
@@ -23,6 +24,7 @@ pub async fn inherit(turns: &Turns) -> Result<()> {
     for peer in turns.store.peers(&me).await? {
         turns.store.fence(&peer, turns.now()).await?;
     }
+    turns.store.recall().await?;
     turns.store.adopt(&me).await?;
     recover::all(turns).await.map(drop)
 }
@@ -103,7 +105,7 @@ fn watch(peers: &mut HashMap<ReplicaId, Still>, seen: Vec<Peer>, gap: Duration, 
 
 async fn renew(turns: &Turns) -> Result<()> {
     let me = turns.replica();
-    if !turns.store.append_journal(&me, &[]).await? {
+    if !turns.store.append_journal(&me, &Tail::default(), &[]).await? {
         fenced(turns, &me).await;
     }
     Ok(())

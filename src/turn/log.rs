@@ -5,8 +5,9 @@
 //! when somebody needs it.
 
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
 use super::segments::{Mark, Row, Segments};
@@ -39,13 +40,50 @@ pub enum Read {
     Over(Closing),
 }
 
+/// When what is saved becomes rows of the journal; until then it lies in the tail.
+#[derive(Clone, Copy, Debug)]
+pub struct Filing {
+    /// Once there are so many bytes of it…
+    pub bytes: u64,
+    /// …or the oldest of them is so old.
+    pub age: Duration,
+}
+
+impl Filing {
+    /// Where one process has the database for itself.
+    pub const LATER: Self = Self { bytes: 32 << 10, age: Duration::from_secs(10) };
+    /// Where others read along.
+    pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO };
+}
+
+/// Where saved events lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the row of the tail with this number.
+    Tail(u64),
+    /// In rows of the journal.
+    Journal,
+}
+
 /// What is to be saved next.
 #[derive(Debug)]
-pub struct Taken {
-    /// Each at most about 64 KiB, cut between lines.
-    pub rows: Vec<Row>,
-    /// Where they end.
-    pub to: Mark,
+pub enum Taken {
+    /// So many bytes for the tail, of the events after `after`.
+    Tail {
+        /// The event before them.
+        after: u64,
+        /// Where they end.
+        to: Mark,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// Rows for the journal; what the tail has of the turn is in them.
+    Rows {
+        /// Each at most about 64 KiB, cut between lines.
+        rows: Vec<Row>,
+        /// Where they end.
+        to: Mark,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +92,14 @@ struct Inner {
     /// Where the batch ends that the journal has in hand.
     taken: Mark,
     saved: Mark,
+    /// Up to here everything is, or is about to be, in rows of the journal: what the journal's task has in hand…
+    filing: Mark,
+    /// …and what is saved there.
+    filed: Mark,
+    /// When the oldest event after `filing` was appended.
+    unfiled_since: Option<Instant>,
+    /// The first row of the tail that has events after `filed`.
+    tail: Option<u64>,
     /// Up to here the bytes have been given back as saved, or as never to be.
     settled: u64,
     draft: Option<Draft>,
@@ -71,6 +117,7 @@ pub struct Log {
     inner: Mutex<Inner>,
     durability: Durability,
     memory: usize,
+    filing: Filing,
 }
 
 /// A run of events being appended: all of them become visible at once.
@@ -123,9 +170,11 @@ impl Append<'_> {
 
 impl Log {
     /// An empty log that keeps about `memory` bytes, lines and fold together.
-    pub fn new(durability: Durability, memory: usize) -> Self {
+    pub fn new(durability: Durability, memory: usize, filing: Filing) -> Self {
         let inner = Inner { draft: Some(Draft::default()), ..Inner::default() };
-        Self { inner: Mutex::new(inner), durability, memory }
+        // What is not filed is held, and is to fit.
+        let filing = Filing { bytes: filing.bytes.min(memory as u64 / 4), ..filing };
+        Self { inner: Mutex::new(inner), durability, memory, filing }
     }
 
     /// Appends what `write` writes. Gives the bytes it took, and whether the journal is to be told: it has
@@ -145,6 +194,7 @@ impl Log {
         let now = Instant::now();
         inner.oldest.get_or_insert(now);
         inner.oldest_after_taken.get_or_insert(now);
+        inner.unfiled_since.get_or_insert(now);
         if inner.draft.as_ref().is_some_and(|draft| draft.weight() > self.memory / 2) {
             inner.draft = None;
         }
@@ -158,52 +208,82 @@ impl Log {
     pub fn append_saved(&self, write: impl FnOnce(&mut Append<'_>)) {
         let mut inner = self.inner.lock();
         write(&mut Append { log: &mut inner, bytes: 0 });
-        inner.taken = inner.segments.end();
-        inner.saved = inner.segments.end();
-        let end = inner.segments.end().offset;
-        inner.settle(end);
+        let end = inner.segments.end();
+        (inner.taken, inner.saved, inner.filing, inner.filed) = (end, end, end, end);
+        inner.settle(end.offset);
         inner.waiting.wake();
     }
 
-    /// What is not saved and not in anybody's hand; the journal has it in hand from now on. Of a sealed log it is
-    /// what its end saves too, cut alike: an end that has to wait does not keep what was shown waiting.
-    pub fn take(&self) -> Option<Taken> {
+    /// What is not saved and not in anybody's hand, and what is due to be filed; the journal has it in hand from now on.
+    /// What goes to the tail is appended to `lines`. Of a sealed log it is what its end saves too, cut alike: an end
+    /// that has to wait does not keep what was shown waiting.
+    pub fn take(&self, lines: &mut Vec<u8>) -> Option<Taken> {
         let mut inner = self.inner.lock();
-        if inner.is_closed() || inner.taken == inner.segments.end() {
+        let (from, to) = (inner.taken, inner.segments.end());
+        if inner.is_closed() {
             return None;
         }
-        let (from, to) = (inner.taken, inner.segments.end());
-        let rows = inner.segments.rows(from, to);
+        let taken = if inner.is_due(self.filing) {
+            let rows = inner.segments.rows(inner.filing, to);
+            inner.filing = to;
+            inner.unfiled_since = None;
+            Taken::Rows { rows, to }
+        } else if from == to {
+            return None;
+        } else {
+            let before = lines.len();
+            inner.segments.copy(from.offset, to.offset, lines);
+            Taken::Tail { after: from.seq, to, bytes: lines.len() - before }
+        };
         inner.taken = to;
         inner.oldest_after_taken = None;
-        Some(Taken { rows, to })
+        Some(taken)
     }
 
-    /// What was taken is saved. Gives the bytes that were.
-    pub fn saved(&self, to: Mark) -> u64 {
+    /// Whether something of it has waited long enough to be filed.
+    pub fn is_due(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.is_closed() && inner.is_due(self.filing)
+    }
+
+    /// The first row of the tail that is still needed for it.
+    pub fn tail(&self) -> Option<u64> {
+        self.inner.lock().tail
+    }
+
+    /// What was taken is saved, there. Gives the bytes that are saved since the last time.
+    pub fn saved(&self, to: Mark, place: Place) -> u64 {
         let mut inner = self.inner.lock();
-        if inner.is_closed() || to.offset <= inner.saved.offset {
+        if inner.is_closed() || to.offset <= inner.filed.offset {
             return 0;
         }
-        inner.saved = to;
+        inner.saved = if to.offset > inner.saved.offset { to } else { inner.saved };
         inner.oldest = if inner.saved == inner.segments.end() { None } else { inner.oldest_after_taken };
-        let room = if inner.draft.is_some() { self.memory / 2 } else { self.memory };
-        inner.segments.let_go(to.offset, room as u64);
+        match place {
+            Place::Tail(number) => {
+                inner.tail.get_or_insert(number);
+            }
+            Place::Journal => {
+                (inner.filed, inner.tail) = (to, None);
+                let room = if inner.draft.is_some() { self.memory / 2 } else { self.memory };
+                inner.segments.let_go(to.offset, room as u64);
+            }
+        }
         if self.durability == Durability::Strict {
             inner.waiting.wake();
         }
         inner.settle(to.offset)
     }
 
-    /// From here on nothing is appended. Gives what is not saved: first what the journal may have in hand, cut as
-    /// it has it, so that saving both changes nothing; then the rest.
-    pub fn seal(&self) -> Taken {
+    /// From here on nothing is appended. Gives what is not filed: first what the journal may have in hand, cut as
+    /// it has it, so that filing both changes nothing; then the rest. And where it ends.
+    pub fn seal(&self) -> (Vec<Row>, Mark) {
         let mut inner = self.inner.lock();
         inner.sealed = true;
-        let (saved, taken, appended) = (inner.saved, inner.taken, inner.segments.end());
-        let mut rows = inner.segments.rows(saved, taken);
-        rows.extend(inner.segments.rows(taken, appended));
-        Taken { rows, to: appended }
+        let (filed, filing, appended) = (inner.filed, inner.filing, inner.segments.end());
+        let mut rows = inner.segments.rows(filed, filing);
+        rows.extend(inner.segments.rows(filing, appended));
+        (rows, appended)
     }
 
     /// Ends a sealed log whose end is saved: `line` is its last. Gives the bytes that were saved with it.
@@ -212,9 +292,9 @@ impl Log {
         let end = inner.segments.end().offset;
         let bytes = inner.settle(end);
         inner.segments.line(|out, _| out.extend_from_slice(line));
-        inner.saved = inner.segments.end();
-        inner.taken = inner.segments.end();
-        inner.oldest = None;
+        let end = inner.segments.end();
+        (inner.taken, inner.saved, inner.filing, inner.filed) = (end, end, end, end);
+        (inner.oldest, inner.unfiled_since, inner.tail) = (None, None, None);
         inner.closing = Some(Closing::Ended);
         inner.waiting.wake();
         bytes
@@ -278,7 +358,7 @@ impl Log {
     }
 
     /// Copies lines after `from` into `out`: whole lines, about `most` bytes of them.
-    pub fn read(&self, from: Mark, most: usize, place: usize, waker: &Waker, out: &mut Vec<u8>) -> Read {
+    pub fn read(&self, from: Mark, most: usize, place: usize, waker: &Waker, out: &mut BytesMut) -> Read {
         let mut inner = self.inner.lock();
         let visible = inner.visible(self.durability);
         if from.offset >= visible.offset {
@@ -308,6 +388,12 @@ impl Inner {
         matches!(self.closing, Some(Closing::Closed(_)))
     }
 
+    /// Whether there is something to file, and it is time.
+    fn is_due(&self, filing: Filing) -> bool {
+        let bytes = self.segments.end().offset - self.filing.offset;
+        bytes > 0 && (bytes >= filing.bytes || self.unfiled_since.is_some_and(|since| since.elapsed() >= filing.age))
+    }
+
     fn settle(&mut self, offset: u64) -> u64 {
         let bytes = offset.saturating_sub(self.settled);
         self.settled += bytes;
@@ -319,5 +405,123 @@ impl Inner {
             Durability::Relaxed => self.segments.end(),
             Durability::Strict => self.saved,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Append(usize),
+        Take,
+        /// What was taken is saved, as often as that.
+        Save(usize),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![(0..400usize).prop_map(Act::Append), Just(Act::Take), (1..3usize).prop_map(Act::Save)]
+    }
+
+    /// What the database has, as the journal's task and the end leave it.
+    #[derive(Default)]
+    struct Record {
+        rows: std::collections::BTreeMap<u64, (u64, bytes::Bytes)>,
+        /// From the first needed row on.
+        tail: Vec<(u64, u64, Vec<u8>)>,
+    }
+
+    impl Record {
+        fn file(&mut self, rows: Vec<Row>) {
+            for (first, last, lines) in rows {
+                self.rows.entry(first).or_insert((last, lines));
+            }
+        }
+
+        /// All that a process which comes after a crash finds, without a gap.
+        fn found(&self) -> Vec<u8> {
+            let (mut seq, mut found) = (0, Vec::new());
+            for (first, (last, lines)) in &self.rows {
+                assert_eq!(*first, seq + 1, "rows follow each other");
+                seq = *last;
+                found.extend_from_slice(lines);
+            }
+            let filed = seq;
+            for (first, last, lines) in self.tail.iter().filter(|(_, last, _)| *last > filed) {
+                assert_eq!(*first, seq + 1, "the tail goes on where the journal ends");
+                assert!(*last >= *first);
+                found.extend_from_slice(lines);
+                seq = *last;
+            }
+            found
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_saved_is_found_once_in_the_journal_or_the_tail(
+            acts in prop::collection::vec(act(), 1..60),
+            bytes in 0..2000u64,
+        ) {
+            let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes, age: Duration::MAX });
+            let (mut whole, mut saved, mut seq) = (Vec::new(), 0, 0);
+            let mut record = Record::default();
+            let mut hand: Option<(Taken, Vec<u8>)> = None;
+            for (number, act) in acts.into_iter().enumerate() {
+                match act {
+                    Act::Append(length) => {
+                        let text = "x".repeat(length);
+                        log.append(|append| append.delta(&text));
+                        seq += 1;
+                        write_delta_line(&mut whole, seq, &text);
+                    }
+                    Act::Take if hand.is_none() => {
+                        let mut lines = Vec::new();
+                        hand = log.take(&mut lines).map(|taken| (taken, lines));
+                    }
+                    Act::Take => {}
+                    Act::Save(times) => {
+                        let Some((taken, lines)) = hand.take() else { continue };
+                        let (to, place) = match taken {
+                            Taken::Tail { after, to, bytes } => {
+                                prop_assert_eq!(bytes, lines.len());
+                                record.tail.push((after + 1, to.seq, lines));
+                                (to, Place::Tail(number as u64))
+                            }
+                            Taken::Rows { rows, to } => {
+                                (0..times).for_each(|_| record.file(rows.clone()));
+                                (to, Place::Journal)
+                            }
+                        };
+                        log.saved(to, place);
+                        saved = to.offset as usize;
+                        prop_assert_eq!(log.tail().is_some(), place != Place::Journal);
+                    }
+                }
+                prop_assert_eq!(&record.found()[..], &whole[..saved]);
+            }
+            // What is still in hand may have been saved, and the end files all of it the same way.
+            if let Some((Taken::Rows { rows, .. }, _)) = hand {
+                record.file(rows);
+            }
+            let (rows, to) = log.seal();
+            record.file(rows);
+            record.tail.clear();
+            prop_assert_eq!(to.seq, seq);
+            prop_assert_eq!(record.found(), whole);
+        }
+    }
+
+    #[test]
+    fn what_is_old_is_filed_even_if_nothing_new_comes() {
+        let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO });
+        log.append(|append| append.delta("a"));
+        assert!(log.is_due());
+        let Some(Taken::Rows { to, .. }) = log.take(&mut Vec::new()) else { panic!("it is filed") };
+        log.saved(to, Place::Journal);
+        assert!(!log.is_due() && log.take(&mut Vec::new()).is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use futures::Stream;
 
 use super::Turns;
@@ -20,6 +21,8 @@ use crate::wire::{Tag, Wire};
 
 /// About so much is given at once.
 const CHUNK: usize = 64 << 10;
+/// So much room is kept for lines that are still to be framed.
+const SCRATCH: usize = 4 << 10;
 /// How long a reader that is sent away is asked to wait, in milliseconds: at random, so that not all come at once.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=3000;
 
@@ -74,7 +77,7 @@ pub struct Reader {
     follow: bool,
     cursor: u64,
     state: State,
-    scratch: Vec<u8>,
+    scratch: BytesMut,
     presence: Option<Presence>,
 }
 
@@ -133,7 +136,7 @@ impl Reader {
             follow: manner.follow,
             cursor,
             state: State::Cold(Box::pin(cold)),
-            scratch: Vec::new(),
+            scratch: BytesMut::new(),
             presence: None,
         }
     }
@@ -172,7 +175,7 @@ impl Reader {
     }
 
     /// Appends the next frames to `out`.
-    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Step> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
         loop {
             match &mut self.state {
                 State::Over(over) => return Poll::Ready(Step::Over(*over)),
@@ -194,7 +197,9 @@ impl Reader {
                                 let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
                                 self.wire.lines(out, seq, &self.scratch, tag);
                                 self.scratch.clear();
-                                self.scratch.shrink_to(4096);
+                                if self.scratch.capacity() > SCRATCH {
+                                    self.scratch = BytesMut::new();
+                                }
                             }
                             return Poll::Ready(Step::Frames);
                         }
@@ -241,13 +246,13 @@ impl Reader {
         }
     }
 
-    fn closed(&mut self, out: &mut Vec<u8>, code: Closed) -> Poll<Step> {
+    fn closed(&mut self, out: &mut BytesMut, code: Closed) -> Poll<Step> {
         close(self.wire, out, code);
         self.end(Over::Closed(code));
         Poll::Ready(Step::Frames)
     }
 
-    fn unnumbered(&self, out: &mut Vec<u8>, frame: &Unnumbered<'_>) {
+    fn unnumbered(&self, out: &mut BytesMut, frame: &Unnumbered<'_>) {
         let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
         self.wire.unnumbered(out, frame, tag);
     }
@@ -260,7 +265,7 @@ impl Reader {
 }
 
 /// Tells a reader that its stream closes before the end, and when to come back.
-pub fn close(wire: Wire, out: &mut Vec<u8>, code: Closed) {
+pub fn close(wire: Wire, out: &mut BytesMut, code: Closed) {
     let retry_ms = fastrand::u64(RETRY_MS);
     wire.unnumbered(out, &Unnumbered::Closed { code, retry_after_ms: Some(retry_ms) }, None);
     wire.retry(out, retry_ms);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// A segment that has grown to this takes no more lines.
 const SEGMENT_BYTES: usize = 48 << 10;
@@ -90,7 +90,7 @@ impl Segments {
 
     /// Copies whole lines between two places into `out`, at most about `most` bytes and none across a segment's end;
     /// gives the place behind them. `None` when they are no longer held.
-    pub fn read(&self, from: Mark, to: u64, most: usize, out: &mut Vec<u8>) -> Option<Mark> {
+    pub fn read(&self, from: Mark, to: u64, most: usize, out: &mut BytesMut) -> Option<Mark> {
         if self.held.front().is_none_or(|first| from.offset < first.start.offset) {
             return None;
         }
@@ -106,6 +106,12 @@ impl Segments {
     /// All lines between two places that are held.
     pub fn between(&self, from: u64, to: u64) -> Vec<u8> {
         let mut out = Vec::new();
+        self.copy(from, to, &mut out);
+        out
+    }
+
+    /// The same, into `out`.
+    pub fn copy(&self, from: u64, to: u64, out: &mut Vec<u8>) {
         for segment in &self.held {
             let start = from.clamp(segment.start.offset, segment.end()) - segment.start.offset;
             let end = to.clamp(segment.start.offset, segment.end()) - segment.start.offset;
@@ -113,7 +119,6 @@ impl Segments {
                 out.extend_from_slice(&segment.bytes[start as usize..end as usize]);
             }
         }
-        out
     }
 
     /// The lines between two places as the journal saves them. The same places always give the same rows.
@@ -171,14 +176,14 @@ mod tests {
             let (segments, whole) = filled(&lengths);
             let mut at = segments.locate(from.min(lengths.len() as u64)).unwrap();
             let start = at.offset as usize;
-            let mut out = Vec::new();
+            let mut out = BytesMut::new();
             while at.offset < segments.end().offset {
                 let before = out.len();
                 at = segments.read(at, segments.end().offset, most, &mut out).unwrap();
                 prop_assert!(out.len() > before);
                 prop_assert_eq!(segments.locate(at.seq), Some(at));
             }
-            prop_assert_eq!(out, whole[start..].to_vec());
+            prop_assert_eq!(&out[..], &whole[start..]);
         }
 
         #[test]
@@ -207,6 +212,6 @@ mod tests {
         assert!(segments.locate(0).is_none());
         let from = segments.locate(10).unwrap();
         assert_eq!(segments.between(from.offset, segments.end().offset), whole[from.offset as usize..]);
-        assert!(segments.read(Mark::default(), 10, 10, &mut Vec::new()).is_none());
+        assert!(segments.read(Mark::default(), 10, 10, &mut BytesMut::new()).is_none());
     }
 }

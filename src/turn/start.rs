@@ -256,7 +256,7 @@ impl Turns {
 
     /// An empty log, as the settings bound it.
     pub(super) fn new_log(&self) -> Log {
-        Log::new(self.settings.stream.durability, self.settings.limits.turn_memory_bytes)
+        Log::new(self.settings.stream.durability, self.settings.limits.turn_memory_bytes, self.filing())
     }
 
     /// Enters a turn and starts its task.

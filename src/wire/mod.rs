@@ -6,6 +6,8 @@
 pub mod ndjson;
 pub mod sse;
 
+use bytes::{BufMut, BytesMut};
+
 use crate::domain::cursor::FeedCursor;
 use crate::domain::event::Unnumbered;
 
@@ -29,7 +31,7 @@ pub struct Tag<'a> {
 
 impl Wire {
     /// What a stream opens with.
-    pub fn open(self, out: &mut Vec<u8>) {
+    pub fn open(self, out: &mut BytesMut) {
         match self {
             Self::Ndjson => {}
             Self::Sse(_) => sse::open(out),
@@ -37,40 +39,40 @@ impl Wire {
     }
 
     /// Frames whole lines, the first of which is the event after `seq`.
-    pub fn lines(self, out: &mut Vec<u8>, seq: u64, lines: &[u8], tag: Option<Tag<'_>>) {
+    pub fn lines(self, out: &mut BytesMut, seq: u64, lines: &[u8], tag: Option<Tag<'_>>) {
         match (self, tag) {
             (Self::Ndjson, None) => out.extend_from_slice(lines),
             (Self::Ndjson, Some(tag)) => each(seq, lines, |seq, line| {
                 tagged(out, Some(seq), line, tag);
-                out.push(b'\n');
+                out.put_u8(b'\n');
             }),
             (Self::Sse(options), tag) => each(seq, lines, |seq, line| sse::event(out, options, seq, line, tag)),
         }
     }
 
     /// Frames something that has no number of its own; a snapshot has its `seq`.
-    pub fn unnumbered(self, out: &mut Vec<u8>, frame: &Unnumbered<'_>, tag: Option<Tag<'_>>) {
+    pub fn unnumbered(self, out: &mut BytesMut, frame: &Unnumbered<'_>, tag: Option<Tag<'_>>) {
         let seq = match frame {
             Unnumbered::Snapshot { seq, .. } => Some(*seq),
             Unnumbered::Ping | Unnumbered::Closed { .. } | Unnumbered::Unsaved(_) | Unnumbered::Deleted { .. } => None,
         };
-        let mut line = crate::domain::json::to_vec(frame);
+        let mut line = BytesMut::from(&*crate::domain::json::to_vec(frame));
         if let Some(tag) = tag {
-            let mut spliced = Vec::with_capacity(line.len() + 80);
+            let mut spliced = BytesMut::with_capacity(line.len() + 80);
             tagged(&mut spliced, seq, &line, tag);
             line = spliced;
         }
         match self {
             Self::Ndjson => {
                 out.extend_from_slice(&line);
-                out.push(b'\n');
+                out.put_u8(b'\n');
             }
             Self::Sse(options) => sse::unnumbered(out, options, seq, &line, tag),
         }
     }
 
     /// Another time to wait before coming back, in milliseconds, where the encoding has a word for it.
-    pub fn retry(self, out: &mut Vec<u8>, retry_ms: u64) {
+    pub fn retry(self, out: &mut BytesMut, retry_ms: u64) {
         match self {
             Self::Ndjson => {}
             Self::Sse(_) => sse::retry(out, retry_ms),
@@ -78,7 +80,7 @@ impl Wire {
     }
 
     /// A sign of life.
-    pub fn ping(self, out: &mut Vec<u8>) {
+    pub fn ping(self, out: &mut BytesMut) {
         match self {
             Self::Ndjson => ndjson::ping(out),
             Self::Sse(options) => sse::ping(out, options),
@@ -96,8 +98,8 @@ fn each(seq: u64, lines: &[u8], mut give: impl FnMut(u64, &[u8])) {
 }
 
 /// An event with a feed's two fields: right behind the brace, where they hide nothing.
-fn tagged(out: &mut Vec<u8>, seq: Option<u64>, line: &[u8], tag: Tag<'_>) {
-    out.push(b'{');
+fn tagged(out: &mut BytesMut, seq: Option<u64>, line: &[u8], tag: Tag<'_>) {
+    out.put_u8(b'{');
     if let Some(seq) = seq {
         out.extend_from_slice(b"\"cursor\":\"");
         cursor(out, seq, tag);
@@ -112,8 +114,8 @@ fn tagged(out: &mut Vec<u8>, seq: Option<u64>, line: &[u8], tag: Tag<'_>) {
     out.extend_from_slice(&line[1..]);
 }
 
-fn cursor(out: &mut Vec<u8>, seq: u64, tag: Tag<'_>) {
-    use std::io::Write;
+fn cursor(out: &mut BytesMut, seq: u64, tag: Tag<'_>) {
+    use std::fmt::Write;
     let cursor = FeedCursor { number: tag.number, seq };
     let _infallible = write!(out, "{cursor}");
 }
@@ -125,9 +127,9 @@ mod tests {
     const LINES: &[u8] = b"{\"seq\":1,\"type\":\"turn.started\",\"turn_id\":\"turn_1\"}\n{\"seq\":2,\"type\":\"delta\",\"text\":\"a\"}\n";
 
     fn framed(wire: Wire, tag: Option<Tag<'_>>) -> String {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         wire.lines(&mut out, 0, LINES, tag);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(out.to_vec()).unwrap()
     }
 
     #[test]

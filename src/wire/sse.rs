@@ -1,5 +1,7 @@
 //! Server-sent events, as an `EventSource` reads them (WHATWG HTML, section 9.2).
 
+use bytes::{BufMut, BytesMut};
+
 use super::{Tag, cursor};
 use crate::domain::event::write_decimal;
 
@@ -13,18 +15,18 @@ pub struct Options {
 }
 
 /// How long an `EventSource` waits before it comes back.
-pub(super) fn open(out: &mut Vec<u8>) {
+pub(super) fn open(out: &mut BytesMut) {
     out.extend_from_slice(b"retry: 1000\n\n");
 }
 
 /// One event; `line` is its JSON without a line end.
-pub(super) fn event(out: &mut Vec<u8>, options: Options, seq: u64, line: &[u8], tag: Option<Tag<'_>>) {
+pub(super) fn event(out: &mut BytesMut, options: Options, seq: u64, line: &[u8], tag: Option<Tag<'_>>) {
     out.extend_from_slice(b"id: ");
     match tag {
         Some(tag) => cursor(out, seq, tag),
         None => write_decimal(out, seq),
     }
-    out.push(b'\n');
+    out.put_u8(b'\n');
     name(out, options, line);
     out.extend_from_slice(b"data: ");
     match tag {
@@ -35,14 +37,14 @@ pub(super) fn event(out: &mut Vec<u8>, options: Options, seq: u64, line: &[u8], 
 }
 
 /// A frame without a number of its own; `line` has a feed's fields already.
-pub(super) fn unnumbered(out: &mut Vec<u8>, options: Options, seq: Option<u64>, line: &[u8], tag: Option<Tag<'_>>) {
+pub(super) fn unnumbered(out: &mut BytesMut, options: Options, seq: Option<u64>, line: &[u8], tag: Option<Tag<'_>>) {
     if let Some(seq) = seq {
         out.extend_from_slice(b"id: ");
         match tag {
             Some(tag) => cursor(out, seq, tag),
             None => write_decimal(out, seq),
         }
-        out.push(b'\n');
+        out.put_u8(b'\n');
     }
     name(out, options, line);
     out.extend_from_slice(b"data: ");
@@ -51,7 +53,7 @@ pub(super) fn unnumbered(out: &mut Vec<u8>, options: Options, seq: Option<u64>, 
 }
 
 /// A sign of life: a comment, unless the reader wants to see it.
-pub(super) fn ping(out: &mut Vec<u8>, options: Options) {
+pub(super) fn ping(out: &mut BytesMut, options: Options) {
     if options.visible_heartbeat {
         name(out, options, b"{\"type\":\"ping\"}");
         out.extend_from_slice(b"data: {\"type\":\"ping\"}\n\n");
@@ -61,13 +63,13 @@ pub(super) fn ping(out: &mut Vec<u8>, options: Options) {
 }
 
 /// Another time to wait before coming back, in milliseconds.
-pub(super) fn retry(out: &mut Vec<u8>, retry_ms: u64) {
+pub(super) fn retry(out: &mut BytesMut, retry_ms: u64) {
     out.extend_from_slice(b"retry: ");
     write_decimal(out, retry_ms);
     out.extend_from_slice(b"\n\n");
 }
 
-fn name(out: &mut Vec<u8>, options: Options, line: &[u8]) {
+fn name(out: &mut BytesMut, options: Options, line: &[u8]) {
     if !options.named {
         return;
     }
@@ -76,6 +78,6 @@ fn name(out: &mut Vec<u8>, options: Options, line: &[u8]) {
     if let Some(kind) = kind.and_then(|kind| memchr::memchr(b'"', kind).map(|end| &kind[..end])) {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(kind);
-        out.push(b'\n');
+        out.put_u8(b'\n');
     }
 }

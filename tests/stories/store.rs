@@ -9,6 +9,8 @@ use tidegate::domain::turn::{IfBusy, Status, StoppedBy};
 use tidegate::store::admission::{Admission, NewTurn, Target};
 use tidegate::store::ending::{Lease, Outcome};
 use tidegate::store::idempotency::Claimed;
+use tidegate::store::journal::Chunk;
+use tidegate::store::tail::Tail;
 
 use crate::support::house::{House, at, key, plan, stranger};
 
@@ -105,10 +107,10 @@ async fn saving_again_changes_nothing() {
 
     let mut chunks: Vec<_> = (0..70).map(|n| house.chunk(&new, 2 + 3 * n..=4 + 3 * n)).collect();
     for _ in 0..2 {
-        assert!(house.store.append_journal(&house.me, &chunks).await.unwrap());
+        assert!(house.store.append_journal(&house.me, &Tail::default(), &chunks).await.unwrap());
     }
     chunks.push(house.chunk(&new, 212..=215));
-    assert!(house.store.append_journal(&house.me, &chunks).await.unwrap());
+    assert!(house.store.append_journal(&house.me, &Tail::default(), &chunks).await.unwrap());
     let rows = house.store.journal(&house.owner, &new.id, 4, 100).await.unwrap();
     assert_eq!((rows.len(), rows[0].first_seq, rows[69].last_seq), (70, 5, 215));
     for (row, chunk) in rows.iter().zip(&chunks[1..]) {
@@ -158,6 +160,45 @@ async fn saving_again_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_dead_process_left_in_the_tail_is_in_the_journal_once() {
+    let house = House::new().await;
+    let open = house.turn(&house.conversation().await);
+    house.admitted(&open).await;
+    let conversation = house.conversation().await;
+    let over = house.turn(&conversation);
+    house.admitted(&over).await;
+    let save = async |number, forget, parts: &[Chunk], chunks: &[Chunk]| {
+        let mut tail = Tail::new(number, forget);
+        for chunk in parts {
+            tail.lines().extend_from_slice(&chunk.lines);
+            tail.head(&chunk.turn_id, chunk.first_seq, chunk.last_seq, chunk.lines.len());
+        }
+        for _ in 0..2 {
+            assert!(house.store.append_journal(&house.me, &tail, chunks).await.unwrap());
+        }
+    };
+    house.store.recall().await.unwrap();
+    save(1, 0, &[house.chunk(&open, 2..=4), house.chunk(&over, 2..=9)], &[]).await;
+    save(2, 0, &[house.chunk(&open, 5..=5)], &[]).await;
+    // Some of it was filed; the tail has it too, and then goes on.
+    save(3, 0, &[], &[house.chunk(&open, 2..=5)]).await;
+    save(4, 2, &[house.chunk(&open, 6..=7)], &[]).await;
+    save(5, 0, &[house.chunk(&open, 8..=8)], &[]).await;
+    let ending = house.ending(&over, &conversation, 10);
+    house.store.end_turn(&house.lease(&over, &conversation, 1), &ending).await.unwrap();
+    assert_eq!(house.store.journal_end(&house.owner, &open.id).await.unwrap(), 5);
+    for _ in 0..2 {
+        house.store.recall().await.unwrap();
+        let rows = house.store.journal(&house.owner, &open.id, 0, 9).await.unwrap();
+        let seqs: Vec<_> = rows.iter().map(|row| (row.first_seq, row.last_seq)).collect();
+        assert_eq!(seqs, [(1, 1), (2, 5), (6, 8)]);
+        let lines = [house.chunk(&open, 6..=7).lines, house.chunk(&open, 8..=8).lines].concat();
+        assert_eq!(rows[2].lines, lines);
+        assert_eq!(house.store.journal(&house.owner, &over.id, 1, 9).await.unwrap().len(), 1, "it ended with its own");
+    }
+}
+
+#[tokio::test]
 async fn a_replica_that_is_fenced_writes_nothing_more() {
     let house = House::new().await;
     let conversation = house.conversation().await;
@@ -176,7 +217,7 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     let taker = ReplicaId::new(at(2));
     house.store.enter(&taker, at(2)).await.unwrap();
     let peer = house.store.peers(&taker).await.unwrap().pop().unwrap();
-    assert!(house.store.append_journal(&house.me, &[]).await.unwrap());
+    assert!(house.store.append_journal(&house.me, &Tail::default(), &[]).await.unwrap());
     assert!(!house.store.fence(&peer, at(3)).await.unwrap(), "it has moved");
     assert_eq!(house.store.adopt(&taker).await.unwrap(), 0, "it lives");
     let peer = house.store.peers(&taker).await.unwrap().pop().unwrap();
@@ -187,7 +228,7 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     assert!(house.store.peers(&taker).await.unwrap().is_empty());
 
     let lease = house.lease(&new, &conversation, 1);
-    assert!(!house.store.append_journal(&house.me, &[house.chunk(&new, 2..=3)]).await.unwrap());
+    assert!(!house.store.append_journal(&house.me, &Tail::default(), &[house.chunk(&new, 2..=3)]).await.unwrap());
     assert_eq!(house.store.end_turn(&lease, &house.ending(&new, &conversation, 4)).await.unwrap(), Outcome::Lost);
     assert_eq!(house.store.journal_end(&house.owner, &new.id).await.unwrap(), 1);
     assert!(house.store.turns_of(&house.me).await.unwrap().is_empty());
@@ -209,8 +250,8 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     assert!(matches!(house.admit(&house.turn(&conversation)).await, Admission::Fenced), "nor does one nobody knows");
     assert_eq!(house.store.turns_of(&taker).await.unwrap()[0].id, other.id);
     house.store.leave(&taker).await.unwrap();
-    assert!(house.store.append_journal(&taker, &[]).await.unwrap(), "it has a turn left, and stays");
-    assert!(!house.store.append_journal(&house.me, &[]).await.unwrap(), "it is gone");
+    assert!(house.store.append_journal(&taker, &Tail::default(), &[]).await.unwrap(), "it has a turn left, and stays");
+    assert!(!house.store.append_journal(&house.me, &Tail::default(), &[]).await.unwrap(), "it is gone");
 }
 
 #[tokio::test]

@@ -1,0 +1,189 @@
+//! The tail: the newest events of live turns, before they are rows of the journal.
+//!
+//! A row of the journal lies where its turn's rows lie, so that a commit of five hundred turns touches five hundred pages
+//! of the database. The tail grows at its end only: one row a commit, whatever the number of turns. What it holds is read
+//! once, by the process that comes after a crash.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use bytes::Bytes;
+
+use super::journal::{Chunk, Insert};
+use super::pool::{Done, write};
+use super::{Error, Result, Store};
+use crate::domain::ids::TurnId;
+use crate::domain::owner::Owner;
+
+/// A row of the journal is cut at about so many bytes.
+const ROW_BYTES: usize = 64 << 10;
+
+/// The new events of many turns, as one commit saves them.
+#[derive(Clone, Debug, Default)]
+pub struct Tail {
+    pub(super) number: u64,
+    pub(super) forget: u64,
+    heads: Vec<u8>,
+    lines: Vec<u8>,
+}
+
+impl Tail {
+    /// An empty row. `number` rises from commit to commit; rows before `forget` are of no use any more, and go with the
+    /// commit.
+    pub fn new(number: u64, forget: u64) -> Self {
+        Self { number, forget, ..Self::default() }
+    }
+
+    /// Where a turn's lines go, whole and without a gap; then [`Tail::head`] says what they are.
+    pub fn lines(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
+    }
+
+    /// Names the last `bytes` of the lines: events `first` to `last` of `turn`.
+    pub fn head(&mut self, turn: &TurnId, first: u64, last: u64, bytes: usize) {
+        let _infallible = writeln!(self.heads, "{turn} {first} {last} {bytes}");
+    }
+
+    /// Whether there is nothing in it to save.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Whether rows go with its commit.
+    pub fn forgets(&self) -> bool {
+        self.forget > 0
+    }
+
+    pub(super) fn columns(&self) -> (&[u8], &[u8]) {
+        (&self.heads, &self.lines)
+    }
+}
+
+/// One piece of a row: a turn's events `first` to `last`.
+struct Piece<'a> {
+    turn: &'a str,
+    first: u64,
+    last: u64,
+    lines: &'a [u8],
+}
+
+/// The pieces of one row.
+fn pieces<'a>(heads: &'a [u8], mut lines: &'a [u8]) -> Option<Vec<Piece<'a>>> {
+    let heads = std::str::from_utf8(heads).ok()?;
+    let mut pieces = Vec::new();
+    for head in heads.lines() {
+        let mut words = head.split(' ');
+        let turn = words.next()?;
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (first, last, bytes) = (number()?, number()?, usize::try_from(number()?).ok()?);
+        let (mine, rest) = lines.split_at_checked(bytes)?;
+        pieces.push(Piece { turn, first, last, lines: mine });
+        lines = rest;
+    }
+    Some(pieces)
+}
+
+/// An open turn whose events may lie in the tail.
+struct Open {
+    owner: Owner,
+    epoch: u64,
+    /// The last of its events that is in the journal.
+    last: u64,
+    /// What is to go there.
+    chunks: Vec<(u64, u64, Vec<u8>)>,
+}
+
+impl Open {
+    /// Takes what follows; what the journal has already is left out.
+    fn take(&mut self, piece: &Piece<'_>) {
+        if piece.last <= self.last {
+            return;
+        }
+        self.last = piece.last;
+        match self.chunks.last_mut() {
+            Some((_, last, lines)) if *last + 1 == piece.first && lines.len() + piece.lines.len() <= ROW_BYTES => {
+                *last = piece.last;
+                lines.extend_from_slice(piece.lines);
+            }
+            _ => self.chunks.push((piece.first, piece.last, piece.lines.to_vec())),
+        }
+    }
+}
+
+impl Store {
+    /// Moves what the tail has of open turns into the journal, and empties it. For a process that has the database for
+    /// itself and runs no turn yet: whoever left these is dead.
+    pub async fn recall(&self) -> Result<()> {
+        write!(self, conn => {
+            let rows: Vec<(Vec<u8>, Vec<u8>)> =
+                sqlx::query_as("select heads, lines from tail order by number").fetch_all(&mut *conn).await?;
+            if rows.is_empty() {
+                return Ok(Done::Rollback(()));
+            }
+            let open: Vec<(String, String, String, i64, i64)> = sqlx::query_as(
+                "select t.id, t.application_id, t.owner_id, t.epoch, \
+                 coalesce((select max(j.last_seq) from journal j where j.turn_id = t.id), 0) \
+                 from turns t where t.finished_at is null",
+            )
+            .fetch_all(&mut *conn)
+            .await?;
+            let open = open.into_iter().map(|(id, application, owner, epoch, last)| {
+                let owner = Owner { application_id: application.into(), owner_id: owner.into() };
+                (id, Open { owner, epoch: epoch.unsigned_abs(), last: last.unsigned_abs(), chunks: Vec::new() })
+            });
+            let mut open: HashMap<String, Open> = open.collect();
+            for (heads, lines) in &rows {
+                for piece in pieces(heads, lines).ok_or(Error::Corrupt("tail.heads"))? {
+                    if let Some(turn) = open.get_mut(piece.turn) {
+                        turn.take(&piece);
+                    }
+                }
+            }
+            let mut chunks = Vec::new();
+            for (id, Open { owner, epoch, chunks: mine, .. }) in open {
+                chunks.extend(mine.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
+                    turn_id: id.as_str().into(),
+                    owner: owner.clone(),
+                    epoch,
+                    first_seq,
+                    last_seq,
+                    lines: Bytes::from(lines),
+                }));
+            }
+            conn.insert_chunks(&chunks).await?;
+            sqlx::query("delete from tail").execute(&mut *conn).await?;
+            Ok(Done::Commit(()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_is_found_again() {
+        let mut tail = Tail::default();
+        assert!(tail.is_empty());
+        for (turn, first, lines) in [("turn_a", 2, "{1}\n{2}\n"), ("turn_b", 9, "\u{0}é\n{2}\n")] {
+            tail.lines().extend_from_slice(lines.as_bytes());
+            tail.head(&turn.into(), first, first + 1, lines.len());
+        }
+        let (heads, lines) = tail.columns();
+        let found = pieces(heads, lines).unwrap();
+        let found: Vec<_> = found.iter().map(|piece| (piece.turn, piece.first, piece.last, piece.lines)).collect();
+        assert_eq!(found, [("turn_a", 2, 3, &b"{1}\n{2}\n"[..]), ("turn_b", 9, 10, "\u{0}é\n{2}\n".as_bytes())]);
+        assert!(pieces(heads, &lines[1..]).is_none(), "half a row is none");
+    }
+
+    #[test]
+    fn what_the_journal_has_is_not_taken_twice() {
+        let owner = Owner::local();
+        let mut open = Open { owner, epoch: 1, last: 4, chunks: Vec::new() };
+        for (first, last) in [(2, 4), (5, 6), (5, 6), (7, 7), (9, 9)] {
+            open.take(&Piece { turn: "t", first, last, lines: b"x\n" });
+        }
+        let taken: Vec<_> = open.chunks.iter().map(|(first, last, lines)| (*first, *last, lines.len())).collect();
+        assert_eq!(taken, [(5, 7, 4), (9, 9, 2)]);
+    }
+}
