@@ -36,6 +36,12 @@ impl Scene {
         let open = format!("select cast(count(*) as text) from turns where id = '{turn}' and finished_at is null");
         eventually("the end to be saved", async || (self.outage.database.texts(&open).await == ["0"]).then_some(()))
             .await;
+        // The gateway hears of its commit a moment later.
+        eventually("the gateway to tell so", async || {
+            let last = self.client.events(Encoding::Ndjson, turn, 0).await.rest().await.pop()?;
+            (last.json["saved"] == true).then_some(())
+        })
+        .await;
         Record::read(&self.client, turn).await
     }
 

@@ -31,9 +31,10 @@ impl Pulse {
         Self { felt, _task: Task::start(feel) }
     }
 
-    /// How long one beat took on average.
-    pub fn mean(&self) -> Duration {
+    /// How late the machine makes a thing that takes a few round trips: `waits` average beats, and the worst one.
+    pub fn late(&self, waits: u32) -> Duration {
         let felt = self.felt.lock().unwrap();
-        felt.iter().sum::<Duration>() / u32::try_from(felt.len()).unwrap().max(1)
+        let mean = felt.iter().sum::<Duration>() / u32::try_from(felt.len()).unwrap().max(1);
+        mean * waits + felt.iter().max().copied().unwrap_or_default()
     }
 }
