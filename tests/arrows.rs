@@ -43,7 +43,7 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "redis" => &["cluster"],
         "axum" | "axum_extra" | "tower_http" | "utoipa" | "utoipa_axum" | "utoipa_swagger_ui" => &["http"],
         "hyper" | "hyper_util" => &["http", "upstream"],
-        "reqwest" | "reqwest_eventsource" => &["upstream", "cli"],
+        "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli"],
         _ => return None,
     })
 }

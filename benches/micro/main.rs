@@ -11,5 +11,14 @@ mod upstream;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(benches, upstream::decoder, upstream::dialect, log::append, log::frame, fold::fold, journal::commit);
+criterion_group!(
+    benches,
+    upstream::chunked,
+    upstream::decoder,
+    upstream::dialect,
+    log::append,
+    log::frame,
+    fold::fold,
+    journal::commit
+);
 criterion_main!(benches);

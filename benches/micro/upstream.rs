@@ -2,15 +2,45 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use tidegate::upstream::Batch;
 use tidegate::upstream::decoder::{Decoder, Event};
 use tidegate::upstream::openai::dialect::Dialect;
+use tidegate::upstream::transport::raw::chunked::Chunked;
+use tidegate::upstream::transport::raw::framing::Framing;
 
 use crate::inputs::{DELTAS, events};
 
 /// The longest event, as the settings have it.
 const LONGEST: usize = 1 << 20;
+
+/// Chunks off a body, for reads of several sizes. A read of several chunks is moved together, one of a single is not.
+pub fn chunked(criterion: &mut Criterion) {
+    let chunks: Vec<String> = events().iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
+    let body = chunks.concat().into_bytes();
+    let mut group = criterion.benchmark_group("chunked");
+    group.throughput(Throughput::Elements(DELTAS as u64));
+    let one_each: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.as_bytes()).collect();
+    let reads =
+        [("a chunk a read", one_each), ("16 KiB a read", cut(&body, 16 << 10)), ("100 bytes a read", cut(&body, 100))];
+    for (name, reads) in reads {
+        let fresh = || reads.iter().map(|read| read.to_vec()).collect::<Vec<_>>();
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_batched_ref(
+                fresh,
+                |reads| {
+                    let mut framing = Framing::Chunked(Chunked::default());
+                    for read in reads {
+                        let found = framing.read(read);
+                        black_box(&read[found.data]);
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
 
 /// Bytes to events, for reads of several sizes.
 pub fn decoder(criterion: &mut Criterion) {

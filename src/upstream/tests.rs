@@ -1,6 +1,7 @@
 //! What an upstream may do to us, played by a server whose every byte the test commands.
 
 use std::future::{Future, poll_fn};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -111,30 +112,59 @@ async fn read(mut answer: Box<dyn Answer>) -> Told {
 }
 
 async fn asked(url: &str, patience: (Duration, Duration)) -> Result<Told, Refusal> {
-    let openai = openai(url, json!({}), patience);
+    asked_by(openai(url, json!({}), patience)).await
+}
+
+async fn asked_by(openai: openai::Openai) -> Result<Told, Refusal> {
     let asking = async { Ok(read(openai.open(call()).await?).await) };
     tokio::time::timeout(HANG_LIMIT, asking).await.expect("the answer hangs")
 }
 
-/// What becomes of an upstream that sends these bytes and closes.
-async fn sends(bytes: impl Into<Vec<u8>>) -> Result<Told, Refusal> {
-    let bytes = bytes.into();
-    let (url, _life) = fake(async move |mut stream, _| stream.write_all(&bytes).await.unwrap()).await;
-    asked(&url, (HANG_LIMIT, HANG_LIMIT)).await
+/// The ways a call may go.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Raw,
+    Client,
 }
 
-/// What becomes of an upstream that sends these bytes and then nothing.
+async fn asked_on(way: Way, url: &str, patience: (Duration, Duration)) -> Result<Told, Refusal> {
+    let mut openai = openai(url, json!({}), patience);
+    if let Way::Client = way {
+        Arc::get_mut(&mut openai.transport).unwrap().by_client();
+    }
+    asked_by(openai).await
+}
+
+/// What becomes of an upstream that sends these bytes and closes: the same on either way.
+async fn sends(bytes: impl Into<Vec<u8>>) -> Result<Told, Refusal> {
+    let bytes = bytes.into();
+    let mut told = Vec::new();
+    for way in [Way::Raw, Way::Client] {
+        let bytes = bytes.clone();
+        let (url, _life) = fake(async move |mut stream, _| stream.write_all(&bytes).await.unwrap()).await;
+        told.push(asked_on(way, &url, (HANG_LIMIT, HANG_LIMIT)).await);
+    }
+    assert_eq!(told[0], told[1]);
+    told.remove(0)
+}
+
+/// What becomes of an upstream that sends these bytes and then nothing: the same on either way.
 async fn sends_and_stays(bytes: impl Into<Vec<u8>>, patience: (Duration, Duration)) -> Result<Told, Refusal> {
     let bytes = bytes.into();
-    let (url, life) = fake(async move |mut stream, _| {
-        stream.write_all(&bytes).await.unwrap();
-        // Until the client hangs up.
-        let _ = stream.read_u8().await;
-    })
-    .await;
-    let told = asked(&url, patience).await;
-    assert!(life.finished(HANG_LIMIT).await, "the call goes on although its answer was dropped");
-    told
+    let mut told = Vec::new();
+    for way in [Way::Raw, Way::Client] {
+        let bytes = bytes.clone();
+        let (url, life) = fake(async move |mut stream, _| {
+            stream.write_all(&bytes).await.unwrap();
+            // Until the client hangs up.
+            let _ = stream.read_u8().await;
+        })
+        .await;
+        told.push(asked_on(way, &url, patience).await);
+        assert!(life.finished(HANG_LIMIT).await, "the call goes on although its answer was dropped");
+    }
+    assert_eq!(told[0], told[1]);
+    told.remove(0)
 }
 
 fn ended(told: Result<Told, Refusal>) -> Result<String, Fault> {

@@ -73,7 +73,11 @@ async fn a_title_is_the_first_sixty_characters_of_the_first_message() {
     scene.client.post(&messages(&later["id"]), &json!({"content": "another"})).await.expect(200);
     let path = format!("{CONVERSATIONS}/{}", later["id"].as_str().unwrap());
     assert_eq!(scene.client.get(&path).await.expect(200)["title"], "short");
+    // A turn may be over before its conversation is told.
+    let gate = Gate::new();
+    scene.upstream.when("hi", Script::new().gate(&gate).finish("stop").done());
     let own = make(&scene.client, &json!({"title": "Own", "first_message": "hi"})).await;
+    gate.open();
     assert_eq!(own["title"], "Own");
     let turn = own["live_turn_id"].as_str().map(str::to_owned);
     let turn = turn.unwrap_or_else(|| panic!("the first message's turn is under way: {own}"));

@@ -1,13 +1,11 @@
 //! A chat completion on its way.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use tokio::time::Instant;
-use tokio_stream::Stream;
 
 use super::dialect::{Complaint, Dialect};
 use crate::upstream::decoder::Decoder;
@@ -42,9 +40,17 @@ type End = Result<Progress, Fault>;
 /// A chat completion on its way.
 #[derive(Debug)]
 pub struct OpenaiAnswer {
+    body: Body,
+    listener: Listener,
+    /// Told once what came before it has been handed on.
+    end: Option<End>,
+}
+
+/// What makes sense of the bytes, and watches the time.
+#[derive(Debug)]
+struct Listener {
     name: Arc<str>,
     transport: Arc<Transport>,
-    body: Body,
     reading: Reading,
     dialect: Dialect,
     patience: Patience,
@@ -54,8 +60,6 @@ pub struct OpenaiAnswer {
     /// Silence is counted from when more is asked for: a caller that takes its time is not the upstream's fault.
     renew: bool,
     finishing: bool,
-    /// Told once what came before it has been handed on.
-    end: Option<End>,
 }
 
 impl OpenaiAnswer {
@@ -64,10 +68,9 @@ impl OpenaiAnswer {
     pub fn new(name: &Arc<str>, transport: &Arc<Transport>, reply: Reply, timing: Timing, limit: usize) -> Self {
         let is_json = reply.headers.get(CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
         let reading = if is_json { Reading::Whole(Vec::new(), limit) } else { Reading::Stream(Decoder::new(limit)) };
-        Self {
+        let listener = Listener {
             name: name.clone(),
             transport: transport.clone(),
-            body: reply.body,
             reading,
             dialect: Dialect::default(),
             patience: Patience::until(timing.first_token),
@@ -75,10 +78,12 @@ impl OpenaiAnswer {
             started: false,
             renew: false,
             finishing: false,
-            end: None,
-        }
+        };
+        Self { body: reply.body, listener, end: None }
     }
+}
 
+impl Listener {
     /// Reads bytes; says whether that was the end.
     fn take(&mut self, bytes: &[u8], batch: &mut Batch) -> Option<End> {
         match &mut self.reading {
@@ -167,22 +172,23 @@ impl Answer for OpenaiAnswer {
         if let Some(end) = &self.end {
             return Poll::Ready(end.clone());
         }
+        let Self { body, listener, .. } = self;
         loop {
-            if std::mem::take(&mut self.renew) {
-                self.patience.renew(self.idle);
+            if std::mem::take(&mut listener.renew) {
+                listener.patience.renew(listener.idle);
             }
-            let end = match Pin::new(&mut self.body).poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) => self.take(&bytes, batch),
-                Poll::Ready(Some(Err(broken))) => Some(self.closed(Some(&broken.cause), batch)),
-                Poll::Ready(None) => Some(self.closed(None, batch)),
-                Poll::Pending if self.patience.poll(cx).is_pending() => return Poll::Pending,
-                Poll::Pending => Some(self.finished_or(Fault::Silent, "nothing came in time")),
+            let end = match body.poll_read(cx, |bytes| listener.take(bytes, batch)) {
+                Poll::Ready(Some(Ok(end))) => end,
+                Poll::Ready(Some(Err(broken))) => Some(listener.closed(Some(&broken.cause), batch)),
+                Poll::Ready(None) => Some(listener.closed(None, batch)),
+                Poll::Pending if listener.patience.poll(cx).is_pending() => return Poll::Pending,
+                Poll::Pending => Some(listener.finished_or(Fault::Silent, "nothing came in time")),
             };
             match end {
                 None if batch.is_empty() => {}
                 None => return Poll::Ready(Ok(Progress::More)),
                 Some(end) => {
-                    self.dialect.close(batch);
+                    listener.dialect.close(batch);
                     self.end = Some(end.clone());
                     return Poll::Ready(if batch.is_empty() { end } else { Ok(Progress::More) });
                 }
