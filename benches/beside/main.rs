@@ -120,7 +120,8 @@ impl Bench<'_> {
             Some(database) => tidegate::start(model, core, wire, database, self.postgres.as_ref())?,
             None => self.other()?,
         };
-        work.run(&mut Stage { engine, gateway, core, quick })
+        let mut stage = Stage { engine, gateway, core, quick };
+        work.run(&mut stage).map_err(|void| Void::new(format!("{void}\n{}", stage.gateway.last_words())))
     }
 
     /// The gateway that runs already.
@@ -131,7 +132,7 @@ impl Bench<'_> {
             tree: self.options.pid.map(Tree::of),
             database: None,
             record: None,
-            _child: None,
+            child: None,
         })
     }
 }

@@ -64,9 +64,9 @@ impl Response {
             let Some(end) = memmem::find(&self.head, b"\r\n\r\n").map(|at| at + 4) else {
                 return if self.head.len() > HEAD { Err(Void::new("a head without an end")) } else { Ok(progress) };
             };
+            self.begin()?;
             self.head.truncate(end);
             bytes = &bytes[end - before..];
-            self.begin()?;
             progress.head = true;
         }
         while let Some(&byte) = bytes.first() {

@@ -16,6 +16,9 @@ use crate::drive::plan::Plan;
 use crate::drive::visitor::{Times, Visit};
 use crate::process::Tree;
 
+/// Lines of a gateway's log that are told when a run is void.
+const WORDS: usize = 5;
+
 /// Where a gateway keeps its record.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -41,14 +44,21 @@ pub struct Gateway {
     /// Its record, if it keeps one.
     pub record: Option<Record>,
     /// Ends it when dropped.
-    pub _child: Option<Child>,
+    pub child: Option<Child>,
 }
 
 impl Gateway {
     /// The fake model itself, asked without a gateway.
     pub fn none(model: SocketAddr) -> Self {
         let api = Api::completions("/v1/chat/completions");
-        Self { address: model, api, tree: None, database: None, record: None, _child: None }
+        Self { address: model, api, tree: None, database: None, record: None, child: None }
+    }
+
+    /// The last it logged.
+    pub fn last_words(&self) -> String {
+        let log = self.child.as_ref().map(|child| child.printed("stderr")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains(r#""level":"INFO""#)).collect();
+        lines[lines.len().saturating_sub(WORDS)..].join("\n")
     }
 
     /// A user who asks for this once.

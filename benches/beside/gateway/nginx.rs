@@ -22,7 +22,7 @@ pub fn start(model: SocketAddr, core: usize) -> io::Result<Gateway> {
     child.until("nginx does not listen", |_| TcpStream::connect(address).ok())?;
     let api = Api::completions("/v1/chat/completions");
     let tree = Some(child.tree());
-    Ok(Gateway { address, api, tree, database: None, record: None, _child: Some(child) })
+    Ok(Gateway { address, api, tree, database: None, record: None, child: Some(child) })
 }
 
 /// Each answer is passed on as it comes; connections are kept to both sides.

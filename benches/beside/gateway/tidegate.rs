@@ -58,6 +58,6 @@ pub fn start(
         tree: Some(child.tree()),
         database: of_database,
         record: Some(record),
-        _child: Some(child),
+        child: Some(child),
     })
 }

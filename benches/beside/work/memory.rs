@@ -57,7 +57,10 @@ pub fn run(stage: &mut Stage, size: Size) -> Result<Figures, Void> {
     figures.times("latency", &group.steady());
     figures.set("stalled", group.stalled as f64);
     figures.set("longest_gap_ms", group.longest_gap as f64 / MILLISECOND as f64);
-    // A run in which they were not all open together says nothing of so many.
-    figures.set("all_open_s", group.first_end.unwrap_or(0).saturating_sub(group.all_open) as f64 / SECOND as f64);
+    let together = group.first_end.unwrap_or(0).saturating_sub(group.all_open);
+    if together == 0 {
+        return Err(Void::new("the streams were never all open at once"));
+    }
+    figures.set("together_s", together as f64 / SECOND as f64);
     Ok(figures)
 }
