@@ -1,0 +1,138 @@
+//! Gateways beside nginx: one command that starts a fake model, its users and each gateway in turn, and measures what
+//! a delta costs on its way. `benches/README.md` says how to run it and how to read it.
+
+mod clock;
+mod cores;
+mod cost;
+mod drive;
+mod figures;
+mod gateway;
+mod machine;
+mod options;
+mod process;
+mod report;
+mod row;
+mod rows;
+mod table;
+mod work;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::drive::Void;
+use crate::drive::engine::Engine;
+use crate::figures::Figures;
+use crate::gateway::api::Api;
+use crate::gateway::postgres::Postgres;
+use crate::gateway::{Gateway, nginx, tidegate};
+use crate::options::{Database, Options};
+use crate::process::Tree;
+use crate::report::Run;
+use crate::work::{Stage, Work};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(voids) => {
+            let _ = writeln!(io::stderr(), "{voids} runs are void: their figures count nowhere");
+            ExitCode::FAILURE
+        }
+        Err(void) => {
+            let _ = writeln!(io::stderr(), "beside: {void}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does everything; says how many runs are void.
+fn run(options: &Options) -> Result<usize, Void> {
+    // Each stream is two descriptors here.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    let away = cores::all_but(options.gateway_core)?;
+    cores::stay(&[options.bench_core])?;
+    let subjects: Vec<Option<Database>> =
+        if options.url.is_some() { vec![None] } else { options.databases.iter().copied().map(Some).collect() };
+    let postgres = if subjects.contains(&Some(Database::Postgres)) { Some(Postgres::start(&away)?) } else { None };
+    let mut machine = machine::machine();
+    machine["nginx"] = json!(nginx::version()?);
+    machine["tidegate"] = json!(env!("CARGO_PKG_VERSION"));
+    machine["postgres"] = json!(postgres.as_ref().map(Postgres::version).transpose()?);
+    machine["quick"] = json!(options.quick);
+    let bench = Bench { options, postgres };
+    let mut runs = Vec::new();
+    for round in 1..=options.rounds {
+        for work in Work::value_variants() {
+            if !options.only.is_empty() && !options.only.contains(work) {
+                continue;
+            }
+            for subject in subjects.iter().filter(|subject| work.is_for(**subject)) {
+                if work.is_beside_nginx() {
+                    runs.push(bench.measure(round, *work, *subject, true));
+                }
+                runs.push(bench.measure(round, *work, *subject, false));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for subject in &subjects {
+        let lines = table::lines(&runs, name(*subject));
+        table::print(name(*subject), &lines)?;
+        all.extend(lines);
+    }
+    report::write(&options.json, &machine, &runs, &all)?;
+    Ok(runs.iter().filter(|run| run.outcome.is_err()).count())
+}
+
+fn name(subject: Option<Database>) -> &'static str {
+    subject.map_or("the other", Database::name)
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    postgres: Option<Postgres>,
+}
+
+impl Bench<'_> {
+    fn measure(&self, round: u32, work: Work, subject: Option<Database>, is_nginx: bool) -> Run {
+        let load = machine::load();
+        let who = if is_nginx { "nginx" } else { name(subject) };
+        let mut err = io::stderr();
+        let _ = write!(err, "round {round}: {}, {who} … ", work.name());
+        let outcome = self.attempt(work, subject, is_nginx);
+        let _ = match &outcome {
+            Ok(_) => writeln!(err, "done"),
+            Err(void) => writeln!(err, "VOID: {void}"),
+        };
+        Run { round, subject: name(subject).to_owned(), is_nginx, work, load, outcome }
+    }
+
+    fn attempt(&self, work: Work, subject: Option<Database>, is_nginx: bool) -> Result<Figures, Void> {
+        let Options { gateway_core: core, quick, wire, .. } = *self.options;
+        let engine = Engine::new(self.options.upstream_port)?;
+        let model = engine.address()?;
+        let gateway = match subject {
+            _ if is_nginx => nginx::start(model, core)?,
+            Some(database) => tidegate::start(model, core, wire, database, self.postgres.as_ref())?,
+            None => self.other()?,
+        };
+        let mut stage = Stage { engine, gateway, core, quick };
+        work.run(&mut stage).map_err(|void| Void::new(format!("{void}\n{}", stage.gateway.last_words())))
+    }
+
+    /// The gateway that runs already.
+    fn other(&self) -> Result<Gateway, Void> {
+        Ok(Gateway {
+            address: self.options.url.ok_or_else(|| Void::new("no gateway is named"))?,
+            api: Api::completions(&self.options.path),
+            tree: self.options.pid.map(Tree::of),
+            database: None,
+            record: None,
+            child: None,
+        })
+    }
+}

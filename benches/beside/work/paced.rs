@@ -1,0 +1,30 @@
+//! 500 streams, a delta every 20 ms each: what a chat service does all day.
+
+use super::Stage;
+use crate::clock::SECOND;
+use crate::cost;
+use crate::drive::Void;
+use crate::drive::engine::Word;
+use crate::drive::plan::Plan;
+use crate::figures::Figures;
+
+const STREAMS: u32 = 500;
+const DELTAS: u32 = 200;
+const EVERY_US: u32 = 20_000;
+/// The streams are opened within this time.
+const OPENING: u64 = SECOND;
+
+/// CPU of all of it, openings and ends included; latency while all streams are open.
+pub fn run(stage: &mut Stage) -> Result<Figures, Void> {
+    stage.warm(20)?;
+    let (streams, deltas) = (stage.size(STREAMS), stage.size(DELTAS).max(100));
+    let group = stage.engine.group((streams * deltas) as usize);
+    let visit = stage.gateway.visit(Plan::paced(deltas, EVERY_US), group);
+    stage.add(&visit, streams, OPENING);
+    let cost = cost::of(&stage.gateway, || stage.engine.run(|_| Word::Go))?;
+    let (mut figures, group) = (Figures::default(), &stage.engine.groups[group]);
+    cost.note(&mut figures, "", group.deltas());
+    figures.times("latency", &group.steady());
+    figures.times("latency_with_openings", &group.within(0, u64::MAX));
+    Ok(figures)
+}
