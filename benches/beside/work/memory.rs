@@ -12,7 +12,7 @@ use crate::process::Tree;
 /// How memory is looked at while streams are open.
 const LOOKED_EVERY: u64 = 250 * MILLISECOND;
 /// Streams that are opened in a second.
-const OPENED: u64 = 600;
+const OPENED: u64 = 400;
 
 /// How many streams, and deltas of each.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub struct Size {
 /// As many as one process serves on an ordinary day.
 pub const SOME: Size = Size { streams: 2000, deltas: 20 };
 /// As many as 20,000 descriptors are good for.
-pub const MANY: Size = Size { streams: 9000, deltas: 30 };
+pub const MANY: Size = Size { streams: 9000, deltas: 36 };
 
 /// Memory for each open stream, and whether each stream kept going.
 pub fn run(stage: &mut Stage, size: Size) -> Result<Figures, Void> {

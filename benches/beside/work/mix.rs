@@ -18,13 +18,15 @@ pub struct Mix {
     slow: u32,
     every_us: u32,
     deltas: u32,
+    /// So many are opened in a second.
+    opened: u64,
     floods: u32,
 }
 
 /// 500 streams of 50 deltas a second, and one flood.
-pub const PACED: Mix = Mix { slow: 500, every_us: 20_000, deltas: 300, floods: 1 };
+pub const PACED: Mix = Mix { slow: 500, every_us: 20_000, deltas: 300, opened: 250, floods: 1 };
 /// 2,000 streams of one delta a second, and 20 floods.
-pub const SLOW: Mix = Mix { slow: 2000, every_us: 1_000_000, deltas: 10, floods: 20 };
+pub const SLOW: Mix = Mix { slow: 2000, every_us: 1_000_000, deltas: 13, opened: 400, floods: 20 };
 
 /// The slow streams' latency without and with floods, while all of them are open.
 pub fn run(stage: &mut Stage, mix: Mix) -> Result<Figures, Void> {
@@ -32,7 +34,7 @@ pub fn run(stage: &mut Stage, mix: Mix) -> Result<Figures, Void> {
     let mut figures = Figures::default();
     for (suffix, floods) in [("_without", 0), ("_with", mix.floods)] {
         let slow = stage.size(mix.slow);
-        let opening = u64::from(slow) * SECOND / 1000;
+        let opening = u64::from(slow) * SECOND / mix.opened;
         let group = stage.engine.group((slow * mix.deltas) as usize);
         let visit = stage.gateway.visit(Plan::paced(mix.deltas, mix.every_us), group);
         stage.add(&visit, slow, opening);
