@@ -33,10 +33,10 @@ pub fn run(stage: &mut Stage, mix: Mix) -> Result<Figures, Void> {
     stage.warm(20)?;
     let mut figures = Figures::default();
     for (suffix, floods) in [("_without", 0), ("_with", mix.floods)] {
-        let slow = stage.size(mix.slow);
+        let (slow, deltas) = (stage.size(mix.slow), stage.size(mix.deltas).max(4));
         let opening = u64::from(slow) * SECOND / mix.opened;
-        let group = stage.engine.group((slow * mix.deltas) as usize);
-        let visit = stage.gateway.visit(Plan::paced(mix.deltas, mix.every_us), group);
+        let group = stage.engine.group((slow * deltas) as usize);
+        let visit = stage.gateway.visit(Plan::paced(deltas, mix.every_us), group);
         stage.add(&visit, slow, opening);
         let fast = stage.engine.group(if floods > 0 { 4_000_000 } else { 0 });
         if floods > 0 {
