@@ -30,7 +30,7 @@ pub fn of(gateway: &Gateway, run: impl FnOnce() -> Result<(), Void>) -> Result<C
     std::thread::sleep(REST);
     let since = |before: Option<Cpu>, now: Option<Cpu>| {
         let (before, now) = (before?, now?);
-        Some(Cpu { ran: now.ran - before.ran, waited: now.waited - before.waited })
+        Some(Cpu { ran: now.ran.saturating_sub(before.ran), waited: now.waited.saturating_sub(before.waited) })
     };
     Ok(Cost {
         gateway: since(before.0, cpu(&gateway.tree)),

@@ -35,7 +35,12 @@ use crate::report::Run;
 use crate::work::{Stage, Work};
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    if !options.bench {
+        let _ = writeln!(io::stderr(), "to be run by `cargo bench --bench beside`");
+        return ExitCode::SUCCESS;
+    }
+    match run(&options) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(voids) => {
             let _ = writeln!(io::stderr(), "{voids} runs are void: their figures count nowhere");

@@ -47,7 +47,7 @@ pub struct Options {
     /// The fake model's port; 0 = any
     #[arg(long, default_value_t = 0)]
     pub upstream_port: u16,
-    /// What `cargo bench` passes on
+    /// What `cargo bench` passes on, and `cargo test --all-targets` does not
     #[arg(long, hide = true)]
     pub bench: bool,
 }

@@ -12,7 +12,7 @@ use crate::process::Tree;
 /// How memory is looked at while streams are open.
 const LOOKED_EVERY: u64 = 250 * MILLISECOND;
 /// Streams that are opened in a second.
-const OPENED: u64 = 600;
+const OPENED: u64 = 300;
 
 /// How many streams, and deltas of each.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +24,14 @@ pub struct Size {
 /// As many as one process serves on an ordinary day.
 pub const SOME: Size = Size { streams: 2000, deltas: 20 };
 /// As many as 20,000 descriptors are good for.
-pub const MANY: Size = Size { streams: 9000, deltas: 30 };
+pub const MANY: Size = Size { streams: 9000, deltas: 44 };
 
 /// Memory for each open stream, and whether each stream kept going.
 pub fn run(stage: &mut Stage, size: Size) -> Result<Figures, Void> {
     stage.warm(1)?;
-    let streams = stage.size(size.streams);
-    let group = stage.engine.group((streams * size.deltas) as usize);
-    let visit = stage.gateway.visit(Plan::paced(size.deltas, 1_000_000), group);
+    let (streams, deltas) = (stage.size(size.streams), stage.size(size.deltas).max(8));
+    let group = stage.engine.group((streams * deltas) as usize);
+    let visit = stage.gateway.visit(Plan::paced(deltas, 1_000_000), group);
     let opening = u64::from(streams) * SECOND / OPENED;
     stage.add(&visit, streams, opening);
     let Stage { engine, gateway, .. } = stage;

@@ -18,23 +18,25 @@ pub struct Mix {
     slow: u32,
     every_us: u32,
     deltas: u32,
+    /// So many are opened in a second.
+    opened: u64,
     floods: u32,
 }
 
 /// 500 streams of 50 deltas a second, and one flood.
-pub const PACED: Mix = Mix { slow: 500, every_us: 20_000, deltas: 300, floods: 1 };
+pub const PACED: Mix = Mix { slow: 500, every_us: 20_000, deltas: 300, opened: 250, floods: 1 };
 /// 2,000 streams of one delta a second, and 20 floods.
-pub const SLOW: Mix = Mix { slow: 2000, every_us: 1_000_000, deltas: 10, floods: 20 };
+pub const SLOW: Mix = Mix { slow: 2000, every_us: 1_000_000, deltas: 13, opened: 400, floods: 20 };
 
 /// The slow streams' latency without and with floods, while all of them are open.
 pub fn run(stage: &mut Stage, mix: Mix) -> Result<Figures, Void> {
     stage.warm(20)?;
     let mut figures = Figures::default();
     for (suffix, floods) in [("_without", 0), ("_with", mix.floods)] {
-        let slow = stage.size(mix.slow);
-        let opening = u64::from(slow) * SECOND / 1000;
-        let group = stage.engine.group((slow * mix.deltas) as usize);
-        let visit = stage.gateway.visit(Plan::paced(mix.deltas, mix.every_us), group);
+        let (slow, deltas) = (stage.size(mix.slow), stage.size(mix.deltas).max(4));
+        let opening = u64::from(slow) * SECOND / mix.opened;
+        let group = stage.engine.group((slow * deltas) as usize);
+        let visit = stage.gateway.visit(Plan::paced(deltas, mix.every_us), group);
         stage.add(&visit, slow, opening);
         let fast = stage.engine.group(if floods > 0 { 4_000_000 } else { 0 });
         if floods > 0 {

@@ -12,12 +12,12 @@ const STREAMS: u32 = 500;
 const DELTAS: u32 = 200;
 const EVERY_US: u32 = 20_000;
 /// The streams are opened within this time.
-const OPENING: u64 = SECOND;
+const OPENING: u64 = 2 * SECOND;
 
 /// CPU of all of it, openings and ends included; latency while all streams are open.
 pub fn run(stage: &mut Stage) -> Result<Figures, Void> {
     stage.warm(20)?;
-    let (streams, deltas) = (stage.size(STREAMS), stage.size(DELTAS).max(100));
+    let (streams, deltas) = (stage.size(STREAMS), stage.size(DELTAS).max(150));
     let group = stage.engine.group((streams * deltas) as usize);
     let visit = stage.gateway.visit(Plan::paced(deltas, EVERY_US), group);
     stage.add(&visit, streams, OPENING);

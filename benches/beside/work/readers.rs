@@ -11,7 +11,7 @@ use crate::figures::Figures;
 
 const READERS: u32 = 1000;
 /// The first delta comes when everybody is there.
-const PLAN: Plan = Plan { deltas: 200, every_us: 20_000, first_us: 4_000_000, spread: true };
+const PLAN: Plan = Plan { deltas: 150, every_us: 40_000, first_us: 6_000_000, spread: true };
 
 /// CPU for a delta delivered, from when everybody is there to the end.
 pub fn run(stage: &mut Stage) -> Result<Figures, Void> {
@@ -22,7 +22,7 @@ pub fn run(stage: &mut Stage) -> Result<Figures, Void> {
         let room = (turns + more) * PLAN.deltas;
         let group = stage.engine.group(room as usize);
         let visit = stage.gateway.visit(PLAN, group);
-        let asked = stage.add(&visit, turns, u64::from(turns) * SECOND / 500);
+        let asked = stage.add(&visit, turns, u64::from(turns) * SECOND / 250);
         stage.engine.run(until_open(group, turns))?;
         if more > 0 {
             let turn = stage.engine.visitors[asked.start].turn.clone();
