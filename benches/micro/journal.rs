@@ -48,7 +48,7 @@ pub fn commit(criterion: &mut Criterion) {
                     let mut took = Duration::ZERO;
                     for _ in 0..times {
                         number += 1;
-                        let mut tail = Tail::new(number, number.saturating_sub(KEPT));
+                        let mut tail = Tail::new(number, number.saturating_sub(KEPT), chunks.len());
                         for chunk in &mut chunks {
                             (chunk.first_seq, chunk.last_seq) = (chunk.first_seq + EACH, chunk.last_seq + EACH);
                             if !filed {

@@ -18,6 +18,11 @@ use crate::domain::owner::Owner;
 /// A row of the journal is cut at about so many bytes.
 const ROW_BYTES: usize = 64 << 10;
 
+/// Room for one turn's head…
+const HEAD: usize = 56;
+/// …and for the lines that come of it between two commits, at the pace of a model.
+const LINES: usize = 192;
+
 /// The new events of many turns, as one commit saves them.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
@@ -28,10 +33,11 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// An empty row. `number` rises from commit to commit; rows before `forget` are of no use any more, and go with the
-    /// commit.
-    pub fn new(number: u64, forget: u64) -> Self {
-        Self { number, forget, ..Self::default() }
+    /// An empty row with room for so many turns. `number` rises from commit to commit; rows before `forget` are of no
+    /// use any more, and go with the commit.
+    pub fn new(number: u64, forget: u64, turns: usize) -> Self {
+        let (heads, lines) = (Vec::with_capacity(turns * HEAD), Vec::with_capacity(turns * LINES));
+        Self { number, forget, heads, lines }
     }
 
     /// Where a turn's lines go, whole and without a gap; then [`Tail::head`] says what they are.
@@ -58,6 +64,21 @@ impl Tail {
         (&self.heads, &self.lines)
     }
 }
+
+/// A connection that saves a row of the tail. Saving one again changes nothing.
+macro_rules! insert_tail {
+    ($conn:expr, $tail:expr) => {{
+        let (heads, lines) = $tail.columns();
+        sqlx::query("insert into tail (number, heads, lines) values ($1, $2, $3) on conflict (number) do nothing")
+            .bind($tail.number.cast_signed())
+            .bind(heads)
+            .bind(lines)
+            .execute(&mut *$conn)
+            .await?
+    }};
+}
+
+pub(super) use insert_tail;
 
 /// One piece of a row: a turn's events `first` to `last`.
 struct Piece<'a> {

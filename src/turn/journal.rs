@@ -24,7 +24,7 @@ use crate::store::journal::Chunk;
 use crate::store::tail::Tail;
 
 /// How long events are gathered for one commit in `relaxed`.
-const GATHER: Duration = Duration::from_millis(25);
+const GATHER: Duration = Duration::from_millis(40);
 /// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
@@ -144,7 +144,7 @@ pub async fn run(turns: Turns) {
 
 fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
-    let tail = Tail::new(number, forget);
+    let tail = Tail::new(number, forget, dirty.len());
     let kept = Vec::with_capacity(dirty.len());
     let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept };
     for live in dirty {

@@ -21,6 +21,7 @@ pub mod recover;
 pub mod registry;
 pub mod run;
 pub mod segments;
+pub mod seldom;
 pub mod start;
 pub mod stop;
 pub mod sweep;

@@ -13,6 +13,7 @@ use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
 use super::segments::Mark;
+use super::seldom::Seldom;
 use crate::domain::event::{self, Closed, Event};
 use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::store::ending::{Lease, Outcome};
@@ -95,14 +96,20 @@ async fn ended(turns: &Turns, live: &Live) -> Cut {
 
 /// Drives `work` until it is done, the turn is ended from outside, its readers are gone for good, or `most` is over.
 async fn until_cut(turns: &Turns, live: &Live, most: Duration, work: impl Future<Output = Ending>) -> Option<Ending> {
+    let outside = Seldom::new(async {
+        tokio::select! {
+            biased;
+            why = ended(turns, live) => cut_ending(why),
+            () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
+            () = tokio::time::sleep(most) => {
+                Some(Ending::problem(Status::Timeout, "timeout", "The answer took longer than a turn may."))
+            }
+        }
+    });
     tokio::select! {
         biased;
-        why = ended(turns, live) => cut_ending(why),
-        () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
+        ending = outside => ending,
         ending = work => Some(ending),
-        () = tokio::time::sleep(most) => {
-            Some(Ending::problem(Status::Timeout, "timeout", "The answer took longer than a turn may."))
-        }
     }
 }
 

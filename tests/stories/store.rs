@@ -168,7 +168,7 @@ async fn what_a_dead_process_left_in_the_tail_is_in_the_journal_once() {
     let over = house.turn(&conversation);
     house.admitted(&over).await;
     let save = async |number, forget, parts: &[Chunk], chunks: &[Chunk]| {
-        let mut tail = Tail::new(number, forget);
+        let mut tail = Tail::new(number, forget, parts.len());
         for chunk in parts {
             tail.lines().extend_from_slice(&chunk.lines);
             tail.head(&chunk.turn_id, chunk.first_seq, chunk.last_seq, chunk.lines.len());

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::chunk::{Chunk, Said};
+use super::template::{Template, Voice};
 use super::text::Pieces;
 use crate::upstream::decoder::Event;
 use crate::upstream::{Batch, End, Fault, Finish};
@@ -12,6 +13,7 @@ use crate::upstream::{Batch, End, Fault, Finish};
 pub struct Dialect {
     content: Pieces,
     reasoning: Pieces,
+    template: Template,
     finish: Option<Finish>,
     done: bool,
     spoken: bool,
@@ -58,7 +60,21 @@ impl Dialect {
             self.done = true;
             return Ok(());
         }
-        match read_chunk(event.name, data).and_then(|chunk| self.take(&chunk, batch)) {
+        if event.name.is_empty()
+            && let Some((voice, text)) = self.template.fit(data)
+        {
+            match voice {
+                Voice::Content => batch.delta(self.content.read(text)),
+                Voice::Reasoning => batch.reasoning(self.reasoning.read(text)),
+            }
+            self.spoken = true;
+            return Ok(());
+        }
+        let read = read_chunk(event.name, data).and_then(|chunk| {
+            self.template.learn(data, &chunk);
+            self.take(&chunk, batch)
+        });
+        match read {
             Err(_) if self.finish.is_some() => Ok(()),
             taken => taken,
         }

@@ -9,6 +9,7 @@ mod chunk;
 pub mod dialect;
 mod refusal;
 mod request;
+mod template;
 mod text;
 
 use std::collections::BTreeMap;
