@@ -44,6 +44,7 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "axum" | "axum_extra" | "tower_http" | "utoipa" | "utoipa_axum" | "utoipa_swagger_ui" => &["http"],
         "hyper" | "hyper_util" => &["http", "upstream"],
         "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli"],
+        "rustls" | "tokio_rustls" | "rustls_platform_verifier" => &["upstream"],
         _ => return None,
     })
 }

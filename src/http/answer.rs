@@ -166,8 +166,12 @@ fn crowded() -> Problem {
 async fn wait(app: &App, owner: &Owner, turn: &TurnId) -> Result<Response, Problem> {
     let _counted = app.turns.meter.reader();
     match app.turns.outcome(owner, turn).await? {
-        Outcome::Ended(message) => match Problem::of_end(message.status, message.error.as_ref(), turn) {
-            Some(problem) => Err(problem.conversation(&message.conversation_id)),
+        Outcome::Ended(message, wait) => match Problem::of_end(message.status, message.error.as_ref(), turn) {
+            Some(problem) => Err(match wait {
+                Some(wait) => problem.retry_after(wait),
+                None => problem,
+            }
+            .conversation(&message.conversation_id)),
             None => {
                 let mut response = json(StatusCode::OK, &*message);
                 name(&mut response, Some(turn), &message.conversation_id);

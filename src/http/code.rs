@@ -71,7 +71,7 @@ codes! {
     ConversationEnded = "conversation_ended", CONFLICT, "The conversation has ended",
         "An ended conversation takes no messages.";
     TurnDeleted = "turn_deleted", GONE, "The turn was deleted",
-        "The turn was erased with its conversation, or by a reset.";
+        "What the key made was erased with its conversation, or by a reset.";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
         "The body is longer than `max_body_bytes`.";
     UriTooLong = "uri_too_long", URI_TOO_LONG, "The URL is too long",

@@ -186,30 +186,21 @@ impl Store {
                     return Ok(Done::Rollback(Admission::QueueFull));
                 }
             }
-            let parent: Option<String> = match &new.parent_id {
-                Some(parent) => {
-                    let found = sqlx::query_scalar(
-                        "select id from messages where id = $1 and conversation_id = $2 \
-                         and application_id = $3 and owner_id = $4",
-                    )
-                    .bind(parent.as_str())
-                    .bind(conversation.as_str())
-                    .bind(&*owner.application_id)
-                    .bind(&*owner.owner_id)
-                    .fetch_optional(&mut *conn)
-                    .await?;
-                    if found.is_none() {
-                        return Ok(Done::Rollback(Admission::NoParent));
-                    }
-                    found
-                }
-                None => sqlx::query_scalar(
-                    "select id from messages where conversation_id = $1 order by position desc limit 1",
+            if let Some(parent) = &new.parent_id {
+                let found: Option<String> = sqlx::query_scalar(
+                    "select id from messages where id = $1 and conversation_id = $2 \
+                     and application_id = $3 and owner_id = $4",
                 )
+                .bind(parent.as_str())
                 .bind(conversation.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
                 .fetch_optional(&mut *conn)
-                .await?,
-            };
+                .await?;
+                if found.is_none() {
+                    return Ok(Done::Rollback(Admission::NoParent));
+                }
+            }
             let status = if queued { "queued" } else { "running" };
             let entered = sqlx::query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
@@ -239,7 +230,9 @@ impl Store {
             sqlx::query(
                 "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
                  role, status, seq, model, content_kind, content, sources, steps, visualizations, metadata, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7, 'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
+                 values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
+                 where m.conversation_id = $4 order by m.position desc limit 1)), \
+                 'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
                  ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
             )
             .bind(new.user_message_id.as_str())
@@ -248,7 +241,7 @@ impl Store {
             .bind(conversation.as_str())
             .bind(new.id.as_str())
             .bind(2 * number)
-            .bind(parent.as_deref())
+            .bind(new.parent_id.as_ref().map(MessageId::as_str))
             .bind(kind)
             .bind(content)
             .bind(crate::domain::json::to_string(&new.metadata))

@@ -37,7 +37,7 @@ pub struct Ending {
     /// The end event.
     pub finished: Finished,
     /// The events that are not in the journal yet, the end event last.
-    pub tail: Vec<Chunk>,
+    pub rest: Vec<Chunk>,
     /// The crash it is recovered from.
     pub crash: Option<Crash>,
     /// When.
@@ -87,12 +87,15 @@ impl Store {
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
         write!(self, conn => {
-            // The conversation first, as everywhere: whoever queues behind this turn waits here, or is seen below.
-            sqlx::query("update conversations set last_message_at = $1 where id = $2")
-                .bind(ending.now.as_micros())
-                .bind(lease.conversation_id.as_str())
-                .execute(&mut *conn)
-                .await?;
+            if self.is_shared() {
+                // The conversation first, as everywhere: whoever queues behind this turn waits here, or is seen below.
+                // SQLite has but one writer.
+                sqlx::query("update conversations set last_message_at = $1 where id = $2")
+                    .bind(ending.now.as_micros())
+                    .bind(lease.conversation_id.as_str())
+                    .execute(&mut *conn)
+                    .await?;
+            }
             let held = sqlx::query(
                 "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
                  crash_saved = $4, crash_resumed = $5, request = '{}' \
@@ -129,7 +132,7 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .execute(&mut *conn)
             .await?;
-            conn.insert_chunks(&ending.tail).await?;
+            conn.insert_chunks(&ending.rest).await?;
             sqlx::query(
                 "update idempotency_keys set expires_at = $1 where conversation_id = $2 and turn_id = $3 \
                  and deleted_at is null",
@@ -141,12 +144,14 @@ impl Store {
             .await?;
             // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<String> = sqlx::query_scalar(
-                "update conversations set live_turn_id = case when live_turn_id = $2 or live_turn_id is null then \
+                "update conversations set last_message_at = $3, \
+                 live_turn_id = case when live_turn_id = $2 or live_turn_id is null then \
                  (select t.id from turns t where t.conversation_id = conversations.id and t.finished_at is null \
                  order by t.number limit 1) else live_turn_id end where id = $1 returning live_turn_id",
             )
             .bind(lease.conversation_id.as_str())
             .bind(lease.turn_id.as_str())
+            .bind(ending.now.as_micros())
             .fetch_optional(&mut *conn)
             .await?
             .flatten();

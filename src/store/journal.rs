@@ -15,6 +15,9 @@ use crate::domain::owner::Owner;
 /// The most rows one insert of SQLite carries: 7 values each, and SQLite takes 32,766 in a statement.
 const ROWS: usize = 1024;
 
+/// A row of the journal holds about so much, in bytes.
+pub const ROW_BYTES: usize = 64 << 10;
+
 /// Events of one turn that follow each other without a gap.
 #[derive(Clone, Debug)]
 pub struct Chunk {
@@ -126,9 +129,10 @@ fn group(left: usize) -> usize {
 }
 
 impl Store {
-    /// Saves the events of many turns in one transaction, which also renews the replica's lease: those in the `tail`
-    /// there, and `chunks` as rows of the journal. False, and nothing saved, when the lease is lost: another replica
-    /// has these turns now. Saving the same again changes nothing.
+    /// Saves the events of many turns in one transaction: those in the `tail` there, and `chunks` as rows of the journal.
+    /// It renews the replica's lease as well, and is false, with nothing saved, when that is lost: another replica has
+    /// these turns now. In SQLite's file, which no other process serves, what only adds to the tail does without a lease.
+    /// Saving the same again changes nothing.
     pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
         if let Pool::Sqlite { write, .. } = &self.pool
             && chunks.is_empty()

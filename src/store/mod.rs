@@ -1,6 +1,6 @@
 //! The record. sqlx lives here only.
 //!
-//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` one more. Every function
+//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` two more. Every function
 //! that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and

@@ -268,8 +268,10 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
         // the driver would refuse to begin another one on that connection for ever.
         .after_release(|connection, _| {
             Box::pin(async move {
-                // What still has to be rolled back is by the time the ping is answered.
-                connection.ping().await?;
+                if connection.is_in_transaction() {
+                    // What still has to be rolled back is by the time the ping is answered.
+                    connection.ping().await?;
+                }
                 Ok(!connection.is_in_transaction())
             })
         })

@@ -9,14 +9,14 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use super::journal::{Chunk, Insert};
+use super::journal::{Chunk, Insert, ROW_BYTES};
 use super::pool::{Done, write};
 use super::{Error, Result, Store};
 use crate::domain::ids::TurnId;
 use crate::domain::owner::Owner;
 
-/// A row of the journal is cut at about so many bytes.
-const ROW_BYTES: usize = 64 << 10;
+/// So many rows are recalled in one transaction: a crash may leave the traffic of ten seconds.
+const RECALLED: i64 = 32;
 
 /// Room for one turn's head…
 const HEAD: usize = 56;
@@ -115,10 +115,14 @@ struct Open {
 }
 
 impl Open {
-    /// Takes what follows; what the journal has already is left out.
-    fn take(&mut self, piece: &Piece<'_>) {
+    /// Takes what follows; what the journal has already is left out. Both are cut at the ends of commits, so that no
+    /// piece is in the journal by half.
+    fn take(&mut self, piece: &Piece<'_>) -> Result<()> {
         if piece.last <= self.last {
-            return;
+            return Ok(());
+        }
+        if piece.first <= self.last {
+            return Err(Error::Corrupt("tail.heads"));
         }
         self.last = piece.last;
         match self.chunks.last_mut() {
@@ -128,19 +132,28 @@ impl Open {
             }
             _ => self.chunks.push((piece.first, piece.last, piece.lines.to_vec())),
         }
+        Ok(())
     }
 }
 
 impl Store {
     /// Moves what the tail has of open turns into the journal, and empties it. For a process that has the database for
-    /// itself and runs no turn yet: whoever left these is dead.
+    /// itself and runs no turn: whoever left these is dead. Done in steps; what is left after one that failed is moved
+    /// the next time.
     pub async fn recall(&self) -> Result<()> {
+        while self.recall_some().await? {}
+        Ok(())
+    }
+
+    /// The oldest rows; says whether there may be more.
+    async fn recall_some(&self) -> Result<bool> {
         write!(self, conn => {
-            let rows: Vec<(Vec<u8>, Vec<u8>)> =
-                sqlx::query_as("select heads, lines from tail order by number").fetch_all(&mut *conn).await?;
-            if rows.is_empty() {
-                return Ok(Done::Rollback(()));
-            }
+            let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
+                sqlx::query_as("select number, heads, lines from tail order by number limit $1")
+                    .bind(RECALLED)
+                    .fetch_all(&mut *conn)
+                    .await?;
+            let Some((newest, ..)) = rows.last() else { return Ok(Done::Rollback(false)) };
             let open: Vec<(String, String, String, i64, i64)> = sqlx::query_as(
                 "select t.id, t.application_id, t.owner_id, t.epoch, \
                  coalesce((select max(j.last_seq) from journal j where j.turn_id = t.id), 0) \
@@ -153,10 +166,10 @@ impl Store {
                 (id, Open { owner, epoch: epoch.unsigned_abs(), last: last.unsigned_abs(), chunks: Vec::new() })
             });
             let mut open: HashMap<String, Open> = open.collect();
-            for (heads, lines) in &rows {
+            for (_, heads, lines) in &rows {
                 for piece in pieces(heads, lines).ok_or(Error::Corrupt("tail.heads"))? {
                     if let Some(turn) = open.get_mut(piece.turn) {
-                        turn.take(&piece);
+                        turn.take(&piece)?;
                     }
                 }
             }
@@ -172,8 +185,8 @@ impl Store {
                 }));
             }
             conn.insert_chunks(&chunks).await?;
-            sqlx::query("delete from tail").execute(&mut *conn).await?;
-            Ok(Done::Commit(()))
+            sqlx::query("delete from tail where number <= $1").bind(*newest).execute(&mut *conn).await?;
+            Ok(Done::Commit(true))
         })
     }
 }
@@ -202,9 +215,10 @@ mod tests {
         let owner = Owner::local();
         let mut open = Open { owner, epoch: 1, last: 4, chunks: Vec::new() };
         for (first, last) in [(2, 4), (5, 6), (5, 6), (7, 7), (9, 9)] {
-            open.take(&Piece { turn: "t", first, last, lines: b"x\n" });
+            open.take(&Piece { turn: "t", first, last, lines: b"x\n" }).unwrap();
         }
         let taken: Vec<_> = open.chunks.iter().map(|(first, last, lines)| (*first, *last, lines.len())).collect();
         assert_eq!(taken, [(5, 7, 4), (9, 9, 2)]);
+        assert!(open.take(&Piece { turn: "t", first: 9, last: 11, lines: b"x\n" }).is_err(), "half of it is there");
     }
 }

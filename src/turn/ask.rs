@@ -77,6 +77,9 @@ impl Talk {
                 }
                 Err(refusal) => {
                     tracing::warn!(upstream = candidate.name(), turn_id = %self.live.lease.turn_id, ?refusal, "an upstream refused");
+                    if let Refusal::RateLimited(Some(wait)) = refusal {
+                        self.live.ask_again_after(wait);
+                    }
                     let ending = refusal_ending(refusal);
                     self.close(&ending).await;
                     refused = Some(ending);
@@ -290,6 +293,9 @@ fn refusal_ending(refusal: Refusal) -> Ending {
         }
         Refusal::RequestTimeout | Refusal::Rejected => {
             Ending::problem(Status::Failed, "upstream_error", "The model refused the request.")
+        }
+        Refusal::Garbled => {
+            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
         }
         Refusal::Silent => Ending::problem(Status::Timeout, "timeout", "The model did not answer in time."),
     }

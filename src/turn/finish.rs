@@ -46,7 +46,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
         live,
         finished,
         seq,
-        tail: rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
+        rest: rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
         message: None,
     };
     let told_at = if live.is_starved() { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
@@ -81,7 +81,7 @@ struct End<'a> {
     live: &'a Arc<Live>,
     finished: Finished,
     seq: u64,
-    tail: Vec<Chunk>,
+    rest: Vec<Chunk>,
     message: Option<Arc<Message>>,
 }
 
@@ -130,7 +130,7 @@ impl End<'_> {
         let ending = ending::Ending {
             message,
             finished: self.finished.clone(),
-            tail: self.tail.clone(),
+            rest: self.rest.clone(),
             crash: None,
             now: self.turns.now(),
             key_expires: self.turns.kept_until(),

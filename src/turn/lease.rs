@@ -119,11 +119,13 @@ async fn fence(turns: &Turns, peer: &Peer) -> Result<()> {
 }
 
 /// This replica was silent for too long: its turns are another's now. It lives on under a new name, which it takes
-/// once the others can see it.
+/// once the others can see it. Whoever finds out does it; the rest wait.
 pub async fn fenced(turns: &Turns, me: &ReplicaId) {
+    let _alone = turns.renaming.lock().await;
     if turns.replica() != *me {
         return;
     }
+    tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
     for live in turns.registry.all().iter().filter(|live| live.lease.replica_id == *me) {
         live.cut(Cut::Lost);
     }
@@ -135,12 +137,7 @@ pub async fn fenced(turns: &Turns, me: &ReplicaId) {
             () = turns.lifecycle.hard().cancelled() => return,
         }
     }
-    if turns.rename(me, anew.clone()) {
-        tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
-    } else if let Err(error) = turns.store.leave(&anew).await {
-        // It has another name by now; this one nobody will hear of.
-        tracing::warn!(%error, "a name that is not needed stays until it is found silent");
-    }
+    turns.rename(anew);
 }
 
 /// Does what other replicas want of our turns.

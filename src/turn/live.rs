@@ -61,6 +61,8 @@ pub struct Live {
     pub shown: CancellationToken,
     /// Told whenever something of it has been saved.
     pub progress: Notify,
+    /// How long the upstream that refused last wants to be left alone.
+    again_after: Mutex<Option<Duration>>,
     /// The answer of a turn that has ended and is not saved.
     unsaved: Mutex<Option<Arc<Message>>>,
     readers: AtomicUsize,
@@ -116,6 +118,7 @@ impl Live {
             settled: CancellationToken::new(),
             shown: CancellationToken::new(),
             progress: Notify::new(),
+            again_after: Mutex::new(None),
             unsaved: Mutex::new(None),
             readers: AtomicUsize::new(0),
             readers_changed: Notify::new(),
@@ -161,6 +164,16 @@ impl Live {
         self.give_place();
         self.settled.cancel();
         self.shown.cancel();
+    }
+
+    /// Notes how long the upstream that refused wants to be left alone.
+    pub fn ask_again_after(&self, wait: Duration) {
+        *self.again_after.lock() = Some(wait);
+    }
+
+    /// How long the upstream that refused wants to be left alone, if it said so.
+    pub fn again_after(&self) -> Option<Duration> {
+        *self.again_after.lock()
     }
 
     /// Shows the answer of an end that could not be saved.

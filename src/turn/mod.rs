@@ -83,6 +83,8 @@ pub struct House {
     /// What saves their events.
     pub journal: Journal,
     replica: RwLock<ReplicaId>,
+    /// Held while the process takes a new name.
+    renaming: tokio::sync::Mutex<()>,
     places: Arc<Semaphore>,
     suspects: Suspects,
 }
@@ -121,6 +123,7 @@ impl Turns {
             registry: Registry::default(),
             journal: Journal::default(),
             replica: RwLock::new(replica),
+            renaming: tokio::sync::Mutex::default(),
             places,
             suspects: Suspects::default(),
         }));
@@ -150,6 +153,12 @@ impl Turns {
             () = self.lifecycle.hard().cancelled() => return,
         }
         self.withdraw_suspects().await;
+        // No turn is open: what the tail still has is in the journal too.
+        if !self.store.is_shared()
+            && let Err(error) = self.store.recall().await
+        {
+            tracing::warn!(%error, "the tail could not be emptied; the next start does");
+        }
         if let Err(error) = self.store.leave(&self.replica()).await {
             tracing::warn!(%error, "the replica could not be signed off; another will find it");
         }
@@ -168,14 +177,8 @@ impl House {
     }
 
     /// The name under which this process goes on after it was fenced.
-    /// False when it goes on under another one already.
-    pub(in crate::turn) fn rename(&self, from: &ReplicaId, to: ReplicaId) -> bool {
-        let mut name = self.replica.write();
-        let fits = *name == *from;
-        if fits {
-            *name = to;
-        }
-        fits
+    pub(in crate::turn) fn rename(&self, to: ReplicaId) {
+        *self.replica.write() = to;
     }
 
     /// Until when something that ends now is kept for exact replay.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Turns;
 use super::live::Live;
 use crate::domain::conversation::Config;
-use crate::domain::message::Role;
+use crate::domain::message::{Content, Role};
 use crate::domain::turn::OnDisconnect;
 use crate::store::Result;
 use crate::upstream::{Call, Line, Speaker};
@@ -74,11 +74,11 @@ impl Request {
     }
 }
 
-/// The call a turn makes, as far back as `history_bytes` reach.
+/// The call a turn makes, as far back as `history_bytes` reach. The question is `first` where nothing was said before.
 ///
 /// # Errors
 /// The store's, when the earlier messages cannot be read.
-pub async fn call(turns: &Turns, live: &Live, request: &Request) -> Result<Call> {
+pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&Content>) -> Result<Call> {
     let mut lines = Vec::new();
     let mut instructions = request.instructions.clone();
     if let Some(language) = &request.language {
@@ -93,7 +93,10 @@ pub async fn call(turns: &Turns, live: &Live, request: &Request) -> Result<Call>
         lines.push(Line { speaker: Speaker::System, text: instructions });
     }
     let bytes = turns.settings.limits.history_bytes;
-    let mut path = turns.store.path(&live.lease.owner, &live.user_message_id, bytes).await?;
+    let mut path = match first {
+        Some(question) => vec![(Role::User, question.clone())],
+        None => turns.store.path(&live.lease.owner, &live.user_message_id, bytes).await?,
+    };
     let question = path.drain(..path.len().min(1)).next();
     match &request.history {
         Some(history) => lines.extend(history.iter().map(|said| line(said.role, said.content.clone()))),

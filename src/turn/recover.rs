@@ -60,7 +60,7 @@ fn revive(turns: &Turns, record: &Record) -> Live {
 /// Runs a queued turn here. Its readers are gone, so it goes on without one until one has come.
 fn adopt(turns: &Turns, record: Record) {
     tracing::info!(turn_id = %record.id, "a queued turn goes on here");
-    turns.run(Arc::new(revive(turns, &record)), true);
+    turns.run(Arc::new(revive(turns, &record)), true, None);
 }
 
 /// Ends a turn that was running, in one transaction: the numbering jumps, so that no seq that anybody may have
@@ -72,7 +72,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     let crash = Crash::after(saved);
     let mut events = Vec::new();
     if let Some(step_id) = open_call(&draft) {
-        let call = prompt::call(turns, &live, &live.request).await?;
+        let call = prompt::call(turns, &live, &live.request, None).await?;
         let said = draft.clone();
         let usage = turns.lifecycle.blocking(move || estimate(&call, said.content(), said.reasoning())).await;
         let model = record.model.clone();
@@ -91,11 +91,11 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
         draft.apply(seq, event);
     }
     let (turn_id, owner, epoch) = (record.id.clone(), record.owner.clone(), record.epoch);
-    let tail = Chunk { turn_id, owner, epoch, first_seq: crash.resumed, last_seq: seq, lines: lines.into() };
+    let rest = Chunk { turn_id, owner, epoch, first_seq: crash.resumed, last_seq: seq, lines: lines.into() };
     let ending = ending::Ending {
         message: Arc::new(draft.into_message(record.stub())),
         finished,
-        tail: vec![tail],
+        rest: vec![rest],
         crash: Some(crash),
         now,
         key_expires: turns.kept_until(),

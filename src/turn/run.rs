@@ -15,6 +15,7 @@ use super::prompt;
 use super::segments::Mark;
 use super::seldom::Seldom;
 use crate::domain::event::{self, Closed, Event};
+use crate::domain::message::Content;
 use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::store::ending::{Lease, Outcome};
 use crate::store::journal::Chunk;
@@ -33,8 +34,9 @@ fn cut_ending(why: Cut) -> Option<Ending> {
     }
 }
 
-/// Runs a turn from its admission to its end. A panic inside ends it as `failed`.
-pub async fn run(turns: Turns, live: Arc<Live>, queued: bool) {
+/// Runs a turn from its admission to its end. `first` is the question of a conversation's first turn, which has no
+/// history to read. A panic inside ends it as `failed`.
+pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Content>) {
     if queued {
         match wait(&turns, &live).await {
             Ok(()) => {}
@@ -47,7 +49,7 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool) {
     }
     let begun = Instant::now();
     let mut talk = Talk::new(&turns, &live, begun);
-    let ended = AssertUnwindSafe(converse(&turns, &live, &mut talk)).catch_unwind().await;
+    let ended = AssertUnwindSafe(converse(&turns, &live, first, &mut talk)).catch_unwind().await;
     let Some(ending) = ended.unwrap_or_else(|_| {
         tracing::error!(turn_id = %live.lease.turn_id, "the turn's task panicked");
         Some(Ending::problem(Status::Failed, "internal", "The gateway made a mistake."))
@@ -62,14 +64,14 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool) {
 }
 
 /// Asks and logs until the answer ends, or is ended; `None` when the turn is another replica's.
-async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<Ending> {
+async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk: &mut Talk) -> Option<Ending> {
     let request = &live.request;
     let most = turns.settings.limits.max_turn_s;
     let most = Duration::from_secs(request.timeout_seconds.map_or(most, |seconds| seconds.min(most)));
     let begun = Instant::now();
     let work = async {
         let call = loop {
-            match prompt::call(turns, live, request).await {
+            match prompt::call(turns, live, request, first.as_ref()).await {
                 Ok(call) => break call,
                 Err(error) => {
                     tracing::warn!(%error, turn_id = %live.lease.turn_id, "the history waits for the database");
@@ -80,6 +82,7 @@ async fn converse(turns: &Turns, live: &Arc<Live>, talk: &mut Talk) -> Option<En
                 }
             }
         };
+        drop(first);
         talk.go(call).await
     };
     until_cut(turns, live, most, work).await

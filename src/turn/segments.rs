@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::store::journal::ROW_BYTES;
+
 /// A segment that has grown to this takes no more lines.
 const SEGMENT_BYTES: usize = 48 << 10;
-/// One row of the journal holds about so much.
-const ROW_BYTES: usize = 64 << 10;
 
 /// The offset of a place that the log has not reached: it is located again later.
 pub const AHEAD: u64 = u64::MAX;

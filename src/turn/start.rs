@@ -137,8 +137,10 @@ impl Turns {
         let mut new = self.new_turn(&ask);
         self.withdraw_same_key(owner, &new).await?;
         let mut admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
-        while matches!(admission, Ok(Admission::Fenced)) && !self.lifecycle.hard().is_cancelled() {
-            lease::fenced(self, &new.replica_id).await;
+        if matches!(admission, Ok(Admission::Fenced)) {
+            let patience = self.settings.limits.database();
+            let renamed = tokio::time::timeout(patience, lease::fenced(self, &new.replica_id)).await;
+            renamed.map_err(|_| Refused::Store(Error::Slow(patience)))?;
             new.replica_id = self.replica();
             admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
         }
@@ -160,7 +162,8 @@ impl Turns {
             Ok(Admission::NoParent) => Err(Refused::NoParent),
             Ok(Admission::NoModel) => Err(Refused::NoModel),
             Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
-            Ok(Admission::Fenced) => Err(Refused::Draining),
+            // Twice within moments: the process cannot keep a lease.
+            Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
             Err(error) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
                 let made = match new.target {
@@ -250,7 +253,8 @@ impl Turns {
         if !admitted.queued {
             live.log.append_saved(|append| append.event(run::started_event(&live)));
         }
-        self.run(live.clone(), admitted.queued);
+        let first = (admitted.number == 1).then(|| new.content.clone());
+        self.run(live.clone(), admitted.queued, first);
         live
     }
 
@@ -260,9 +264,9 @@ impl Turns {
     }
 
     /// Enters a turn and starts its task.
-    pub(super) fn run(&self, live: Arc<Live>, queued: bool) {
+    pub(super) fn run(&self, live: Arc<Live>, queued: bool, first: Option<Content>) {
         self.registry.enter(live.clone());
-        self.lifecycle.spawn("turn", run::run(self.clone(), live, queued));
+        self.lifecycle.spawn("turn", run::run(self.clone(), live, queued, first));
     }
 
     /// Stops every open turn before this one, in the order they were admitted.

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 
@@ -24,8 +25,8 @@ const PAGE_BYTES: usize = 16 << 20;
 /// What a turn came to, for somebody who waited for it.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It has ended; its answer.
-    Ended(Box<Message>),
+    /// It has ended; its answer, and how long the upstream that refused wants to be left alone.
+    Ended(Box<Message>, Option<Duration>),
     /// It has ended, and nobody could save that so far.
     Unsaved,
     /// It goes on elsewhere, or later.
@@ -82,6 +83,7 @@ impl Turns {
                 Some(Piece::Closed(code)) => return Ok(Outcome::Closed(code)),
             }
         }
+        let mut again_after = None;
         if let Some(live) = self.registry.get(owner, id) {
             let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn) else {
                 return Ok(Outcome::Crowded);
@@ -91,12 +93,13 @@ impl Turns {
                 () = self.lifecycle.hard().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),
             }
             drop(presence);
+            again_after = live.again_after();
             if !live.settled.is_cancelled() {
                 return Ok(Outcome::Unsaved);
             }
         }
         Ok(match self.store.turn(owner, id).await? {
-            Some(record) if record.status.is_end() => Outcome::Ended(Box::new(record.message)),
+            Some(record) if record.status.is_end() => Outcome::Ended(Box::new(record.message), again_after),
             Some(_) => Outcome::Closed(Closed::LostLease),
             None => Outcome::Gone,
         })

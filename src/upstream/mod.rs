@@ -75,8 +75,10 @@ pub enum Refusal {
     RateLimited(Option<Duration>),
     /// 408: it did not get the request in time.
     RequestTimeout,
-    /// Any other status but 2xx, or an answer that is none.
+    /// Any other status but 2xx.
     Rejected,
+    /// What came was not HTTP.
+    Garbled,
     /// It took the request and said nothing within `first_token_s`.
     Silent,
 }
@@ -86,7 +88,7 @@ impl Refusal {
     pub fn may_fall_back(self) -> bool {
         match self {
             Self::Unavailable | Self::RateLimited(_) | Self::RequestTimeout => true,
-            Self::Rejected | Self::Silent => false,
+            Self::Rejected | Self::Garbled | Self::Silent => false,
         }
     }
 }

@@ -41,6 +41,11 @@ impl Patience {
         }
     }
 
+    /// Whether the deadline has passed, by the clock: for whoever never comes to wait, because there is always more.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// Ready once the deadline has passed.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {

@@ -272,6 +272,20 @@ async fn silence_before_the_first_token_is_bounded() {
     assert_eq!(sends_and_stays("", (SHORT, HANG_LIMIT)).await, Err(Refusal::Silent));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn saying_nothing_without_a_pause_is_silence_too() {
+    for (said, end) in [("", Err(Fault::Silent)), (STOP, Ok("stop".to_owned()))] {
+        let (url, _life) = fake(async move |mut stream, _| {
+            stream.write_all(format!("{STREAM}{said}").as_bytes()).await.unwrap();
+            let nothing = vec![b'\n'; 1 << 20];
+            while stream.write_all(&nothing).await.is_ok() {}
+        })
+        .await;
+        let answer = openai(&url, json!({}), (SHORT, HANG_LIMIT)).open(call()).await.unwrap();
+        assert_eq!(tokio::time::timeout(HANG_LIMIT, read(answer)).await.expect("it hangs").end, Some(end));
+    }
+}
+
 #[tokio::test]
 async fn silence_after_it_is_bounded() {
     let told = sends_and_stays(format!("{STREAM}{}", delta("a")), (HANG_LIMIT, SHORT)).await.unwrap();
@@ -349,11 +363,11 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn no_connection_is_unavailable_and_what_is_not_http_is_rejected() {
+async fn no_connection_is_unavailable_and_what_is_not_http_is_garbled() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     assert_eq!(asked(&format!("http://{free}"), (HANG_LIMIT, HANG_LIMIT)).await, Err(Refusal::Unavailable));
     assert_eq!(sends("").await, Err(Refusal::Unavailable));
-    assert_eq!(sends("SSH-2.0-OpenSSH_9\r\n\r\n").await, Err(Refusal::Rejected));
+    assert_eq!(sends("SSH-2.0-OpenSSH_9\r\n\r\n").await, Err(Refusal::Garbled));
 }
 
 #[tokio::test]

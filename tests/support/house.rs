@@ -153,7 +153,7 @@ impl House {
             created_at: new.now,
         };
         let message = draft.into_message(stub).into();
-        let tail = vec![self.chunk(new, seq..=seq)];
-        ending::Ending { message, finished, tail, crash: None, now: at(9), key_expires: at(99) }
+        let rest = vec![self.chunk(new, seq..=seq)];
+        ending::Ending { message, finished, rest, crash: None, now: at(9), key_expires: at(99) }
     }
 }

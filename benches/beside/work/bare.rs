@@ -87,7 +87,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
     let ending = Ending {
         message: Arc::new(draft.into_message(stub)),
         finished,
-        tail: vec![chunk(2, last - 1, lines), chunk(last, last, end)],
+        rest: vec![chunk(2, last - 1, lines), chunk(last, last, end)],
         crash: None,
         now: Clock::System.now(),
         key_expires: now,

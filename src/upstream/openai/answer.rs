@@ -156,6 +156,15 @@ impl Listener {
         }
     }
 
+    /// Nothing came in time.
+    fn silent(&self) -> End {
+        self.finished_or(Fault::Silent, "nothing came in time")
+    }
+
+    fn is_out_of_patience(&self) -> bool {
+        !self.renew && self.patience.is_over()
+    }
+
     fn complain(&self, complaint: &Complaint) -> End {
         self.fault(complaint.fault, &complaint.said)
     }
@@ -182,8 +191,11 @@ impl Answer for OpenaiAnswer {
                 Poll::Ready(Some(Err(broken))) => Some(listener.closed(Some(&broken.cause), batch)),
                 Poll::Ready(None) => Some(listener.closed(None, batch)),
                 Poll::Pending if listener.patience.poll(cx).is_pending() => return Poll::Pending,
-                Poll::Pending => Some(listener.finished_or(Fault::Silent, "nothing came in time")),
+                Poll::Pending => Some(listener.silent()),
             };
+            // Whoever sends nothing without a pause never lets the timer speak.
+            let said_nothing = end.is_none() && batch.is_empty();
+            let end = if said_nothing && listener.is_out_of_patience() { Some(listener.silent()) } else { end };
             match end {
                 None if batch.is_empty() => {}
                 None => return Poll::Ready(Ok(Progress::More)),

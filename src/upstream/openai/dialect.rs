@@ -13,7 +13,7 @@ use crate::upstream::{Batch, End, Fault, Finish};
 pub struct Dialect {
     content: Pieces,
     reasoning: Pieces,
-    template: Template,
+    pub(super) template: Template,
     finish: Option<Finish>,
     done: bool,
     spoken: bool,

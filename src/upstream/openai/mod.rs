@@ -55,7 +55,7 @@ impl Upstream for Openai {
                 Ok(Err(unanswered)) => {
                     let cause = self.transport.for_log(&unanswered.cause);
                     tracing::warn!(upstream = %self.name, cause, "the upstream gave no answer");
-                    return Err(if unanswered.garbled { Refusal::Rejected } else { Refusal::Unavailable });
+                    return Err(if unanswered.garbled { Refusal::Garbled } else { Refusal::Unavailable });
                 }
                 Err(_) => {
                     tracing::warn!(upstream = %self.name, "the upstream was silent");

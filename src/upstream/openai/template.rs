@@ -17,47 +17,53 @@ pub enum Voice {
     Reasoning,
 }
 
-/// The bytes around a text: up to its opening quote, and from its closing one.
+/// The longest that is kept of what stands around a text, in bytes.
+const MOST: usize = 1 << 10;
+
+/// What stood around the last text, once there was one.
+#[derive(Debug, Default)]
+pub struct Template(Option<Around>);
+
 #[derive(Debug)]
-pub struct Template {
+struct Around {
+    /// Up to the text's opening quote.
     before: Vec<u8>,
+    /// From its closing one.
     after: Vec<u8>,
     voice: Voice,
-}
-
-impl Default for Template {
-    /// Fits nothing: no chunk begins with a quote.
-    fn default() -> Self {
-        Self { before: vec![b'"'], after: vec![b'"'], voice: Voice::Content }
-    }
 }
 
 impl Template {
     /// The text, quotes included, if this chunk is the last one with another text.
     pub fn fit<'a>(&self, json: &'a [u8]) -> Option<(Voice, &'a str)> {
-        let inside = json.strip_prefix(&self.before[..])?.strip_suffix(&self.after[..])?;
+        let Around { before, after, voice } = self.0.as_ref()?;
+        let inside = json.strip_prefix(&before[..])?.strip_suffix(&after[..])?;
         let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
         if inside.is_empty() || !inside.iter().all(|byte| is_plain(*byte)) {
             return None;
         }
-        let from = self.before.len() - 1;
+        let from = before.len() - 1;
         let text = std::str::from_utf8(&json[from..from + inside.len() + 2]).ok()?;
-        Some((self.voice, text))
+        Some((*voice, text))
     }
 
     /// Learns from a chunk that was read in full, if a text is all it says.
     pub fn learn(&mut self, json: &[u8], chunk: &Chunk<'_>) {
         let Some((voice, text)) = only_text(chunk) else { return };
+        if json.len() - text.len() > MOST {
+            return;
+        }
         // Borrowed from it: the place is the difference of the two.
         let Some(at) = (text.as_ptr() as usize).checked_sub(json.as_ptr() as usize) else { return };
         let (Some(before), Some(after)) = (json.get(..=at), json.get((at + text.len()).saturating_sub(1)..)) else {
             return;
         };
-        self.voice = voice;
-        self.before.clear();
-        self.before.extend_from_slice(before);
-        self.after.clear();
-        self.after.extend_from_slice(after);
+        let around = self.0.get_or_insert(Around { before: Vec::new(), after: Vec::new(), voice });
+        around.voice = voice;
+        around.before.clear();
+        around.before.extend_from_slice(before);
+        around.after.clear();
+        around.after.extend_from_slice(after);
     }
 }
 
@@ -82,7 +88,7 @@ mod tests {
 
     use super::super::dialect::Dialect;
     use crate::upstream::decoder::Event;
-    use crate::upstream::{Batch, Part};
+    use crate::upstream::{Batch, Fault, Part};
 
     /// What one dialect makes of chunk after chunk, and what a new one makes of each alone.
     fn both(chunks: &[String]) -> [Vec<String>; 2] {
@@ -123,6 +129,25 @@ mod tests {
             let [together, alone] = both(&chunks);
             prop_assert_eq!(together, alone);
         }
+    }
+
+    #[test]
+    fn a_text_alone_is_no_chunk() {
+        for data in [&b"\"upstream overloaded\""[..], b"\"a\"", b"a"] {
+            let read = Dialect::default().read(Event { name: b"", data }, &mut Batch::default());
+            assert_eq!(read.unwrap_err().fault, Fault::Protocol);
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_little_is_kept() {
+        let (mut dialect, mut batch) = (Dialect::default(), Batch::default());
+        let rest = format!(r#","logprobs":"{}""#, "x".repeat(2 * super::MOST));
+        for text in ["a", "b"] {
+            dialect.read(Event { name: b"", data: chunk("content", text, &rest).as_bytes() }, &mut batch).unwrap();
+        }
+        assert_eq!(batch.parts().collect::<Vec<_>>(), [Part::Delta("a"), Part::Delta("b")]);
+        assert!(dialect.template.0.is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -21,6 +22,14 @@ use crate::upstream::transport::Unanswered;
 
 /// An address that has not answered for so long is no longer waited for alone (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// After so long without a byte the other side is asked whether it is there, again and again so often, until so many
+/// questions went unanswered. A router that has forgotten the connection is noticed while a model thinks, and before an
+/// idle connection is used again.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(15), 3);
+
+/// What is sent and not acknowledged for so long will not arrive (Linux tcp(7), `TCP_USER_TIMEOUT`; in milliseconds).
+const UNACKNOWLEDGED_MS: u32 = 30_000;
 
 /// One server.
 pub struct Destination {
@@ -71,7 +80,7 @@ impl Destination {
             Host::Ipv4(address) => TcpStream::connect((*address, self.port)).await?,
             Host::Ipv6(address) => TcpStream::connect((*address, self.port)).await?,
         };
-        tcp.set_nodelay(true)?;
+        prepare(&tcp)?;
         match &self.tls {
             None => Ok(Socket::plain(tcp)),
             Some((connector, name)) => connector.connect(name.clone(), tcp).await.map(Socket::tls),
@@ -83,6 +92,19 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Destination").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
     }
+}
+
+/// No delay of small writes, and an end to who is not there any more.
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    let (idle, interval, count) = KEEPALIVE;
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, idle)?;
+    sockopt::set_tcp_keepintvl(tcp, interval)?;
+    sockopt::set_tcp_keepcnt(tcp, count)?;
+    #[cfg(target_os = "linux")]
+    sockopt::set_tcp_user_timeout(tcp, UNACKNOWLEDGED_MS)?;
+    Ok(())
 }
 
 /// The first connection that opens. The addresses are tried in their order; one that fails or lags does not hold up

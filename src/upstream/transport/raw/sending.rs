@@ -1,5 +1,6 @@
 //! A request on its way out.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +10,6 @@ use tokio::io::AsyncWrite;
 use url::Url;
 
 /// A request on its way out. Its bytes are let go of as soon as all of them have gone.
-#[derive(Debug)]
 pub enum Sending {
     /// On its way.
     Going {
@@ -22,6 +22,17 @@ pub enum Sending {
     Gone,
     /// The connection takes no more of it.
     Failed(io::Error),
+}
+
+/// The request holds a key and what people wrote: neither is for a log.
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Going { bytes, gone } => write!(f, "Going({} bytes left)", bytes.len() - gone),
+            Self::Gone => f.write_str("Gone"),
+            Self::Failed(error) => write!(f, "Failed({error})"),
+        }
+    }
 }
 
 impl Sending {

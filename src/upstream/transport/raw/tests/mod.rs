@@ -7,13 +7,16 @@ mod requests;
 mod tls;
 
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderMap;
+use futures::FutureExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use url::Url;
@@ -81,16 +84,37 @@ fn cut<'a>(bytes: &'a [u8], cuts: &[proptest::sample::Index]) -> Vec<&'a [u8]> {
     places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).filter(|piece| !piece.is_empty()).collect()
 }
 
+/// A server of a test: what it did not like is the test's panic.
+struct Served {
+    done: oneshot::Receiver<std::thread::Result<()>>,
+    _life: Lifecycle,
+}
+
+impl Served {
+    /// Waits until it has done all it was to do, and says whether it has.
+    async fn finished(self, patience: Duration) -> bool {
+        match tokio::time::timeout(patience, self.done).await {
+            Ok(Ok(Ok(()))) => true,
+            Ok(Ok(Err(panic))) => std::panic::resume_unwind(panic),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
 /// A server that does this with one connection after the other.
-async fn server<F>(act: impl FnOnce(TcpListener) -> F) -> (String, Lifecycle)
+async fn server<F>(act: impl FnOnce(TcpListener) -> F) -> (String, Served)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let (told, done) = oneshot::channel();
     let life = Lifecycle::new();
-    life.spawn("server", act(listener));
-    (url, life)
+    let acting = AssertUnwindSafe(act(listener)).catch_unwind();
+    life.spawn("server", async move {
+        let _nobody_waits = told.send(acting.await);
+    });
+    (url, Served { done, _life: life })
 }
 
 /// Reads one request, head and body.

@@ -8,7 +8,7 @@ async fn sent(address: &str, path: &str, fields: Value) -> String {
     let at = listener.local_addr().unwrap();
     let url = path.replace("HERE", &at.to_string()).replace("PORT", &at.port().to_string());
     let life = Lifecycle::new();
-    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     life.spawn("server", async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         sender.send(request(&mut stream).await).unwrap();
