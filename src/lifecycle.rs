@@ -45,23 +45,23 @@ impl Lifecycle {
 
     /// Runs a task that [`Lifecycle::finished`] waits for. A panic ends that task alone, and is logged.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let guarded = async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        // No async block: it would have room for the task twice, before and while it runs.
+        self.tasks.spawn(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
+            if ended.is_err() {
                 tracing::error!(task = name, "a task panicked");
             }
-        };
-        self.tasks.spawn(guarded);
+        }));
     }
 
     /// The same for a task without which the rest is of no use: a panic stops the server, in order.
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let soft = self.soft.clone();
-        self.tasks.spawn(async move {
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        self.tasks.spawn(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
+            if ended.is_err() {
                 tracing::error!(task = name, "a task panicked that nothing goes on without");
                 soft.cancel();
             }
-        });
+        }));
     }
 
     /// Runs `work` to its end, even if whoever waits here stops waiting. A panic inside is the caller's.

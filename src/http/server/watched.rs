@@ -65,10 +65,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let len = this.early.len().min(buf.remaining());
         buf.put_slice(&this.early[..len]);
         this.early.advance(len);
-        if this.early.is_empty() {
-            this.early = Bytes::new();
+        if !this.early.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        this.early = Bytes::new();
+        // Together with what has come since: a reader that gets its request in two pieces makes room for it twice.
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -155,9 +160,15 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(64);
         let mut watched = Watched::new(ours, Duration::from_secs(60));
         watched.put_back(b"GET ");
+        let mut read = [0; 16];
+        assert_eq!(watched.read(&mut read).await.unwrap(), 4, "nothing else has come yet");
+        watched.put_back(b"GET ");
         theirs.write_all(b"/").await.unwrap();
-        let mut read = [0; 5];
-        watched.read_exact(&mut read).await.unwrap();
-        assert_eq!(&read, b"GET /");
+        assert_eq!(watched.read(&mut read).await.unwrap(), 5, "it comes in one piece");
+        assert_eq!(&read[..5], b"GET /");
+        watched.put_back(b"GET ");
+        assert_eq!(watched.read(&mut read[..3]).await.unwrap(), 3);
+        assert_eq!(watched.read(&mut read[3..4]).await.unwrap(), 1);
+        assert_eq!(&read[..4], b"GET ");
     }
 }
