@@ -22,7 +22,8 @@ use crate::lifecycle::Lifecycle;
 /// The longest a client may take to send the head of a request, from the end of the one before it.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// The largest head of a request, beyond which comes the plain 431 of the HTTP layer; and what may wait in our own
+/// The largest head of a request, beyond which comes the plain 431 of the HTTP layer (it looks between two reads, so
+/// that one of up to twice as much may pass); and what may wait in our own
 /// memory for a reader who lags, beyond which its body is asked for no more. In bytes; hyper has one bound for both.
 const BUFFER: usize = 64 << 10;
 
