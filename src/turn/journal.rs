@@ -24,7 +24,7 @@ use crate::store::journal::Chunk;
 use crate::store::tail::Tail;
 
 /// How long events are gathered for one commit in `relaxed`.
-const GATHER: Duration = Duration::from_millis(40);
+const GATHER: Duration = Duration::from_millis(25);
 /// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
@@ -33,7 +33,8 @@ const WATCH: Duration = Duration::from_millis(250);
 /// The turns that have something to save.
 #[derive(Debug, Default)]
 pub struct Journal {
-    /// Each turn at most once.
+    /// Each turn once for what it has appended; whoever is due to be filed may stand here a second time, and has nothing
+    /// new to give then.
     dirty: Mutex<Vec<Arc<Live>>>,
     wake: Notify,
     /// Below zero for a moment when bytes are saved before they are noted.
