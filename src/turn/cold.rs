@@ -22,6 +22,8 @@ const ROWS: u32 = 2;
 const POLL: Duration = Duration::from_millis(300);
 /// How long to look away from a record that is changing.
 const BLINK: Duration = Duration::from_millis(10);
+/// How long a record may be changing: one that still lacks lines then has lost them.
+const CHANGING: Duration = Duration::from_secs(5);
 /// How often its owner is told that it is read here.
 const TOUCH: Duration = Duration::from_millis(900);
 
@@ -59,6 +61,8 @@ pub fn read(
         // A snapshot stands once: what follows it are events.
         let mut shown = false;
         let mut touched: Option<tokio::time::Instant> = None;
+        // Since when lines are missing.
+        let mut missing: Option<tokio::time::Instant> = None;
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
                 if live.log.locate(cursor).is_some() {
@@ -111,8 +115,16 @@ pub fn read(
                     return;
                 }
                 // The record is changing under the reader's eyes: the next look sees more.
-                Step::Rows(rows) if rows.is_empty() => tokio::time::sleep(BLINK).await,
+                Step::Rows(rows) if rows.is_empty() => {
+                    if missing.get_or_insert_with(tokio::time::Instant::now).elapsed() >= CHANGING {
+                        tracing::error!(turn_id = %turn, cursor, "the record of a turn lacks events");
+                        yield Piece::Closed(Closed::Unavailable);
+                        return;
+                    }
+                    tokio::time::sleep(BLINK).await;
+                }
                 Step::Rows(rows) => {
+                    missing = None;
                     for (seq, last, lines) in rows {
                         yield Piece::Lines { seq, lines };
                         cursor = last;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{
     Client, Database, Encoding, Fold, Frame, Gateway, Kind, Pulse, Record, Request, Script, Stream, Task, Upstream,
@@ -108,7 +108,12 @@ impl House {
         let after = Duration::from_millis(rng.u64(20..1200));
         let pulse = Pulse::of(&self.client);
         let places = Arc::new(Semaphore::new(ASKING));
-        let ask = |question| Task::start(ask(self.client.clone(), question, places.clone()));
+        let mut before = Arc::new(Notify::new());
+        let ask = |question: Question| {
+            let admitted = Arc::new(Notify::new());
+            let before = std::mem::replace(&mut before, admitted.clone());
+            Task::start(ask(self.client.clone(), question, places.clone(), before, admitted))
+        };
         let asking: Vec<_> = questions.into_iter().map(ask).collect();
         tokio::time::sleep(after).await;
         let killed = Instant::now();
@@ -238,16 +243,25 @@ impl House {
     }
 }
 
-/// Asks, and reads on until the kill: as the one who asked, and now and then as somebody else too.
-async fn ask(client: Client, question: Question, places: Arc<Semaphore>) -> Asked {
+/// Asks, and reads on until the kill: as the one who asked, and now and then as somebody else too. What is to be queued
+/// waits until the question before it is `admitted`, or failed: before it, it would be the one that runs, and the
+/// endless one would be left to run at the end.
+async fn ask(
+    client: Client,
+    question: Question,
+    places: Arc<Semaphore>,
+    before: Arc<Notify>,
+    admitted: Arc<Notify>,
+) -> Asked {
     let mut asked = Asked { question: question.clone(), turn: None, seen: Vec::new() };
     if question.queued {
-        // Behind the live one, not before it.
-        tokio::time::sleep(PACE * 5).await;
+        before.notified().await;
     }
     let place = places.acquire().await;
-    let Ok(stream) = client.try_open(question.request().accept(Encoding::Ndjson)).await else { return asked };
+    let opened = client.try_open(question.request().accept(Encoding::Ndjson)).await;
+    admitted.notify_one();
     drop(place);
+    let Ok(stream) = opened else { return asked };
     assert_eq!(stream.status(), 200, "{}", question.text);
     let turn = stream.turn();
     asked.turn = Some(turn.clone());

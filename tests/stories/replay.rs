@@ -330,3 +330,15 @@ async fn a_turn_whose_events_are_dropped_still_has_its_end() {
     assert!(client.events(Encoding::Ndjson, &told.turn, told.last()).await.rest().await.is_empty());
     assert_eq!(client.answer(&told.conversation).await, told.message);
 }
+
+#[tokio::test]
+async fn a_record_that_lacks_events_closes_its_readers_and_shows_nothing_else() {
+    let scene = Scene::new().await;
+    scene.upstream.push(Script::answer(&["Hello", " world"]));
+    let told = scene.told("go").await;
+    scene.database.run(&format!("delete from journal where turn_id = '{}' and first_seq > 1", told.turn)).await;
+    let frames = scene.client.events(Encoding::Ndjson, &told.turn, 0).await.rest().await;
+    let kinds: Vec<_> = frames.iter().map(Frame::kind).collect();
+    assert_eq!(kinds, ["turn.started", "closed"]);
+    assert_eq!((&frames[1].json["code"], frames[1].seq()), (&"unavailable".into(), None));
+}
