@@ -1,7 +1,8 @@
 //! The body of a stream: frames as they come, and a sign of life when none does.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http_body::{Body as HttpBody, Frame};
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::app::App;
@@ -49,10 +51,9 @@ impl Source {
     }
 }
 
-struct Stream {
+/// Frames as they come, and a sign of life when none does.
+pub struct Frames {
     source: Source,
-    /// Where frames are written: the room of one that has left is used for the next.
-    room: BytesMut,
     wire: Wire,
     opened: bool,
     heartbeat: Duration,
@@ -60,11 +61,87 @@ struct Stream {
     _counted: Counted,
 }
 
-impl Stream {
+impl Frames {
     fn new(source: Source, wire: Wire, heartbeat: Duration, counted: Counted) -> Self {
         let next = Box::pin(tokio::time::sleep(heartbeat));
-        Self { source, room: BytesMut::new(), wire, opened: false, heartbeat, next, _counted: counted }
+        Self { source, wire, opened: false, heartbeat, next, _counted: counted }
     }
+
+    /// Appends the next frames to `out`; nothing when all is told.
+    pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<()> {
+        let first = !std::mem::replace(&mut self.opened, true);
+        if first {
+            self.wire.open(out);
+        }
+        match self.source.poll(cx, out) {
+            Poll::Ready(Step::Frames | Step::Over(_)) => {}
+            // Something from the first moment on, so that whatever stands between lets the answer's head through.
+            Poll::Pending if first => self.wire.ping(out),
+            Poll::Pending => {
+                if self.next.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.next.as_mut().reset(Instant::now() + self.heartbeat);
+                // Arms the timer again; the reader's waker is in place already.
+                let _armed = self.next.as_mut().poll(cx);
+                self.wire.ping(out);
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// A way for a stream's frames to leave its body: whoever serves the connection may go on with them by itself.
+#[derive(Clone, Default)]
+pub struct Handover(Arc<Mutex<Hand>>);
+
+#[derive(Default)]
+enum Hand {
+    /// The body keeps them.
+    #[default]
+    Closed,
+    /// They are wanted once the body has given its first frame.
+    Open,
+    /// Here they are.
+    Full(Box<Frames>),
+}
+
+impl Handover {
+    /// Asks for the frames after the first.
+    pub fn want(&self) {
+        *self.0.lock() = Hand::Open;
+    }
+
+    /// The frames, once the body has given them.
+    pub fn take(&self) -> Option<Box<Frames>> {
+        let mut hand = self.0.lock();
+        match std::mem::take(&mut *hand) {
+            Hand::Full(frames) => Some(frames),
+            other @ (Hand::Closed | Hand::Open) => {
+                *hand = other;
+                None
+            }
+        }
+    }
+
+    /// Takes the frames out of a body, if they are wanted. Says whether they are gone.
+    fn offer(&self, frames: &mut Option<Box<Frames>>) -> bool {
+        let mut hand = self.0.lock();
+        match (&*hand, frames.take()) {
+            (Hand::Open, Some(given)) => *hand = Hand::Full(given),
+            (_, kept) => *frames = kept,
+        }
+        frames.is_none()
+    }
+}
+
+/// The frames as a body. What it gives after they were handed over is nothing, for ever.
+struct Stream {
+    frames: Option<Box<Frames>>,
+    /// Where frames are written: the room of one that has left is used for the next.
+    room: BytesMut,
+    begun: bool,
+    handover: Handover,
 }
 
 impl HttpBody for Stream {
@@ -73,31 +150,16 @@ impl HttpBody for Stream {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if std::mem::replace(&mut this.begun, true) && this.handover.offer(&mut this.frames) {
+            return Poll::Pending;
+        }
+        let Some(frames) = &mut this.frames else { return Poll::Pending };
         if this.room.capacity() > ROOM {
             this.room = BytesMut::new();
         }
-        let out = &mut this.room;
-        let first = !std::mem::replace(&mut this.opened, true);
-        if first {
-            this.wire.open(out);
-        }
-        match this.source.poll(cx, out) {
-            Poll::Ready(Step::Frames) => {}
-            Poll::Ready(Step::Over(_)) if out.is_empty() => return Poll::Ready(None),
-            Poll::Ready(Step::Over(_)) => {}
-            // Something from the first moment on, so that whatever stands between lets the answer's head through.
-            Poll::Pending if first => this.wire.ping(out),
-            Poll::Pending => {
-                if this.next.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                this.next.as_mut().reset(Instant::now() + this.heartbeat);
-                // Arms the timer again; the reader's waker is in place already.
-                let _armed = this.next.as_mut().poll(cx);
-                this.wire.ping(out);
-            }
-        }
-        Poll::Ready(Some(Ok(Frame::data(out.split().freeze()))))
+        ready!(frames.poll(cx, &mut this.room));
+        let out = this.room.split().freeze();
+        Poll::Ready((!out.is_empty()).then(|| Ok(Frame::data(out))))
     }
 }
 
@@ -110,8 +172,11 @@ pub fn respond(
     turn: Option<&TurnId>,
     conversation: &ConversationId,
 ) -> Response {
-    let stream = Stream::new(source, wire, app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
+    let frames = Frames::new(source, wire, app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
+    let (frames, handover) = (Some(Box::new(frames)), Handover::default());
+    let stream = Stream { frames, room: BytesMut::new(), begun: false, handover: handover.clone() };
     let mut response = Body::new(stream).into_response();
+    response.extensions_mut().insert(handover);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));

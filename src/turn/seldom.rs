@@ -17,6 +17,8 @@ pub struct Seldom<F> {
     inner: Pin<Box<F>>,
     alarm: Arc<Alarm>,
     waker: Waker,
+    /// Whom the alarm wakes; it forgets that when it rings.
+    known: Option<Waker>,
 }
 
 struct Alarm {
@@ -39,7 +41,7 @@ impl<F: Future> Seldom<F> {
     /// The same future.
     pub fn new(inner: F) -> Self {
         let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { inner: Box::pin(inner), waker: alarm.clone().into(), alarm }
+        Self { inner: Box::pin(inner), waker: alarm.clone().into(), alarm, known: None }
     }
 }
 
@@ -48,8 +50,13 @@ impl<F: Future> Future for Seldom<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
+        let is_known = this.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if is_known && !this.alarm.rung.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
         // Before the look at the alarm: one that rings in between wakes the task.
         this.alarm.task.register(cx.waker());
+        this.known = Some(cx.waker().clone());
         if this.alarm.rung.swap(false, Ordering::AcqRel) {
             return this.inner.as_mut().poll(&mut Context::from_waker(&this.waker));
         }

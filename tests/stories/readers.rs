@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use serde_json::{Value, json};
 
 use crate::support::{
     Encoding, Fold, Frame, Gate, Request, Scene, Script, Task, Told, assert_stamps, chance, eventually, stamp,
@@ -217,4 +218,60 @@ async fn a_reader_that_takes_nothing_is_let_go_and_the_turn_goes_on() {
     gate.open();
     frames.extend(first.rest().await);
     Fold::of(&frames).assert_same_as(&scene.client.answer(&conversation).await);
+}
+
+/// The whole body in these chunks, and nothing after it.
+fn dechunked(mut chunks: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n").unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let (chunk, rest) = rest.split_at(size);
+        chunks = rest.strip_prefix("\r\n").unwrap();
+        if size == 0 {
+            assert_eq!(chunks, "");
+            return body;
+        }
+        body.push_str(chunk);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_what_was_asked_while_a_stream_was_told() {
+    let scene = Scene::new().await;
+    let (pace, conversation) = (Duration::from_millis(20), scene.client.conversation().await);
+    let ask = |question: &str, version: &str, more: &str| {
+        let body = json!({"content": question}).to_string();
+        format!(
+            "POST /v1/conversations/{conversation}/messages HTTP/{version}\r\nhost: localhost\r\n\
+             accept: application/x-ndjson\r\ncontent-type: application/json\r\n{more}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for _ in 0..4 {
+        scene.upstream.push(Script::new().paced(20, pace).finish("stop").usage(1, 20).done());
+    }
+    let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    // One after the other, all sent at once; the last asks for the close.
+    let asked =
+        [&ask("one", "1.1", ""), health, &ask("two", "1.1", ""), health, &ask("three", "1.1", "connection: close\r\n")];
+    let answer = String::from_utf8(scene.client.raw(asked.concat().as_bytes()).await).unwrap();
+    let answers: Vec<_> = answer.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
+    let [one, ok, two, ok_again, three] = answers[..] else { panic!("{} answers: {answer}", answers.len()) };
+    for health in [ok, ok_again] {
+        assert!(health.contains("\r\n\r\n{\"status\":\"ok\""), "{health}");
+    }
+    for stream in [one, two, three] {
+        let (head, body) = stream.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("transfer-encoding: chunked") && head.contains("\r\ndate: "), "{head}");
+        assert_eq!(head.contains("connection: close"), stream == three);
+        let lines: Vec<Value> = dechunked(body).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let deltas = lines.iter().filter(|line| line["type"] == "delta").count();
+        assert_eq!((deltas, &lines.last().unwrap()["type"]), (20, &json!("turn.finished")));
+    }
+    // HTTP/1.0 knows no chunks: the body ends with the connection.
+    let answer = String::from_utf8(scene.client.raw(ask("four", "1.0", "").as_bytes()).await).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(!head.contains("chunked"), "{head}");
+    assert!(body.starts_with("{\"seq\":1,") && body.lines().last().unwrap().contains("turn.finished"), "{body}");
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use super::{REFUSAL, Server};
+use crate::turn::seldom::Seldom;
 
 /// How long to leave the listener alone when it can give nothing.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,8 +61,9 @@ fn admit(server: &Arc<Server>, stream: TcpStream) {
         let this = server.clone();
         server.lifecycle.spawn("connection", async move {
             tokio::select! {
+                biased;
+                () = Seldom::new(this.dropping.cancelled()) => {}
                 () = connection::serve(&this, stream) => {}
-                () = this.dropping.cancelled() => {}
             }
             drop(place);
         });

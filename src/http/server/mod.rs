@@ -4,7 +4,9 @@
 //! only for `AsyncRead + AsyncWrite`.
 
 mod accept;
+mod carry;
 mod connection;
+mod http1;
 mod sniff;
 mod stalled;
 mod watched;

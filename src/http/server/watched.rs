@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,7 +22,19 @@ pub struct Watched<S> {
     stall: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    blocked: Blocked,
     closing: Closing,
+}
+
+/// Whether the last write of a stream waits.
+#[derive(Clone, Debug, Default)]
+pub struct Blocked(Arc<AtomicBool>);
+
+impl Blocked {
+    /// Whether it does.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How far a close has come.
@@ -35,7 +49,12 @@ enum Closing {
 impl<S> Watched<S> {
     /// Watches a stream.
     pub fn new(stream: S, stall: Duration) -> Self {
-        Self { stream, early: Bytes::new(), stall, waiting: None, closing: Closing::No }
+        Self { stream, early: Bytes::new(), stall, waiting: None, blocked: Blocked::default(), closing: Closing::No }
+    }
+
+    /// Says later whether a write waits.
+    pub fn blocked(&self) -> Blocked {
+        self.blocked.clone()
     }
 
     /// Has `bytes` read again.
@@ -46,9 +65,12 @@ impl<S> Watched<S> {
     /// Passes on what a write came to, unless it has come to nothing for too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.blocked.0.store(false, Ordering::Relaxed);
+            }
             return result;
         }
+        self.blocked.0.store(true, Ordering::Relaxed);
         let stall = self.stall;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(waiting.as_mut().poll(cx));
