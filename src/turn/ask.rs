@@ -81,7 +81,7 @@ impl Talk {
                         self.live.ask_again_after(wait);
                     }
                     let ending = refusal_ending(refusal);
-                    self.close(&ending).await;
+                    Box::pin(self.close(&ending)).await;
                     refused = Some(ending);
                     if !refusal.may_fall_back() {
                         break;
@@ -103,11 +103,12 @@ impl Talk {
     }
 
     async fn listen(&mut self, mut answer: Box<dyn Answer>) -> Ending {
-        let limits = self.turns.settings.limits.clone();
+        let limits = &self.turns.settings.limits;
+        let (most, memory) = (limits.max_answer_bytes, limits.turn_memory_bytes as u64);
         loop {
             self.batch.clear();
             let progress = poll_fn(|cx| answer.poll_next(cx, &mut self.batch)).await;
-            if !self.batch.is_empty() && !self.log(limits.max_answer_bytes) {
+            if !self.batch.is_empty() && !self.log(most) {
                 return Ending::plain(Status::Length);
             }
             match progress {
@@ -116,7 +117,7 @@ impl Talk {
                 Err(fault) => return fault_ending(fault),
             }
             // A log that nobody saves must not grow without end: the upstream waits.
-            while self.live.log.unsaved() > limits.turn_memory_bytes as u64 {
+            while self.live.log.unsaved() > memory {
                 self.live.progress.notified().await;
             }
         }

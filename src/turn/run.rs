@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,12 @@ fn cut_ending(why: Cut) -> Option<Ending> {
 /// history to read. A panic inside ends it as `failed`.
 pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Content>) {
     if queued {
-        match wait(&turns, &live).await {
+        match Box::pin(wait(&turns, &live)).await {
             Ok(()) => {}
             Err(None) => return drop_lost(&turns, &live),
             Err(Some(ending)) => {
                 append_started(&turns, &live);
-                return finish(&turns, &live, ending, Times::default()).await;
+                return Box::pin(finish(&turns, &live, ending, Times::default())).await;
             }
         }
     }
@@ -57,10 +58,11 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Cont
         return drop_lost(&turns, &live);
     };
     let duration = begun.elapsed();
-    talk.close(&ending).await;
+    Box::pin(talk.close(&ending)).await;
     let times = Times { duration_ms: millis(duration), first_token_ms: talk.first_token.map(millis) };
     drop(talk);
-    finish(&turns, &live, ending, times).await;
+    // Boxed, as the wait before: a turn that streams carries no room for its begin and its end.
+    Box::pin(finish(&turns, &live, ending, times)).await;
 }
 
 /// Asks and logs until the answer ends, or is ended; `None` when the turn is another replica's.
@@ -85,7 +87,8 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
         drop(first);
         talk.go(call).await
     };
-    until_cut(turns, live, most, work).await
+    // Lent: an argument that a future keeps has room in it twice.
+    until_cut(turns, live, most, pin!(work)).await
 }
 
 /// Waits until the turn is ended from outside.
@@ -98,7 +101,10 @@ async fn ended(turns: &Turns, live: &Live) -> Cut {
 }
 
 /// Drives `work` until it is done, the turn is ended from outside, its readers are gone for good, or `most` is over.
-async fn until_cut(turns: &Turns, live: &Live, most: Duration, work: impl Future<Output = Ending>) -> Option<Ending> {
+async fn until_cut<W>(turns: &Turns, live: &Live, most: Duration, work: Pin<&mut W>) -> Option<Ending>
+where
+    W: Future<Output = Ending>,
+{
     let outside = Seldom::new(async {
         tokio::select! {
             biased;

@@ -32,9 +32,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut watched: Watched<S>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     loop {
-        let Some((frames, io, early)) = requests(server, watched).await? else { return Ok(()) };
+        let Some((frames, io, mut early)) = requests(server, watched).await? else { return Ok(()) };
         watched = io;
-        let mut early = BytesMut::from(&*early);
         carry(&mut watched, frames, &mut early).await?;
         if server.closing.is_cancelled() {
             return Ok(poll_fn(|cx| Pin::new(&mut watched).poll_shutdown(cx)).await?);
@@ -44,7 +43,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// A stream whose first frames are told, its connection, and what was read too early.
-type Handed<S> = (Box<Frames>, Watched<S>, bytes::Bytes);
+type Handed<S> = (Box<Frames>, Watched<S>, BytesMut);
 
 /// Answers requests, up to and with the first frames of a stream, or to the connection's end. From the word to close
 /// on, it takes no further request.
@@ -87,7 +86,8 @@ where
     });
     let Some(frames) = frames.await? else { return Ok(None) };
     let parts = connection.into_parts();
-    Ok(Some((frames, parts.io.into_inner(), parts.read_buf)))
+    // A copy: what is read early is mostly nothing, and hyper's room for it 8 KiB.
+    Ok(Some((frames, parts.io.into_inner(), BytesMut::from(&*parts.read_buf))))
 }
 
 /// Whether its answer may be chunked, and the connection goes on after it.

@@ -7,6 +7,7 @@ mod accept;
 mod carry;
 mod connection;
 mod http1;
+mod http2;
 mod sniff;
 mod stalled;
 mod watched;
