@@ -8,6 +8,7 @@
 //! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun; 3. a step in the story test.
 
 pub mod admission;
+pub mod checkpoint;
 pub mod conversations;
 pub mod ending;
 pub mod idempotency;

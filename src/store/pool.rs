@@ -108,6 +108,10 @@ const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, and the lease's renewal.
 const FIRST: u32 = 2;
 
+/// Where a commit moves SQLite's log into the database itself: 64 MiB, which the task of `checkpoint.rs` reaches only
+/// where the writers leave it no gap.
+const LOG_PAGES: &str = "16000";
+
 #[derive(Clone)]
 pub(super) enum Pool {
     /// One writer, since SQLite has but one; readers beside it. All but those who stand first queue for it, so
@@ -260,7 +264,7 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
             Durability::Strict => SqliteSynchronous::Full,
         })
         .busy_timeout(patience);
-    let write = Arc::new(Writer::open(options.clone()).await?);
+    let write = Arc::new(Writer::open(options.clone().pragma("wal_autocheckpoint", LOG_PAGES)).await?);
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(READERS)
