@@ -8,11 +8,12 @@ use serde_json::json;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 use tidegate::domain::ids::TurnId;
+use tidegate::store::admission::NewTurn;
 use tidegate::store::checkpoint;
 use tidegate::store::tail::Tail;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::house::{House, at};
+use crate::support::house::{House, at, key, plan};
 use crate::support::{Gate, Gateway, Record, Scene, Script, Task, Upstream, assert_stamps, eventually, stamp};
 
 /// A file system of a few MiB. Unmounted when dropped.
@@ -179,4 +180,36 @@ async fn the_log_starts_over_again_and_again_however_much_is_written() {
     beside.close().await.unwrap();
     house.store.close().await;
     assert!(!log.exists(), "whoever closes last empties it");
+}
+
+#[tokio::test]
+async fn an_admission_that_nobody_waits_for_any_more_is_whole_or_not_at_all() {
+    let house = House::new().await;
+    let mut undone = 0;
+    for polls in 0..8 {
+        let (conversation, name) = (house.conversation().await, format!("k{polls}"));
+        let new = NewTurn { key: Some(key(&name, "a")), ..house.turn(&conversation) };
+        let mut asked = Box::pin(house.store.admit(&house.owner, &new, plan));
+        for _ in 0..polls {
+            if futures::poll!(&mut asked).is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(asked);
+        // What writes next comes after it.
+        house.store.touch(&house.owner, &new.id, at(2)).await.unwrap();
+        let found = house.store.turn(&house.owner, &new.id).await.unwrap().is_some();
+        let messages = house.store.messages(&house.owner, &conversation, None, 9, usize::MAX).await.unwrap().0.len();
+        let saved = house.store.journal_end(&house.owner, &new.id).await.unwrap();
+        let claimed = house.store.claimed(&house.owner, &key(&name, "a"), at(1)).await.unwrap().is_some();
+        let number = house.store.last_number(&house.owner, &conversation).await.unwrap();
+        let all = if found { (2, 1, true, 1) } else { (0, 0, false, 0) };
+        assert_eq!((messages, saved, claimed, number), all, "after {polls} polls");
+        if found {
+            break;
+        }
+        undone += 1;
+    }
+    assert!((2..8).contains(&undone), "it was dropped {undone} times before it was done");
 }
