@@ -1,13 +1,13 @@
 //! Admission: all that a turn needs to have begun, in one transaction.
 
 use serde_json::Value;
-use sqlx::Row;
 
 use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
+use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, State, title_of};
@@ -120,33 +120,36 @@ impl Store {
                     return Ok(Done::Rollback(Admission::Claimed(claimed)));
                 }
             }
-            if let Target::New(made) = &new.target
-                && insert_conversation!(conn, owner, made).rows_affected() == 0
-            {
-                let id: String = sqlx::query_scalar(
-                    "select id from conversations where application_id = $1 and owner_id = $2 and session_id = $3",
-                )
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
-                .bind(made.session_id.as_deref())
-                .fetch_one(&mut *conn)
-                .await?;
-                conversation = id.into();
-                if let Some(key) = &new.key {
-                    sqlx::query(
-                        "update idempotency_keys set conversation_id = $1 \
-                         where application_id = $2 and owner_id = $3 and key = $4",
+            if let Target::New(made) = &new.target {
+                let making = insert_conversation!(conn, owner, made);
+                if made.session_id.is_none() {
+                    making.later().await?;
+                } else if making.changes().await? == 0 {
+                    let (id,): (String,) = conn.query(
+                        "select id from conversations where application_id = $1 and owner_id = $2 and session_id = $3",
                     )
-                    .bind(conversation.as_str())
                     .bind(&*owner.application_id)
                     .bind(&*owner.owner_id)
-                    .bind(key.key.as_str())
-                    .execute(&mut *conn)
+                    .bind(made.session_id.as_deref())
+                    .one()
                     .await?;
+                    conversation = id.into();
+                    if let Some(key) = &new.key {
+                        conn.query(
+                            "update idempotency_keys set conversation_id = $1 \
+                             where application_id = $2 and owner_id = $3 and key = $4",
+                        )
+                        .bind(conversation.as_str())
+                        .bind(&*owner.application_id)
+                        .bind(&*owner.owner_id)
+                        .bind(key.key.as_str())
+                        .later()
+                        .await?;
+                    }
                 }
             }
             // This takes the row, and so keeps every other writer of the conversation out.
-            let row = sqlx::query(
+            let row: Option<(i64, String, String, String)> = conn.query(
                 "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
                  live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
                  where id = $4 and application_id = $5 and owner_id = $6 \
@@ -158,14 +161,13 @@ impl Store {
             .bind(conversation.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .fetch_optional(&mut *conn)
+            .row()
             .await?;
-            let Some(row) = row else { return Ok(Done::Rollback(Admission::NoConversation)) };
-            let number: i64 = row.try_get("turn_count")?;
-            let live: String = row.try_get("live_turn_id")?;
-            let state = State::parse(row.try_get("state")?).ok_or(Error::Corrupt("conversations.state"))?;
-            let config: Config = json(row.try_get("config")?, "conversations.config")?;
-            drop(row);
+            let Some((number, live, state, config)) = row else {
+                return Ok(Done::Rollback(Admission::NoConversation));
+            };
+            let state = State::parse(&state).ok_or(Error::Corrupt("conversations.state"))?;
+            let config: Config = json(&config, "conversations.config")?;
             if state != State::Active {
                 return Ok(Done::Rollback(Admission::Closed(state)));
             }
@@ -175,19 +177,19 @@ impl Store {
                 return Ok(Done::Rollback(Admission::Busy(conversation, live.into())));
             }
             if queued && new.if_busy == IfBusy::Queue {
-                let waiting: i64 = sqlx::query_scalar(
+                let (waiting,): (i64,) = conn.query(
                     "select count(*) from turns where conversation_id = $1 and status = 'queued' \
                      and finished_at is null",
                 )
                 .bind(conversation.as_str())
-                .fetch_one(&mut *conn)
+                .one()
                 .await?;
                 if waiting >= i64::from(new.queued_turns) {
                     return Ok(Done::Rollback(Admission::QueueFull));
                 }
             }
             if let Some(parent) = &new.parent_id {
-                let found: Option<String> = sqlx::query_scalar(
+                let found: Option<(String,)> = conn.query(
                     "select id from messages where id = $1 and conversation_id = $2 \
                      and application_id = $3 and owner_id = $4",
                 )
@@ -195,14 +197,14 @@ impl Store {
                 .bind(conversation.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .fetch_optional(&mut *conn)
+                .row()
                 .await?;
                 if found.is_none() {
                     return Ok(Done::Rollback(Admission::NoParent));
                 }
             }
             let status = if queued { "queued" } else { "running" };
-            let entered = sqlx::query(
+            let entered = conn.query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
                  user_message_id, message_id, replica_id, epoch, seq, created_at, started_at) \
                  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13 \
@@ -221,13 +223,13 @@ impl Store {
             .bind(new.replica_id.as_str())
             .bind(new.now.as_micros())
             .bind((!queued).then_some(new.now.as_micros()))
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            if entered.rows_affected() == 0 {
+            if entered == 0 {
                 return Ok(Done::Rollback(Admission::Fenced));
             }
             let (kind, content) = columns(&new.content);
-            sqlx::query(
+            conn.query(
                 "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
                  role, status, seq, model, content_kind, content, sources, steps, visualizations, metadata, created_at) \
                  values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
@@ -252,7 +254,7 @@ impl Store {
             .bind(i64::from(!queued))
             .bind(plan.model.as_str())
             .bind(Vec::<u8>::new())
-            .execute(&mut *conn)
+            .later()
             .await?;
             if !queued {
                 let (question, answer) = (&new.user_message_id, &new.message_id);
@@ -285,7 +287,7 @@ impl Store {
                     return Ok(Done::Rollback(Some(claimed)));
                 }
             }
-            insert_conversation!(conn, owner, new);
+            insert_conversation!(conn, owner, new).later().await?;
             Ok(Done::Commit(None))
         })
     }
@@ -294,29 +296,29 @@ impl Store {
     /// under it, and `made`, the conversation that was made for it.
     pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<()> {
         write!(self, conn => {
-            let conversation: Option<String> = sqlx::query_scalar(
+            let conversation: Option<(String,)> = conn.query(
                 "select conversation_id from turns where id = $1 and application_id = $2 and owner_id = $3",
             )
             .bind(turn.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .fetch_optional(&mut *conn)
+            .row()
             .await?;
-            let Some(conversation) = conversation else { return Ok(Done::Rollback(())) };
+            let Some((conversation,)) = conversation else { return Ok(Done::Rollback(())) };
             // Taking the row first keeps every other writer of the conversation out.
-            sqlx::query("update conversations set last_message_at = last_message_at where id = $1")
+            conn.query("update conversations set last_message_at = last_message_at where id = $1")
                 .bind(conversation.as_str())
-                .execute(&mut *conn)
+                .later()
                 .await?;
             // Whoever answers what goes answers what that answered.
-            sqlx::query(
+            conn.query(
                 "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
                  and q.role = 'user') where conversation_id = $2 and turn_id <> $1 \
                  and parent_id in (select g.id from messages g where g.turn_id = $1)",
             )
             .bind(turn.as_str())
             .bind(conversation.as_str())
-            .execute(&mut *conn)
+            .later()
             .await?;
             for erase in [
                 "delete from journal where turn_id = $1",
@@ -324,24 +326,24 @@ impl Store {
                 "delete from turns where id = $1",
                 "delete from idempotency_keys where turn_id = $1",
             ] {
-                sqlx::query(erase).bind(turn.as_str()).execute(&mut *conn).await?;
+                conn.query(erase).bind(turn.as_str()).later().await?;
             }
-            sqlx::query(
+            conn.query(
                 "update conversations set live_turn_id = (select t.id from turns t where \
                  t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
                  where id = $1 and live_turn_id = $2",
             )
             .bind(conversation.as_str())
             .bind(turn.as_str())
-            .execute(&mut *conn)
+            .later()
             .await?;
             if let Some(made) = made {
-                sqlx::query(
+                conn.query(
                     "delete from conversations where id = $1 and not exists \
                      (select 1 from turns t where t.conversation_id = $1)",
                 )
                 .bind(made.as_str())
-                .execute(&mut *conn)
+                .later()
                 .await?;
             }
             Ok(Done::Commit(()))

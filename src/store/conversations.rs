@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::Row;
 
 use super::pool::{Done, read, write};
+use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation, State, UNTITLED};
@@ -46,26 +47,25 @@ macro_rules! conversation_row {
     }};
 }
 
-/// Makes a conversation, on a connection inside a transaction.
+/// The statement that makes a conversation, unless the owner has one of that session id.
 macro_rules! insert_conversation {
     ($conn:expr, $owner:expr, $new:expr) => {
-        sqlx::query(
-            "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
+        $conn
+            .query(
+                "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
              metadata, turn_count, created_at, last_message_at) \
              values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, 0, $9, $9) \
              on conflict (application_id, owner_id, session_id) where session_id is not null do nothing",
-        )
-        .bind($new.id.as_str())
-        .bind(&*$owner.application_id)
-        .bind(&*$owner.owner_id)
-        .bind($new.session_id.as_deref())
-        .bind($new.title.as_deref().map(str::as_bytes))
-        .bind($crate::domain::json::to_string(&$new.config))
-        .bind($crate::domain::json::to_string(&$new.context))
-        .bind($crate::domain::json::to_string(&$new.metadata))
-        .bind($new.now.as_micros())
-        .execute(&mut *$conn)
-        .await?
+            )
+            .bind($new.id.as_str())
+            .bind(&*$owner.application_id)
+            .bind(&*$owner.owner_id)
+            .bind($new.session_id.as_deref())
+            .bind($new.title.as_deref().map(str::as_bytes))
+            .bind($crate::domain::json::to_string(&$new.config))
+            .bind($crate::domain::json::to_string(&$new.context))
+            .bind($crate::domain::json::to_string(&$new.metadata))
+            .bind($new.now.as_micros())
     };
 }
 
@@ -127,25 +127,25 @@ impl Store {
     ) -> Result<bool> {
         write!(self, conn => {
             // Taking the row first keeps every other writer of the conversation out.
-            sqlx::query(
+            conn.query(
                 "update conversations set last_message_at = last_message_at \
                  where id = $1 and application_id = $2 and owner_id = $3",
             )
             .bind(id.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .execute(&mut *conn)
+            .later()
             .await?;
-            let open: i64 = sqlx::query_scalar(
+            let (open,): (i64,) = conn.query(
                 "select count(*) from turns where conversation_id = $1 and finished_at is null",
             )
             .bind(id.as_str())
-            .fetch_one(&mut *conn)
+            .one()
             .await?;
             if open > 0 {
                 return Ok(Done::Rollback(false));
             }
-            sqlx::query(
+            conn.query(
                 "update idempotency_keys set deleted_at = $1, expires_at = $2 \
                  where conversation_id = $3 and application_id = $4 and owner_id = $5",
             )
@@ -154,7 +154,7 @@ impl Store {
             .bind(id.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .execute(&mut *conn)
+            .later()
             .await?;
             for erase in [
                 "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
@@ -163,11 +163,11 @@ impl Store {
                 "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from conversations where id = $1 and application_id = $2 and owner_id = $3",
             ] {
-                sqlx::query(erase)
+                conn.query(erase)
                     .bind(id.as_str())
                     .bind(&*owner.application_id)
                     .bind(&*owner.owner_id)
-                    .execute(&mut *conn)
+                    .later()
                     .await?;
             }
             Ok(Done::Commit(true))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
+use super::transaction::Transaction;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
@@ -59,7 +60,7 @@ impl Store {
     /// Starts a queued turn whose time has come.
     pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Outcome> {
         write!(self, conn => {
-            let held = sqlx::query(
+            let held = conn.query(
                 "update turns set status = 'running', started_at = coalesce(started_at, $1) \
                  where id = $2 and replica_id = $3 and epoch = $4 and finished_at is null",
             )
@@ -67,14 +68,14 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .bind(lease.replica_id.as_str())
             .bind(lease.epoch.cast_signed())
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            if held.rows_affected() == 0 {
+            if held == 0 {
                 return Ok(Done::Rollback(Outcome::Lost));
             }
-            sqlx::query("update messages set status = 'running', seq = 1 where turn_id = $1 and role = 'assistant'")
+            conn.query("update messages set status = 'running', seq = 1 where turn_id = $1 and role = 'assistant'")
                 .bind(lease.turn_id.as_str())
-                .execute(&mut *conn)
+                .later()
                 .await?;
             conn.insert_chunks(std::slice::from_ref(started)).await?;
             Ok(Done::Commit(Outcome::Written(None)))
@@ -90,13 +91,13 @@ impl Store {
             if self.is_shared() {
                 // The conversation first, as everywhere: whoever queues behind this turn waits here, or is seen below.
                 // SQLite has but one writer.
-                sqlx::query("update conversations set last_message_at = $1 where id = $2")
+                conn.query("update conversations set last_message_at = $1 where id = $2")
                     .bind(ending.now.as_micros())
                     .bind(lease.conversation_id.as_str())
-                    .execute(&mut *conn)
+                    .later()
                     .await?;
             }
-            let held = sqlx::query(
+            let held = conn.query(
                 "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
                  crash_saved = $4, crash_resumed = $5, request = '{}' \
                  where id = $6 and replica_id = $7 and epoch = $8 and (finished_at is null or seq = $2)",
@@ -109,13 +110,13 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .bind(lease.replica_id.as_str())
             .bind(lease.epoch.cast_signed())
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            if held.rows_affected() == 0 {
+            if held == 0 {
                 return Ok(Done::Rollback(Outcome::Lost));
             }
             let (_, content) = columns(&message.content);
-            sqlx::query(
+            conn.query(
                 "update messages set status = $1, seq = $2, content = $3, reasoning = $4, sources = $5, steps = $6, \
                  visualizations = $7, usage = $8, finished = $9 where id = $10 and turn_id = $11",
             )
@@ -130,20 +131,20 @@ impl Store {
             .bind(json::to_string(&ending.finished))
             .bind(message.id.as_str())
             .bind(lease.turn_id.as_str())
-            .execute(&mut *conn)
+            .later()
             .await?;
             conn.insert_chunks(&ending.rest).await?;
-            sqlx::query(
+            conn.query(
                 "update idempotency_keys set expires_at = $1 where conversation_id = $2 and turn_id = $3 \
                  and deleted_at is null",
             )
             .bind(ending.key_expires.as_micros())
             .bind(lease.conversation_id.as_str())
             .bind(lease.turn_id.as_str())
-            .execute(&mut *conn)
+            .later()
             .await?;
             // Done again, the first time's answer is given: it may have been the answer that was lost.
-            let next: Option<String> = sqlx::query_scalar(
+            let next: Option<(Option<String>,)> = conn.query(
                 "update conversations set last_message_at = $3, \
                  live_turn_id = case when live_turn_id = $2 or live_turn_id is null then \
                  (select t.id from turns t where t.conversation_id = conversations.id and t.finished_at is null \
@@ -152,10 +153,9 @@ impl Store {
             .bind(lease.conversation_id.as_str())
             .bind(lease.turn_id.as_str())
             .bind(ending.now.as_micros())
-            .fetch_optional(&mut *conn)
-            .await?
-            .flatten();
-            Ok(Done::Commit(Outcome::Written(next.map(Into::into))))
+            .last_row()
+            .await?;
+            Ok(Done::Commit(Outcome::Written(next.and_then(|(next,)| next).map(Into::into))))
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Idempotency keys: who asked what under which key, and what came of it.
 
 use super::pool::{Done, read, write};
+use super::transaction::Transaction;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, TurnId};
@@ -29,38 +30,38 @@ pub enum Claimed {
 /// Claims a key, on a connection inside a transaction: `None` when it was free. A claim that has expired is free.
 macro_rules! claim_key {
     ($conn:expr, $owner:expr, $key:expr, $conversation:expr, $turn:expr, $now:expr, $expires:expr) => {{
-        let claimed = sqlx::query(
-            "insert into idempotency_keys \
+        let claimed = $conn
+            .query(
+                "insert into idempotency_keys \
              (application_id, owner_id, key, fingerprint, conversation_id, turn_id, created_at, expires_at) \
              values ($1, $2, $3, $4, $5, $6, $7, $8) \
              on conflict (application_id, owner_id, key) do update set fingerprint = excluded.fingerprint, \
              conversation_id = excluded.conversation_id, turn_id = excluded.turn_id, deleted_at = null, \
              created_at = excluded.created_at, expires_at = excluded.expires_at \
              where idempotency_keys.expires_at <= $7",
-        )
-        .bind(&*$owner.application_id)
-        .bind(&*$owner.owner_id)
-        .bind($key.key.as_str())
-        .bind($key.fingerprint.as_str())
-        .bind($conversation.as_str())
-        .bind($turn.map($crate::domain::ids::TurnId::as_str))
-        .bind($now.as_micros())
-        .bind($expires.map($crate::domain::clock::Timestamp::as_micros))
-        .execute(&mut *$conn)
-        .await?
-        .rows_affected();
+            )
+            .bind(&*$owner.application_id)
+            .bind(&*$owner.owner_id)
+            .bind($key.key.as_str())
+            .bind($key.fingerprint.as_str())
+            .bind($conversation.as_str())
+            .bind($turn.map($crate::domain::ids::TurnId::as_str))
+            .bind($now.as_micros())
+            .bind($expires.map($crate::domain::clock::Timestamp::as_micros))
+            .changes()
+            .await?;
         if claimed > 0 {
             None
         } else {
-            let (fingerprint, conversation, turn, deleted): (String, String, Option<String>, Option<i64>) =
-                sqlx::query_as(
+            let (fingerprint, conversation, turn, deleted): (String, String, Option<String>, Option<i64>) = $conn
+                .query(
                     "select fingerprint, conversation_id, turn_id, deleted_at from idempotency_keys \
                      where application_id = $1 and owner_id = $2 and key = $3",
                 )
                 .bind(&*$owner.application_id)
                 .bind(&*$owner.owner_id)
                 .bind($key.key.as_str())
-                .fetch_one(&mut *$conn)
+                .one()
                 .await?;
             Some($crate::store::idempotency::judge($key, &fingerprint, conversation, turn, deleted))
         }
@@ -109,15 +110,15 @@ impl Store {
     /// Forgets up to `limit` keys that expired before `now`; says how many.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
-            let forgotten = sqlx::query(
+            let forgotten = conn.query(
                 "delete from idempotency_keys where (application_id, owner_id, key) in \
                  (select application_id, owner_id, key from idempotency_keys where expires_at <= $1 limit $2)",
             )
             .bind(now.as_micros())
             .bind(i64::from(limit))
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            Ok(Done::Commit(forgotten.rows_affected()))
+            Ok(Done::Commit(forgotten))
         })
     }
 }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgConnection;
-use sqlx::sqlite::SqliteConnection;
 
-use super::pool::{Done, Pool, read, within, write};
+use super::pool::{Done, read, write};
 use super::tail::{Tail, insert_tail};
+use super::transaction::{Served, Transaction};
+use super::writer::Held;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
@@ -14,6 +14,9 @@ use crate::domain::owner::Owner;
 
 /// The most rows one insert of SQLite carries: 7 values each, and SQLite takes 32,766 in a statement.
 const ROWS: usize = 1024;
+
+/// So many of them may wait for what comes after.
+const FEW: usize = 4;
 
 /// A row of the journal holds about so much, in bytes.
 pub const ROW_BYTES: usize = 64 << 10;
@@ -46,13 +49,13 @@ pub struct Saved {
     pub lines: Vec<u8>,
 }
 
-/// A connection that saves chunks, inside a transaction. Saving one again changes nothing.
+/// A transaction that saves chunks. Saving one again changes nothing.
 pub(super) trait Insert {
-    /// Saves them.
+    /// Saves them, before the commit at the latest.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()>;
 }
 
-impl Insert for PgConnection {
+impl Insert for Served {
     /// In one round trip, however many there are: every one that a commit needs is time in which what was shown
     /// can be lost.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
@@ -61,7 +64,7 @@ impl Insert for PgConnection {
         }
         let number = |of: fn(&Chunk) -> u64| chunks.iter().map(|chunk| of(chunk).cast_signed()).collect::<Vec<_>>();
         let text = |of: fn(&Chunk) -> &str| chunks.iter().map(of).collect::<Vec<_>>();
-        sqlx::query(
+        self.query(
             "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) \
              select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], \
              $7::bytea[]) on conflict (turn_id, first_seq) do nothing",
@@ -73,18 +76,19 @@ impl Insert for PgConnection {
         .bind(text(|chunk| &chunk.owner.owner_id))
         .bind(number(|chunk| chunk.epoch))
         .bind(chunks.iter().map(|chunk| &chunk.lines[..]).collect::<Vec<_>>())
-        .execute(self)
-        .await?;
-        Ok(())
+        .later()
+        .await
     }
 }
 
-impl Insert for SqliteConnection {
+impl Insert for Held<'_> {
+    /// In groups. A small one at the end may wait for the commit; if all did, so many rows would be so many texts to
+    /// prepare.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
         let mut left = chunks;
         while !left.is_empty() {
             let (now, later) = left.split_at(group(left.len()));
-            let mut query = sqlx::query(insert(now.len()));
+            let mut query = self.query(insert(now.len()));
             for chunk in now {
                 query = query
                     .bind(chunk.turn_id.as_str())
@@ -95,7 +99,11 @@ impl Insert for SqliteConnection {
                     .bind(chunk.epoch.cast_signed())
                     .bind(&chunk.lines[..]);
             }
-            query.execute(&mut *self).await?;
+            if later.is_empty() && now.len() <= FEW {
+                query.later().await?;
+            } else {
+                query.changes().await?;
+            }
             left = later;
         }
         Ok(())
@@ -134,38 +142,27 @@ impl Store {
     /// these turns now. In SQLite's file, which no other process serves, what only adds to the tail does without a lease.
     /// Saving the same again changes nothing.
     pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
-        if let Pool::Sqlite { write, .. } = &self.pool
-            && chunks.is_empty()
-            && !tail.is_empty()
-            && !tail.forgets()
-        {
-            // One statement is a transaction of its own, and nobody else is there to take the lease: what most commits
-            // are costs one message to SQLite's thread.
-            let alone = async {
-                let mut conn = write.acquire().await?;
-                insert_tail!(conn, tail);
-                Ok(true)
-            };
-            return within(self.patience, Box::pin(alone)).await;
-        }
+        let alone = !self.is_shared() && chunks.is_empty() && !tail.is_empty() && !tail.forgets();
         write!(self, first, conn => {
-            let held = sqlx::query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
-                .bind(replica.as_str())
-                .execute(&mut *conn)
-                .await?;
-            if held.rows_affected() == 0 {
-                return Ok(Done::Rollback(false));
-            }
-            if !tail.is_empty() {
-                insert_tail!(conn, tail);
-            }
-            if tail.forget > 0 {
-                sqlx::query("delete from tail where number < $1")
-                    .bind(tail.forget.cast_signed())
-                    .execute(&mut *conn)
+            if !alone {
+                let held = conn.query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
+                    .bind(replica.as_str())
+                    .changes()
                     .await?;
+                if held == 0 {
+                    return Ok(Done::Rollback(false));
+                }
             }
             conn.insert_chunks(chunks).await?;
+            if !tail.is_empty() {
+                insert_tail!(conn, tail).later().await?;
+            }
+            if tail.forget > 0 {
+                conn.query("delete from tail where number < $1")
+                    .bind(tail.forget.cast_signed())
+                    .later()
+                    .await?;
+            }
             Ok(Done::Commit(true))
         })
     }
@@ -212,17 +209,17 @@ impl Store {
     /// Drops the events of up to `limit` turns that ended before `before`, each turn's whole; says of how many.
     pub async fn drop_journals(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
-            let turns: Vec<String> = sqlx::query_scalar(
+            let turns: Vec<(String,)> = conn.query(
                 "update turns set dropped_at = $1 where id in (select id from turns \
                  where finished_at <= $2 and finished_at is not null and dropped_at is null limit $3) returning id",
             )
             .bind(now.as_micros())
             .bind(before.as_micros())
             .bind(i64::from(limit))
-            .fetch_all(&mut *conn)
+            .rows()
             .await?;
-            for turn in &turns {
-                sqlx::query("delete from journal where turn_id = $1").bind(turn.as_str()).execute(&mut *conn).await?;
+            for (turn,) in &turns {
+                conn.query("delete from journal where turn_id = $1").bind(turn.as_str()).changes().await?;
             }
             Ok(Done::Commit(turns.len() as u64))
         })

@@ -4,6 +4,7 @@
 //! once its turns have changed hands it can end none of them.
 
 use super::pool::{Done, read, write};
+use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
@@ -36,10 +37,10 @@ impl Store {
     /// Enters a replica that has just started.
     pub async fn enter(&self, replica: &ReplicaId, now: Timestamp) -> Result<()> {
         write!(self, conn => {
-            sqlx::query("insert into replicas (id, beat, started_at) values ($1, 1, $2) on conflict (id) do nothing")
+            conn.query("insert into replicas (id, beat, started_at) values ($1, 1, $2) on conflict (id) do nothing")
                 .bind(replica.as_str())
                 .bind(now.as_micros())
-                .execute(&mut *conn)
+                .later()
                 .await?;
             Ok(Done::Commit(()))
         })
@@ -48,12 +49,12 @@ impl Store {
     /// Removes a replica that has no turns left.
     pub async fn leave(&self, replica: &ReplicaId) -> Result<()> {
         write!(self, conn => {
-            sqlx::query(
+            conn.query(
                 "delete from replicas where id = $1 and not exists \
                  (select 1 from turns where turns.replica_id = $1 and turns.finished_at is null)",
             )
             .bind(replica.as_str())
-            .execute(&mut *conn)
+            .later()
             .await?;
             Ok(Done::Commit(()))
         })
@@ -74,15 +75,15 @@ impl Store {
     /// Fences a peer that has not moved since it was seen: nothing more of it is journalled. Says whether it was so.
     pub async fn fence(&self, peer: &Peer, now: Timestamp) -> Result<bool> {
         write!(self, conn => {
-            let fenced = sqlx::query(
+            let fenced = conn.query(
                 "update replicas set fenced_at = $1 where id = $2 and beat = $3 and fenced_at is null",
             )
             .bind(now.as_micros())
             .bind(peer.id.as_str())
             .bind(peer.beat.cast_signed())
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            Ok(Done::Commit(fenced.rows_affected() > 0))
+            Ok(Done::Commit(fenced > 0))
         })
     }
 
@@ -90,31 +91,31 @@ impl Store {
     /// Says how many.
     pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
         write!(self, conn => {
-            let adopted = sqlx::query(
+            let adopted = conn.query(
                 "update turns set replica_id = $1, epoch = epoch + 1 where finished_at is null \
                  and replica_id <> $1 and not exists (select 1 from replicas r \
                  where r.id = turns.replica_id and r.fenced_at is null)",
             )
             .bind(me.as_str())
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            Ok(Done::Commit(adopted.rows_affected()))
+            Ok(Done::Commit(adopted))
         })
     }
 
     /// Forgets up to `limit` replicas that were fenced before `before` and have no turns left.
     pub async fn forget_replicas(&self, before: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
-            let forgotten = sqlx::query(
+            let forgotten = conn.query(
                 "delete from replicas where id in (select r.id from replicas r where r.fenced_at <= $1 \
                  and not exists (select 1 from turns where turns.replica_id = r.id \
                  and turns.finished_at is null) limit $2)",
             )
             .bind(before.as_micros())
             .bind(i64::from(limit))
-            .execute(&mut *conn)
+            .changes()
             .await?;
-            Ok(Done::Commit(forgotten.rows_affected()))
+            Ok(Done::Commit(forgotten))
         })
     }
 
@@ -147,7 +148,7 @@ impl Store {
     /// Asks the replica that has an open turn to stop it.
     pub async fn request_stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy) -> Result<()> {
         write!(self, conn => {
-            sqlx::query(
+            conn.query(
                 "update turns set stop_by = coalesce(stop_by, $1) \
                  where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
             )
@@ -155,7 +156,7 @@ impl Store {
             .bind(turn.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .execute(&mut *conn)
+            .later()
             .await?;
             Ok(Done::Commit(()))
         })
@@ -164,7 +165,7 @@ impl Store {
     /// Tells the replica that has an open turn that somebody reads it here.
     pub async fn touch(&self, owner: &Owner, turn: &TurnId, now: Timestamp) -> Result<()> {
         write!(self, conn => {
-            sqlx::query(
+            conn.query(
                 "update turns set read_at = $1 \
                  where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
             )
@@ -172,7 +173,7 @@ impl Store {
             .bind(turn.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
-            .execute(&mut *conn)
+            .later()
             .await?;
             Ok(Done::Commit(()))
         })

@@ -22,7 +22,7 @@ migrations! {
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
     match pool {
-        Pool::Sqlite { write, .. } => migrator(SQLITE).run(write).await,
+        Pool::Sqlite { write, .. } => write.migrate(&migrator(SQLITE)).await,
         Pool::Postgres { pool, .. } => migrator(POSTGRES).run(pool).await,
     }
 }

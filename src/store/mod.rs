@@ -1,12 +1,14 @@
 //! The record. sqlx lives here only.
 //!
-//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` two more. Every function
-//! that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
+//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` two more. What
+//! writes says its statements to a transaction (`transaction.rs`), which on SQLite sends several at once (`writer.rs`).
+//! Every function that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
 //! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun; 3. a step in the story test.
 
 pub mod admission;
+pub mod checkpoint;
 pub mod conversations;
 pub mod ending;
 pub mod idempotency;
@@ -16,7 +18,9 @@ pub mod messages;
 pub mod migrate;
 pub mod pool;
 pub mod tail;
+mod transaction;
 pub mod turns;
+mod writer;
 
 use std::time::Duration;
 

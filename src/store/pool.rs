@@ -8,11 +8,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Semaphore;
 
+use super::writer::Writer;
 use super::{Error, Result, migrate};
 use crate::domain::stream::Durability;
 
@@ -42,6 +42,7 @@ macro_rules! read {
 
 /// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
 /// rolled back otherwise; the body is compiled once for each database. `first` stands before all who queue.
+/// The body's statements are those of [`super::transaction::Transaction`].
 macro_rules! write {
     ($store:expr, $conn:ident => $body:expr) => {
         $crate::store::pool::write!($store, false, $conn => $body)
@@ -56,14 +57,15 @@ macro_rules! write {
                 match &$store.pool {
                     $crate::store::pool::Pool::Sqlite { write, queue, .. } => {
                         let _place = if $first { None } else { queue.acquire().await.ok() };
-                        let mut held = write.begin_with("begin immediate").await?;
-                        let $conn = &mut *held;
+                        let mut held = write.begin().await?;
+                        let $conn = &mut held;
                         let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
                         $crate::store::pool::settle!(held, done)
                     }
                     $crate::store::pool::Pool::Postgres { pool, first } => {
-                        let mut held = if $first { first } else { pool }.begin().await?;
-                        let $conn = &mut *held;
+                        let held = if $first { first } else { pool }.begin().await?;
+                        let mut held = $crate::store::transaction::Served::new(held);
+                        let $conn = &mut held;
                         let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
                         $crate::store::pool::settle!(held, done)
                     }
@@ -106,11 +108,15 @@ const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, and the lease's renewal.
 const FIRST: u32 = 2;
 
+/// Where a commit moves SQLite's log into the database itself: 64 MiB, which the task of `checkpoint.rs` reaches only
+/// where the writers leave it no gap.
+const LOG_PAGES: &str = "16000";
+
 #[derive(Clone)]
 pub(super) enum Pool {
     /// One writer, since SQLite has but one; readers beside it. All but those who stand first queue for it, so
     /// that a crowd of admissions does not keep the journal waiting.
-    Sqlite { write: SqlitePool, read: SqlitePool, queue: Arc<Semaphore> },
+    Sqlite { write: Arc<Writer>, read: SqlitePool, queue: Arc<Semaphore> },
     /// Those who stand first have connections of their own, for the same reason.
     Postgres { pool: PgPool, first: PgPool },
 }
@@ -258,25 +264,7 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
             Durability::Strict => SqliteSynchronous::Full,
         })
         .busy_timeout(patience);
-    let write = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(patience)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        // A full disk ends a transaction behind the driver's back (sqlite.org/lang_transaction.html, section 3), and
-        // the driver would refuse to begin another one on that connection for ever.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                if connection.is_in_transaction() {
-                    // What still has to be rolled back is by the time the ping is answered.
-                    connection.ping().await?;
-                }
-                Ok(!connection.is_in_transaction())
-            })
-        })
-        .connect_with(options.clone())
-        .await?;
+    let write = Arc::new(Writer::open(options.clone().pragma("wal_autocheckpoint", LOG_PAGES)).await?);
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(READERS)

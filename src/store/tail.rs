@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::journal::{Chunk, Insert, ROW_BYTES};
 use super::pool::{Done, write};
+use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::ids::TurnId;
 use crate::domain::owner::Owner;
@@ -65,16 +66,15 @@ impl Tail {
     }
 }
 
-/// A connection that saves a row of the tail. Saving one again changes nothing.
+/// The statement that saves a row of the tail. Saving one again changes nothing.
 macro_rules! insert_tail {
     ($conn:expr, $tail:expr) => {{
         let (heads, lines) = $tail.columns();
-        sqlx::query("insert into tail (number, heads, lines) values ($1, $2, $3) on conflict (number) do nothing")
+        $conn
+            .query("insert into tail (number, heads, lines) values ($1, $2, $3) on conflict (number) do nothing")
             .bind($tail.number.cast_signed())
             .bind(heads)
             .bind(lines)
-            .execute(&mut *$conn)
-            .await?
     }};
 }
 
@@ -149,17 +149,17 @@ impl Store {
     async fn recall_some(&self) -> Result<bool> {
         write!(self, conn => {
             let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
-                sqlx::query_as("select number, heads, lines from tail order by number limit $1")
+                conn.query("select number, heads, lines from tail order by number limit $1")
                     .bind(RECALLED)
-                    .fetch_all(&mut *conn)
+                    .rows()
                     .await?;
             let Some((newest, ..)) = rows.last() else { return Ok(Done::Rollback(false)) };
-            let open: Vec<(String, String, String, i64, i64)> = sqlx::query_as(
+            let open: Vec<(String, String, String, i64, i64)> = conn.query(
                 "select t.id, t.application_id, t.owner_id, t.epoch, \
                  coalesce((select max(j.last_seq) from journal j where j.turn_id = t.id), 0) \
                  from turns t where t.finished_at is null",
             )
-            .fetch_all(&mut *conn)
+            .rows()
             .await?;
             let open = open.into_iter().map(|(id, application, owner, epoch, last)| {
                 let owner = Owner { application_id: application.into(), owner_id: owner.into() };
@@ -185,7 +185,7 @@ impl Store {
                 }));
             }
             conn.insert_chunks(&chunks).await?;
-            sqlx::query("delete from tail where number <= $1").bind(*newest).execute(&mut *conn).await?;
+            conn.query("delete from tail where number <= $1").bind(*newest).later().await?;
             Ok(Done::Commit(true))
         })
     }

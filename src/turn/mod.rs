@@ -39,7 +39,7 @@ use crate::domain::limits::Limits;
 use crate::domain::stream::Stream;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
-use crate::store::Store;
+use crate::store::{Store, checkpoint};
 use crate::upstream::Upstreams;
 use journal::Journal;
 use registry::Registry;
@@ -99,7 +99,7 @@ impl std::ops::Deref for Turns {
 
 impl Turns {
     /// Enters this process among the replicas, ends what dead ones left (on SQLite, all there were), and starts
-    /// the tasks behind every turn: journal, leases, sweep.
+    /// the tasks behind every turn: journal, leases, sweep, and the checkpoints of SQLite.
     ///
     /// # Errors
     /// The store's, when the database does not do as asked.
@@ -131,6 +131,8 @@ impl Turns {
         turns.lifecycle.spawn_vital("journal", journal::run(turns.clone()));
         if !turns.store.is_shared() {
             lease::inherit(&turns).await?;
+            let (store, hard) = (turns.store.clone(), turns.lifecycle.hard().clone());
+            turns.lifecycle.spawn("checkpoints", checkpoint::run(store, checkpoint::EVERY, hard));
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));

@@ -5,9 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::Executor;
+use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
+use tidegate::domain::ids::TurnId;
+use tidegate::store::admission::NewTurn;
+use tidegate::store::checkpoint;
+use tidegate::store::tail::Tail;
+use tokio_util::sync::CancellationToken;
 
+use crate::support::house::{House, at, key, plan};
 use crate::support::{Gate, Gateway, Record, Scene, Script, Task, Upstream, assert_stamps, eventually, stamp};
 
 /// A file system of a few MiB. Unmounted when dropped.
@@ -116,7 +122,6 @@ async fn a_file_that_others_lock_now_and_then_slows_no_delta() {
     let scene = Scene::new().await;
     let url = scene.database.url();
     let busy = Task::start(async move {
-        use sqlx::ConnectOptions;
         let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
         let mut connection = options.connect().await.unwrap();
         loop {
@@ -140,4 +145,71 @@ async fn a_file_that_others_lock_now_and_then_slows_no_delta() {
     record.assert_owed(0, &seen);
     assert_eq!(assert_stamps(record.message["content"].as_str().unwrap()), 150);
     drop(busy);
+}
+
+#[tokio::test]
+async fn the_log_starts_over_again_and_again_however_much_is_written() {
+    const MIB: u64 = 1 << 20;
+    let house = House::new().await;
+    let end = CancellationToken::new();
+    let keeper = Task::start(checkpoint::run(house.store.clone(), Duration::from_millis(20), end.clone()));
+    let log = house.database.folder().join("tidegate.db-wal");
+    let options: sqlx::sqlite::SqliteConnectOptions = house.database.url().parse().unwrap();
+    let mut beside = options.connect().await.unwrap();
+    let mut number = 0;
+    // More than the limit at which a commit would do it.
+    for _ in 0..6 {
+        for _ in 0..400 {
+            number += 1;
+            let mut tail = Tail::new(number, number.saturating_sub(400), 1);
+            tail.lines().resize(20_000, b'.');
+            tail.head(&TurnId::new(at(0)), 1, 1, 20_000);
+            assert!(house.store.append_journal(&house.me, &tail, &[]).await.unwrap());
+        }
+        let mut unmoved = async || {
+            let pragma = sqlx::query_as("pragma wal_checkpoint(noop)");
+            let (_, pages, moved): (i64, i64, i64) = pragma.fetch_one(&mut beside).await.unwrap();
+            (pages == moved || pages < 1000).then_some(())
+        };
+        eventually("the log to be moved", &mut unmoved).await;
+    }
+    let length = std::fs::metadata(&log).unwrap().len();
+    assert!(length < 30 * MIB, "{} MiB", length / MIB);
+    end.cancel();
+    keeper.join().await;
+    beside.close().await.unwrap();
+    house.store.close().await;
+    assert!(!log.exists(), "whoever closes last empties it");
+}
+
+#[tokio::test]
+async fn an_admission_that_nobody_waits_for_any_more_is_whole_or_not_at_all() {
+    let house = House::new().await;
+    let mut undone = 0;
+    for polls in 0..8 {
+        let (conversation, name) = (house.conversation().await, format!("k{polls}"));
+        let new = NewTurn { key: Some(key(&name, "a")), ..house.turn(&conversation) };
+        let mut asked = Box::pin(house.store.admit(&house.owner, &new, plan));
+        for _ in 0..polls {
+            if futures::poll!(&mut asked).is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(asked);
+        // What writes next comes after it.
+        house.store.touch(&house.owner, &new.id, at(2)).await.unwrap();
+        let found = house.store.turn(&house.owner, &new.id).await.unwrap().is_some();
+        let messages = house.store.messages(&house.owner, &conversation, None, 9, usize::MAX).await.unwrap().0.len();
+        let saved = house.store.journal_end(&house.owner, &new.id).await.unwrap();
+        let claimed = house.store.claimed(&house.owner, &key(&name, "a"), at(1)).await.unwrap().is_some();
+        let number = house.store.last_number(&house.owner, &conversation).await.unwrap();
+        let all = if found { (2, 1, true, 1) } else { (0, 0, false, 0) };
+        assert_eq!((messages, saved, claimed, number), all, "after {polls} polls");
+        if found {
+            break;
+        }
+        undone += 1;
+    }
+    assert!((2..8).contains(&undone), "it was dropped {undone} times before it was done");
 }

@@ -29,7 +29,8 @@ pub struct House {
     pub owner: Owner,
     /// The replica.
     pub me: ReplicaId,
-    _database: Database,
+    /// The database.
+    pub database: Database,
 }
 
 /// So many seconds after the story's beginning.
@@ -60,7 +61,7 @@ impl House {
         store.ping().await.unwrap();
         let me = ReplicaId::new(at(0));
         store.enter(&me, at(0)).await.unwrap();
-        Self { store, owner: Owner::local(), me, _database: database }
+        Self { store, owner: Owner::local(), me, database }
     }
 
     /// A conversation to be made.

@@ -1,0 +1,86 @@
+//! Checkpoints: what SQLite's log holds is moved into the database, off the path of those who write.
+//!
+//! Left to itself SQLite does it within the commit that makes the log long, with two fsyncs, and somebody's first delta
+//! waits for it.
+
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::Store;
+use super::pool::Pool;
+use super::writer::Writer;
+
+/// How often the log is looked at.
+pub const EVERY: Duration = Duration::from_secs(1);
+/// So many pages are worth the fsyncs.
+const WORTH: i64 = 250;
+/// Of a log of so many, any are: it starts over once all of it is moved (sqlite.org/wal.html, section 2.3).
+const LONG: i64 = 1000;
+/// What comes in during one pass is moved by the next; where so many leave something, a later round or the writer's own
+/// limit does not.
+const PASSES: u32 = 4;
+
+/// The task: keeps the log short until `end`, looking every `every`. PostgreSQL does so by itself.
+pub async fn run(store: Store, every: Duration, end: CancellationToken) {
+    let Pool::Sqlite { write, .. } = &store.pool else { return };
+    let mut connection = None;
+    let mut failing = false;
+    loop {
+        let round = async {
+            tokio::time::sleep(every).await;
+            tidy(write, &mut connection).await
+        };
+        let done = tokio::select! {
+            () = end.cancelled() => break,
+            done = round => done,
+        };
+        if let Err(error) = &done {
+            if !failing {
+                tracing::warn!(%error, "the log of SQLite is not moved into the database; it is tried again");
+            }
+            connection = None;
+        }
+        failing = done.is_err();
+    }
+    // Whoever closes last empties the log: that is to be the store.
+    if let Some(connection) = connection {
+        let _it_is_gone_either_way = connection.close().await;
+    }
+}
+
+async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sqlx::Result<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(writer.another().await?),
+    };
+    let mut seen = Log::ask(connection, "pragma wal_checkpoint(noop)").await?;
+    let left = seen.pages - seen.moved;
+    if left == 0 || (left < WORTH && seen.pages < LONG) {
+        return Ok(());
+    }
+    for _ in 0..PASSES {
+        let log = Log::ask(connection, "pragma wal_checkpoint(passive)").await?;
+        if log.pages == seen.pages && log.moved == seen.moved {
+            break;
+        }
+        seen = log;
+    }
+    Ok(())
+}
+
+/// How long the log is, and how much of it is in the database.
+struct Log {
+    pages: i64,
+    moved: i64,
+}
+
+impl Log {
+    /// Whether the checkpoint was kept from its work does not matter: then another one was at it.
+    async fn ask(connection: &mut SqliteConnection, pragma: &'static str) -> sqlx::Result<Self> {
+        let (_busy, pages, moved): (i64, i64, i64) = sqlx::query_as(pragma).fetch_one(connection).await?;
+        Ok(Self { pages, moved })
+    }
+}
