@@ -1,10 +1,12 @@
 //! Checkpoints: what SQLite's log holds is moved into the database, off the path of those who write.
 //!
 //! Left to itself SQLite does it within the commit that makes the log long, with two fsyncs, and somebody's first delta
-//! waits for it.
+//! waits for it. Where there are fewer cores than work, the thread that does it here is the one to wait.
 
+use std::fs;
 use std::time::Duration;
 
+use rustix::process::{Pid, setpriority_process};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +24,10 @@ const LONG: i64 = 1000;
 /// What comes in during one pass is moved by the next; where so many leave something, a later round or the writer's own
 /// limit does not.
 const PASSES: u32 = 4;
+/// What the connection's thread is called, in at most 15 bytes.
+const THREAD: &str = "sqlite-log";
+/// How nice that is to the others (Linux sched(7)): a tenth of their share while they want it.
+const NICE: i32 = 10;
 
 /// The task: keeps the log short until `end`, looking every `every`. PostgreSQL does so by itself.
 pub async fn run(store: Store, every: Duration, end: CancellationToken) {
@@ -54,7 +60,11 @@ pub async fn run(store: Store, every: Duration, end: CancellationToken) {
 async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sqlx::Result<()> {
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(writer.another().await?),
+        None => {
+            let opened = writer.another(THREAD).await?;
+            yield_to_others();
+            connection.insert(opened)
+        }
     };
     let mut seen = Log::ask(connection, "pragma wal_checkpoint(noop)").await?;
     let left = seen.pages - seen.moved;
@@ -71,6 +81,20 @@ async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sql
     Ok(())
 }
 
+/// Has the kernel prefer every other thread of the process. Where it will not, the log is kept short all the same.
+fn yield_to_others() {
+    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let is_ours = fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == THREAD);
+        let thread = task.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
+        if is_ours
+            && thread.is_some()
+            && let Err(error) = setpriority_process(thread, NICE)
+        {
+            tracing::debug!(%error, "the thread that keeps SQLite's log short has the priority of the others");
+        }
+    }
+}
+
 /// How long the log is, and how much of it is in the database.
 struct Log {
     pages: i64,
@@ -82,5 +106,31 @@ impl Log {
     async fn ask(connection: &mut SqliteConnection, pragma: &'static str) -> sqlx::Result<Self> {
         let (_busy, pages, moved): (i64, i64, i64) = sqlx::query_as(pragma).fetch_one(connection).await?;
         Ok(Self { pages, moved })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn its_thread_is_nice_and_no_other() {
+        let home = tempfile::tempdir().unwrap();
+        let file = SqliteConnectOptions::new().filename(home.path().join("t.db")).create_if_missing(true);
+        let writer = Writer::open(file).await.unwrap();
+        let mut connection = None;
+        tidy(&writer, &mut connection).await.unwrap();
+        let mut nice = Vec::new();
+        for task in fs::read_dir("/proc/self/task").unwrap() {
+            // Linux proc_pid_stat(5): the name in parentheses, then fields 3 and on; the 19th is the nice value.
+            let Ok(stat) = fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+            let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+            if fields.split_whitespace().nth(16).unwrap() == NICE.to_string() {
+                nice.push(name.to_owned());
+            }
+        }
+        assert!(!nice.is_empty() && nice.iter().all(|name| name == THREAD), "{nice:?}");
     }
 }

@@ -46,9 +46,9 @@ impl Writer {
         Ok(Self { options, seat: Mutex::new(Seat::Open(Line { connection, begun: false })) })
     }
 
-    /// A connection beside it, set up alike.
-    pub(super) async fn another(&self) -> sqlx::Result<SqliteConnection> {
-        self.options.connect().await
+    /// A connection beside it, set up alike, whose thread has this name.
+    pub(super) async fn another(&self, thread: &'static str) -> sqlx::Result<SqliteConnection> {
+        self.options.clone().thread_name(move |_| thread.to_owned()).connect().await
     }
 
     /// The connection, with no transaction open on it.
@@ -62,7 +62,7 @@ impl Writer {
             let _nothing_of_it_matters = line.connection.close().await;
         }
         if let Seat::Empty = *seat {
-            *seat = Seat::Open(Line { connection: self.another().await?, begun: false });
+            *seat = Seat::Open(Line { connection: self.options.connect().await?, begun: false });
         }
         MutexGuard::try_map(seat, Seat::line).map_err(|_closed| sqlx::Error::PoolClosed)
     }
