@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{Scene, Script, Told, Upstream, assert_stamps};
 
@@ -323,6 +324,38 @@ async fn the_next_upstream_is_asked_only_while_none_has_answered() {
     );
     scene.upstream.refuse();
     assert_eq!(scene.told("go").await.message["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_open_in_time_is_left_for_the_next_upstream() {
+    // A listener whose queue is full lets no further connection open (Linux listen(2)).
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(open) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queued.push(open.unwrap());
+    }
+    let next = Upstream::start().await;
+    let scene = Scene::with(|setup| {
+        let base_url = format!("http://{address}/v1");
+        let setup = setup.upstream_at(&base_url).upstream_at(&base_url).upstream(&next).set("limits.connect_s", 1);
+        let setup = setup.set("upstreams.0.models", vec!["test-model"]).set("upstreams.1.models", vec!["alone"]);
+        setup.set("upstreams.2.models", vec!["twice"]).set("upstreams.3.models", vec!["twice"])
+    })
+    .await;
+    let conversation = scene.client.conversation().await;
+    for (model, status, code) in [("alone", 503, "upstream_unavailable"), ("twice", 200, "")] {
+        let began = tokio::time::Instant::now();
+        let body = json!({"content": "hi", "model": model});
+        let reply = scene.client.post(&format!("/v1/conversations/{conversation}/messages"), &body).await;
+        let reply = reply.expect(status);
+        assert_eq!(reply["code"].as_str().unwrap_or_default(), code);
+        assert!(began.elapsed() >= Duration::from_secs(1));
+    }
+    assert_eq!(next.calls().len(), 1);
+    drop((full, queued));
 }
 
 impl Due {
