@@ -17,6 +17,7 @@ pub mod domain;
 pub mod http;
 pub mod lifecycle;
 pub mod meter;
+pub mod seldom;
 pub mod store;
 pub mod turn;
 pub mod upstream;

@@ -67,7 +67,7 @@ impl Frames {
         Self { source, wire, opened: false, heartbeat, next, _counted: counted }
     }
 
-    /// Appends the next frames to `out`; nothing when all is told.
+    /// Appends the next frames to `out`; nothing when all is told, and nothing while it is pending.
     pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<()> {
         let first = !std::mem::replace(&mut self.opened, true);
         if first {

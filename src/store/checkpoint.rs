@@ -21,8 +21,8 @@ pub const EVERY: Duration = Duration::from_secs(1);
 const WORTH: i64 = 250;
 /// Of a log of so many, any are: it starts over once all of it is moved (sqlite.org/wal.html, section 2.3).
 const LONG: i64 = 1000;
-/// What comes in during one pass is moved by the next; where so many leave something, a later round or the writer's own
-/// limit does not.
+/// What comes in during one pass is moved by the next. What is left after so many is moved by a later round, or by the
+/// writer's own limit.
 const PASSES: u32 = 4;
 /// What the connection's thread is called, in at most 15 bytes.
 const THREAD: &str = "sqlite-log";

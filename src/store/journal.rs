@@ -5,17 +5,18 @@ use sqlx::AssertSqlSafe;
 
 use super::pool::{Done, read, write};
 use super::tail::{Tail, insert_tail};
-use super::transaction::{Served, Transaction};
-use super::writer::Held;
+use super::transaction::{PostgresTransaction, Transaction};
+use super::writer::SqliteTransaction;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
+use crate::domain::cursor::Crash;
 use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::owner::Owner;
 
 /// The most rows one insert of SQLite carries: 7 values each, and SQLite takes 32,766 in a statement.
 const ROWS: usize = 1024;
 
-/// So many of them may wait for what comes after.
+/// An insert of at most so many rows need not be sent at once: it goes with the next statement.
 const FEW: usize = 4;
 
 /// A row of the journal holds about so much, in bytes.
@@ -55,7 +56,7 @@ pub(super) trait Insert {
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()>;
 }
 
-impl Insert for Served {
+impl Insert for PostgresTransaction {
     /// In one round trip, however many there are: every one that a commit needs is time in which what was shown
     /// can be lost.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
@@ -81,7 +82,7 @@ impl Insert for Served {
     }
 }
 
-impl Insert for Held<'_> {
+impl Insert for SqliteTransaction<'_> {
     /// In groups. A small one at the end may wait for the commit; if all did, so many rows would be so many texts to
     /// prepare.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()> {
@@ -167,7 +168,8 @@ impl Store {
         })
     }
 
-    /// The first saved chunks of a turn that hold events after `after`, at most `limit` of them.
+    /// The first saved chunks of a turn that hold events after `after`, at most `limit` of them, and none beyond a gap
+    /// but that of a crash.
     pub async fn journal(&self, owner: &Owner, turn: &TurnId, after: u64, limit: u32) -> Result<Vec<Saved>> {
         read!(self, conn => {
             let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
@@ -182,10 +184,16 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(conn)
             .await?;
+            let mut last = after;
             let saved = rows.into_iter().map(|(first, last, lines)| Saved {
                 first_seq: first.unsigned_abs(),
                 last_seq: last.unsigned_abs(),
                 lines,
+            });
+            let saved = saved.take_while(|row| {
+                let follows = row.first_seq <= last + 1 || row.first_seq == Crash::after(last).resumed;
+                last = row.last_seq;
+                follows
             });
             Ok(saved.collect())
         })

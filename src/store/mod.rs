@@ -1,11 +1,14 @@
 //! The record. sqlx lives here only.
 //!
-//! SQL is written once for both databases; `pool.rs` names the few differences, `journal.rs` two more. What
-//! writes says its statements to a transaction (`transaction.rs`), which on SQLite sends several at once (`writer.rs`).
+//! SQL is written once for both databases. They differ in how they are opened (`pool.rs`), in how a transaction is sent
+//! (`transaction.rs`; on SQLite several statements at once, `writer.rs`), in how many rows are inserted (`journal.rs`), in
+//! what an end takes first (`ending.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
 //! Every function that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
-//! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun; 3. a step in the story test.
+//! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun: what reads does so on a connection of sqlx's (`read!`), what writes
+//! in a transaction of ours (`write!`), where `later` is for a statement whose answer nothing hangs on; 3. a step in the
+//! story test.
 
 pub mod admission;
 pub mod checkpoint;

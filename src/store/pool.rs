@@ -1,4 +1,4 @@
-//! The two databases, and everything in which they differ.
+//! How each of the two databases is opened, and a body run on it.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -64,7 +64,7 @@ macro_rules! write {
                     }
                     $crate::store::pool::Pool::Postgres { pool, first } => {
                         let held = if $first { first } else { pool }.begin().await?;
-                        let mut held = $crate::store::transaction::Served::new(held);
+                        let mut held = $crate::store::transaction::PostgresTransaction::new(held);
                         let $conn = &mut held;
                         let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
                         $crate::store::pool::settle!(held, done)

@@ -17,7 +17,7 @@ pub(super) trait Transaction: Sized {
     type Database: Database;
 
     /// Begins a statement.
-    fn begin(&mut self, sql: SqlStr);
+    fn say(&mut self, sql: SqlStr);
     /// The arguments of the statement that was begun last.
     fn arguments(&mut self) -> &mut <Self::Database as Database>::Arguments;
     /// Lets it wait for the next.
@@ -29,7 +29,7 @@ pub(super) trait Transaction: Sized {
 
     /// A statement, whose values are to be bound.
     fn query(&mut self, sql: impl SqlSafeStr) -> Statement<'_, Self> {
-        self.begin(sql.into_sql_str());
+        self.say(sql.into_sql_str());
         Statement { transaction: self, bound: Ok(()) }
     }
 }
@@ -59,7 +59,8 @@ impl<'t, T: Transaction> Statement<'t, T> {
         }
     }
 
-    /// It gives nothing that is asked for now: it may run with the next, or with the commit.
+    /// It may run with the next, or with the commit. It must give no rows: those of all that travels together are taken
+    /// for the last one's.
     pub(super) async fn later(self) -> Result<()> {
         self.bound()?.later().await
     }
@@ -95,13 +96,13 @@ impl<'t, T: Transaction> Statement<'t, T> {
 }
 
 /// A transaction of PostgreSQL.
-pub(super) struct Served {
+pub(super) struct PostgresTransaction {
     transaction: sqlx::Transaction<'static, Postgres>,
     sql: SqlStr,
     arguments: PgArguments,
 }
 
-impl Served {
+impl PostgresTransaction {
     pub(super) fn new(transaction: sqlx::Transaction<'static, Postgres>) -> Self {
         Self { transaction, sql: SqlStr::from_static(""), arguments: PgArguments::default() }
     }
@@ -115,10 +116,10 @@ impl Served {
     }
 }
 
-impl Transaction for Served {
+impl Transaction for PostgresTransaction {
     type Database = Postgres;
 
-    fn begin(&mut self, sql: SqlStr) {
+    fn say(&mut self, sql: SqlStr) {
         self.sql = sql;
     }
 

@@ -73,8 +73,13 @@ impl Writer {
     }
 
     /// A transaction; nothing is sent before its first statement.
-    pub(super) async fn begin(&self) -> sqlx::Result<Held<'_>> {
-        Ok(Held { line: self.line().await?, sql: String::new(), arguments: SqliteArguments::default() })
+    pub(super) async fn begin(&self) -> sqlx::Result<SqliteTransaction<'_>> {
+        Ok(SqliteTransaction {
+            line: self.line().await?,
+            sql: String::new(),
+            arguments: SqliteArguments::default(),
+            over: false,
+        })
     }
 
     /// Closes the connection once all who asked before have had it.
@@ -98,14 +103,16 @@ impl Line {
 }
 
 /// A transaction on the writing connection.
-pub(super) struct Held<'w> {
+pub(super) struct SqliteTransaction<'w> {
     line: MappedMutexGuard<'w, Line>,
     /// What waits to be sent, with its arguments.
     sql: String,
     arguments: SqliteArguments,
+    /// The last statement has been sent, and the commit with it.
+    over: bool,
 }
 
-impl Held<'_> {
+impl SqliteTransaction<'_> {
     async fn send(&mut self) -> sqlx::Result<(Vec<SqliteRow>, u64)> {
         let sql = AssertSqlSafe(std::mem::take(&mut self.sql));
         let query = sqlx::query_with(sql, std::mem::take(&mut self.arguments));
@@ -123,12 +130,14 @@ impl Held<'_> {
 
     async fn send_last(&mut self) -> sqlx::Result<Vec<SqliteRow>> {
         self.join("commit");
+        self.over = true;
         let (rows, _) = self.send().await?;
         self.line.begun = false;
         Ok(rows)
     }
 
     pub(super) async fn rollback(mut self) -> sqlx::Result<()> {
+        debug_assert!(!self.over, "a rollback after the last statement, which took the commit along");
         if self.line.begun {
             (self.sql, self.arguments) = (String::from("rollback"), SqliteArguments::default());
             self.send().await?;
@@ -139,6 +148,7 @@ impl Held<'_> {
 
     /// Adds a statement to what waits. All share one list of arguments, so each counts on from those before it.
     fn join(&mut self, sql: &str) {
+        debug_assert!(!self.over, "a statement after the last: {sql}");
         if self.sql.is_empty() {
             self.sql.push_str(if self.line.begun { "" } else { "begin immediate; " });
         } else {
@@ -148,7 +158,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for SqliteTransaction<'_> {
     /// What was not ended is rolled back at once; the next to come makes sure of it.
     fn drop(&mut self) {
         if self.line.begun {
@@ -157,10 +167,10 @@ impl Drop for Held<'_> {
     }
 }
 
-impl Transaction for Held<'_> {
+impl Transaction for SqliteTransaction<'_> {
     type Database = Sqlite;
 
-    fn begin(&mut self, sql: SqlStr) {
+    fn say(&mut self, sql: SqlStr) {
         self.join(sql.as_str());
     }
 

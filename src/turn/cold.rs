@@ -61,8 +61,7 @@ pub fn read(
         // A snapshot stands once: what follows it are events.
         let mut shown = false;
         let mut touched: Option<tokio::time::Instant> = None;
-        // Since when lines are missing.
-        let mut missing: Option<tokio::time::Instant> = None;
+        let mut missing = Missing::default();
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
                 if live.log.locate(cursor).is_some() {
@@ -71,8 +70,15 @@ pub fn read(
                 }
                 // It lags behind what memory holds; all of that is saved.
                 match turns.store.journal(&owner, &turn, cursor, ROWS).await {
-                    Ok(rows) if rows.is_empty() => tokio::time::sleep(POLL).await,
+                    Ok(rows) if rows.is_empty() => {
+                        if missing.for_good(&turn, cursor) {
+                            yield Piece::Closed(Closed::Unavailable);
+                            return;
+                        }
+                        tokio::time::sleep(BLINK).await;
+                    }
                     Ok(rows) => {
+                        missing = Missing::default();
                         for row in rows {
                             let (seq, lines) = after(cursor, row.first_seq, row.lines);
                             yield Piece::Lines { seq, lines };
@@ -116,15 +122,14 @@ pub fn read(
                 }
                 // The record is changing under the reader's eyes: the next look sees more.
                 Step::Rows(rows) if rows.is_empty() => {
-                    if missing.get_or_insert_with(tokio::time::Instant::now).elapsed() >= CHANGING {
-                        tracing::error!(turn_id = %turn, cursor, "the record of a turn lacks events");
+                    if missing.for_good(&turn, cursor) {
                         yield Piece::Closed(Closed::Unavailable);
                         return;
                     }
                     tokio::time::sleep(BLINK).await;
                 }
                 Step::Rows(rows) => {
-                    missing = None;
+                    missing = Missing::default();
                     for (seq, last, lines) in rows {
                         yield Piece::Lines { seq, lines };
                         cursor = last;
@@ -152,6 +157,21 @@ pub fn read(
                 }
             }
         }
+    }
+}
+
+/// Since when a record has not had what its reader is owed.
+#[derive(Default)]
+struct Missing(Option<tokio::time::Instant>);
+
+impl Missing {
+    /// Whether that is too long for a record that is only changing.
+    fn for_good(&mut self, turn: &TurnId, cursor: u64) -> bool {
+        let lost = self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() >= CHANGING;
+        if lost {
+            tracing::error!(turn_id = %turn, cursor, "the record of a turn lacks events");
+        }
+        lost
     }
 }
 

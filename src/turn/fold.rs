@@ -43,12 +43,13 @@ fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) {
     }
 }
 
-/// The fold of a turn's journal, up to and with the event `until`.
+/// The fold of a turn's journal, up to and with the event `until`; of one that lacks events, up to the first gap.
 pub async fn saved(turns: &Turns, owner: &Owner, turn: &TurnId, until: u64) -> Result<Draft> {
     let mut draft = Draft::default();
     while draft.seq() < until {
         let rows = turns.store.journal(owner, turn, draft.seq(), ROWS).await?;
-        if rows.first().is_none_or(|row| row.first_seq > until) {
+        if rows.is_empty() {
+            tracing::error!(turn_id = %turn, seq = draft.seq(), "the record of a turn lacks events");
             break;
         }
         apply_rows(&mut draft, &rows, until);

@@ -270,11 +270,6 @@ impl Presence {
         live.readers_changed.notify_one();
         Some(Self(live.clone()))
     }
-
-    /// The turn that is read.
-    pub fn live(&self) -> &Arc<Live> {
-        &self.0
-    }
 }
 
 impl Drop for Presence {

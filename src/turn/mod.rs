@@ -21,7 +21,6 @@ pub mod recover;
 pub mod registry;
 pub mod run;
 pub mod segments;
-pub mod seldom;
 pub mod start;
 pub mod stop;
 pub mod sweep;
@@ -132,6 +131,7 @@ impl Turns {
         if !turns.store.is_shared() {
             lease::inherit(&turns).await?;
             let (store, hard) = (turns.store.clone(), turns.lifecycle.hard().clone());
+            // Not vital: without it commits do the same, at a longer log.
             turns.lifecycle.spawn("checkpoints", checkpoint::run(store, checkpoint::EVERY, hard));
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));

@@ -14,10 +14,10 @@ use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
 use super::segments::Mark;
-use super::seldom::Seldom;
 use crate::domain::event::{self, Closed, Event};
 use crate::domain::message::Content;
 use crate::domain::turn::{Ending, Status, StoppedBy};
+use crate::seldom::Seldom;
 use crate::store::ending::{Lease, Outcome};
 use crate::store::journal::Chunk;
 

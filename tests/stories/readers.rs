@@ -10,6 +10,24 @@ use crate::support::{
 };
 
 const MIB: usize = 1 << 20;
+/// What is kept for a client that says it too early.
+const BUFFER: usize = 64 << 10;
+
+/// The whole body in these chunks, and nothing after it.
+fn dechunked(mut chunks: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n").unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        let (chunk, rest) = rest.split_at(size);
+        chunks = rest.strip_prefix("\r\n").unwrap();
+        if size == 0 {
+            assert_eq!(chunks, "");
+            return body;
+        }
+        body.push_str(chunk);
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_never_reads_costs_no_memory_and_delays_nobody() {
@@ -220,22 +238,6 @@ async fn a_reader_that_takes_nothing_is_let_go_and_the_turn_goes_on() {
     Fold::of(&frames).assert_same_as(&scene.client.answer(&conversation).await);
 }
 
-/// The whole body in these chunks, and nothing after it.
-fn dechunked(mut chunks: &str) -> String {
-    let mut body = String::new();
-    loop {
-        let (size, rest) = chunks.split_once("\r\n").unwrap();
-        let size = usize::from_str_radix(size, 16).unwrap();
-        let (chunk, rest) = rest.split_at(size);
-        chunks = rest.strip_prefix("\r\n").unwrap();
-        if size == 0 {
-            assert_eq!(chunks, "");
-            return body;
-        }
-        body.push_str(chunk);
-    }
-}
-
 #[tokio::test]
 async fn a_connection_serves_what_was_asked_while_a_stream_was_told() {
     let scene = Scene::new().await;
@@ -252,13 +254,20 @@ async fn a_connection_serves_what_was_asked_while_a_stream_was_told() {
         scene.upstream.push(Script::new().paced(20, pace).finish("stop").usage(1, 20).done());
     }
     let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    // One after the other, all sent at once; the last asks for the close.
-    let asked =
-        [&ask("one", "1.1", ""), health, &ask("two", "1.1", ""), health, &ask("three", "1.1", "connection: close\r\n")];
+    // One after the other, all sent at once, and more than is kept for a client that says it too early; the last asks
+    // for the close.
+    let many = 2 * BUFFER / health.len();
+    let asked = [
+        &*ask("one", "1.1", ""),
+        &*ask("two", "1.1", "connection: keep-alive\r\n"),
+        &*health.repeat(many),
+        &*ask("three", "1.1", "connection: close\r\n"),
+    ];
     let answer = String::from_utf8(scene.client.raw(asked.concat().as_bytes()).await).unwrap();
     let answers: Vec<_> = answer.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
-    let [one, ok, two, ok_again, three] = answers[..] else { panic!("{} answers: {answer}", answers.len()) };
-    for health in [ok, ok_again] {
+    let [one, two, healths @ .., three] = &answers[..] else { panic!("{} answers", answers.len()) };
+    assert_eq!(healths.len(), many);
+    for health in healths {
         assert!(health.contains("\r\n\r\n{\"status\":\"ok\""), "{health}");
     }
     for stream in [one, two, three] {

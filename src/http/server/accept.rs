@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use super::{REFUSAL, Server};
-use crate::turn::seldom::Seldom;
+use crate::seldom::Seldom;
 
 /// How long to leave the listener alone when it can give nothing.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -65,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<'_, S> {
                     self.unsent = BytesMut::new();
                 }
             }
+            ready!(Pin::new(&mut *self.watched).poll_flush(cx))?;
             if self.over {
                 return Poll::Ready(Ok(()));
             }

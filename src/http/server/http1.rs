@@ -10,7 +10,7 @@ use std::task::Poll;
 use axum::body::Body;
 use bytes::BytesMut;
 use http::header::CONNECTION;
-use http::{Method, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,7 +24,7 @@ use super::carry::carry;
 use super::connection::{BUFFER, HEAD};
 use super::watched::Watched;
 use crate::http::stream::{Frames, Handover};
-use crate::turn::seldom::Seldom;
+use crate::seldom::Seldom;
 
 /// Serves a connection to its end.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -90,9 +90,29 @@ where
     Ok(Some((frames, parts.io.into_inner(), BytesMut::from(&*parts.read_buf))))
 }
 
-/// Whether its answer may be chunked, and the connection goes on after it.
-fn is_lasting(request: &Request<Incoming>) -> bool {
+/// Whether its answer may be chunked, and the connection goes on after it, as it does unless something else is asked
+/// (RFC 9112, section 9.3).
+fn is_lasting<B>(request: &Request<B>) -> bool {
+    let goes_on = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     request.version() == Version::HTTP_11
         && request.method() != Method::HEAD
-        && !request.headers().contains_key(CONNECTION)
+        && request.headers().get_all(CONNECTION).iter().all(goes_on)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_lasts_unless_something_else_is_asked() {
+        let request = || Request::get("/").header("host", "localhost");
+        let lasts = |request: http::request::Builder| is_lasting(&request.body(()).unwrap());
+        assert!(lasts(request()));
+        assert!(lasts(request().header(CONNECTION, "Keep-Alive")));
+        assert!(!lasts(request().header(CONNECTION, "close")));
+        assert!(!lasts(request().header(CONNECTION, "keep-alive").header(CONNECTION, "close")));
+        assert!(!lasts(request().header(CONNECTION, "keep-alive, upgrade")));
+        assert!(!lasts(request().version(Version::HTTP_10)));
+        assert!(!lasts(request().method(Method::HEAD)));
+    }
 }

@@ -57,9 +57,9 @@ impl<S> Watched<S> {
         self.blocked.clone()
     }
 
-    /// Has `bytes` read again.
+    /// Has `bytes` read again, before whatever else is still to be read again.
     pub fn put_back(&mut self, bytes: &[u8]) {
-        self.early = Bytes::copy_from_slice(bytes);
+        self.early = [bytes, &self.early[..]].concat().into();
     }
 
     /// Passes on what a write came to, unless it has come to nothing for too long.
@@ -121,7 +121,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        this.watch(cx, result)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -192,5 +194,9 @@ mod tests {
         assert_eq!(watched.read(&mut read[..3]).await.unwrap(), 3);
         assert_eq!(watched.read(&mut read[3..4]).await.unwrap(), 1);
         assert_eq!(&read[..4], b"GET ");
+        watched.put_back(b"T /");
+        watched.put_back(b"GE");
+        assert_eq!(watched.read(&mut read).await.unwrap(), 5, "what was put back last comes first");
+        assert_eq!(&read[..5], b"GET /");
     }
 }

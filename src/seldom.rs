@@ -17,8 +17,6 @@ pub struct Seldom<F> {
     inner: Pin<Box<F>>,
     alarm: Arc<Alarm>,
     waker: Waker,
-    /// Whom the alarm wakes; it forgets that when it rings.
-    known: Option<Waker>,
 }
 
 struct Alarm {
@@ -41,7 +39,7 @@ impl<F: Future> Seldom<F> {
     /// The same future.
     pub fn new(inner: F) -> Self {
         let alarm = Arc::new(Alarm { rung: AtomicBool::new(true), task: AtomicWaker::new() });
-        Self { inner: Box::pin(inner), waker: alarm.clone().into(), alarm, known: None }
+        Self { inner: Box::pin(inner), waker: alarm.clone().into(), alarm }
     }
 }
 
@@ -50,13 +48,9 @@ impl<F: Future> Future for Seldom<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        let is_known = this.known.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
-        if is_known && !this.alarm.rung.load(Ordering::Acquire) {
-            return Poll::Pending;
-        }
-        // Before the look at the alarm: one that rings in between wakes the task.
+        // Each time, and before the look at the alarm: one that rings in between wakes the task, and one that rang before
+        // may be about to take the waker that was left then.
         this.alarm.task.register(cx.waker());
-        this.known = Some(cx.waker().clone());
         if this.alarm.rung.swap(false, Ordering::AcqRel) {
             return this.inner.as_mut().poll(&mut Context::from_waker(&this.waker));
         }
@@ -68,6 +62,7 @@ impl<F: Future> Future for Seldom<F> {
 mod tests {
     use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
 
     use tokio::sync::oneshot;
 
@@ -92,5 +87,26 @@ mod tests {
         });
         assert_eq!((said.0, said.1), (Ok(7), Ok(())));
         assert_eq!(polls.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn no_ring_is_lost_whenever_it_comes() {
+        const RINGS: usize = 200_000;
+        let (rings, bell) = (AtomicUsize::new(0), AtomicWaker::new());
+        let heard = Seldom::new(poll_fn(|cx| {
+            bell.register(cx.waker());
+            if rings.load(Ordering::Acquire) == RINGS { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..RINGS {
+                    rings.fetch_add(1, Ordering::Release);
+                    bell.wake();
+                }
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let in_time = async { tokio::time::timeout(Duration::from_secs(60), heard).await.is_ok() };
+            assert!(runtime.block_on(in_time), "a ring woke nobody");
+        });
     }
 }
