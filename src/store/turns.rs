@@ -57,12 +57,32 @@ pub struct Record {
     pub finished: Option<Finished>,
 }
 
-impl Record {
-    /// What its log looks like to a reader, where `last` is the last seq that was saved.
-    pub fn extent(&self, last: u64) -> Extent {
-        Extent { finished: self.status.is_end(), last, kept: !self.dropped, crash: self.crash }
-    }
+/// As much of a turn as a reader of its events must know: little, however long the answer.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+    /// How it stands.
+    pub status: Status,
+    /// The last seq, once it has ended.
+    pub seq: u64,
+    /// Its crash, if it had one.
+    pub crash: Option<Crash>,
+    /// Whether its events have been dropped.
+    pub dropped: bool,
+    /// What its run was told, as JSON, until it has ended.
+    pub request: String,
+}
 
+impl Standing {
+    /// What its log looks like to a reader. One that has not ended may have any seq.
+    pub fn extent(&self) -> Extent {
+        let finished = self.status.is_end();
+        Extent { finished, last: if finished { self.seq } else { u64::MAX }, kept: !self.dropped, crash: self.crash }
+    }
+}
+
+impl Record {
     /// What its answer has from the beginning.
     pub fn stub(&self) -> Stub {
         Stub {
@@ -132,9 +152,7 @@ macro_rules! turn_row {
             replica_id: row.try_get::<String, _>("replica_id")?.into(),
             epoch: row.try_get::<i64, _>("epoch")?.unsigned_abs(),
             seq: row.try_get::<i64, _>("t_seq")?.unsigned_abs(),
-            crash: saved
-                .zip(resumed)
-                .map(|(saved, resumed)| Crash { saved: saved.unsigned_abs(), resumed: resumed.unsigned_abs() }),
+            crash: crash(saved, resumed),
             created_at: Timestamp::from_micros(row.try_get("t_created_at")?),
             started_at: row.try_get::<Option<i64>, _>("started_at")?.map(Timestamp::from_micros),
             finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(Timestamp::from_micros),
@@ -148,7 +166,37 @@ macro_rules! turn_row {
     }};
 }
 
+fn crash(saved: Option<i64>, resumed: Option<i64>) -> Option<Crash> {
+    let (saved, resumed) = saved.zip(resumed)?;
+    Some(Crash { saved: saved.unsigned_abs(), resumed: resumed.unsigned_abs() })
+}
+
 impl Store {
+    /// How the turn stands, if it is the owner's.
+    pub async fn standing(&self, owner: &Owner, id: &TurnId) -> Result<Option<Standing>> {
+        type Row = (String, String, i64, Option<i64>, Option<i64>, Option<i64>, String);
+        read!(self, conn => {
+            let row: Option<Row> = sqlx::query_as(
+                "select conversation_id, status, seq, crash_saved, crash_resumed, dropped_at, request from turns \
+                 where id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(id.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .fetch_optional(conn)
+            .await?;
+            let Some((conversation, status, seq, saved, resumed, dropped, request)) = row else { return Ok(None) };
+            Ok(Some(Standing {
+                conversation_id: conversation.into(),
+                status: Status::parse(&status).ok_or(Error::Corrupt("turns.status"))?,
+                seq: seq.unsigned_abs(),
+                crash: crash(saved, resumed),
+                dropped: dropped.is_some(),
+                request,
+            }))
+        })
+    }
+
     /// The turn, if it is the owner's.
     pub async fn turn(&self, owner: &Owner, id: &TurnId) -> Result<Option<Record>> {
         read!(self, conn => {

@@ -195,24 +195,29 @@ async fn look(
     cursor: u64,
     shown: bool,
 ) -> crate::store::Result<Option<Step>> {
-    let Some(record) = turns.store.turn(owner, turn).await? else { return Ok(None) };
-    let last = if record.status.is_end() { record.seq } else { u64::MAX };
-    let step = match record.extent(last).owed(cursor) {
+    let Some(standing) = turns.store.standing(owner, turn).await? else { return Ok(None) };
+    let step = match standing.extent().owed(cursor) {
         Owed::Nothing => Step::Nothing,
-        Owed::Snapshot(seq) if shown && cursor == seq => last_line(record),
-        Owed::Snapshot(seq) => Step::Snapshot(Box::new(snapshot(turns, record, seq).await?)),
+        Owed::Snapshot(seq) => {
+            let Some(record) = turns.store.turn(owner, turn).await? else { return Ok(None) };
+            if shown && cursor == seq {
+                last_line(record)
+            } else {
+                Step::Snapshot(Box::new(snapshot(turns, record, seq).await?))
+            }
+        }
         Owed::Events(cursor) => {
             let rows = turns.store.journal(owner, turn, cursor, ROWS).await?;
-            if rows.is_empty() && record.status.is_end() {
-                // Dropped since the record was read: the next look sees it.
+            if rows.is_empty() && standing.status.is_end() {
+                // Dropped since the turn was looked at: the next look sees it.
                 return Ok(Some(Step::Rows(Vec::new())));
             }
-            if record.crash.is_none() && rows.first().is_some_and(|row| row.first_seq > cursor + 1) {
-                // Recovered since the record was read: the next look sees the gap, and what it owes.
+            if standing.crash.is_none() && rows.first().is_some_and(|row| row.first_seq > cursor + 1) {
+                // Recovered since the turn was looked at: the next look sees the gap, and what it owes.
                 return Ok(Some(Step::Rows(Vec::new())));
             }
             if rows.is_empty() {
-                let request = super::prompt::Request::from_text(&record.request);
+                let request = super::prompt::Request::from_text(&standing.request);
                 return Ok(Some(Step::Wait(request.on_disconnect())));
             }
             let rows = rows.into_iter().map(|row| {

@@ -111,14 +111,14 @@ impl Tidy {
     }
 }
 
-/// The task. It ends with the lifecycle's hard token.
+/// The task. It ends when the process signs off, or with the lifecycle's hard token.
 pub async fn run(turns: Turns) {
-    let hard = turns.lifecycle.hard().clone();
+    let over = turns.signed_off.clone();
     let mut tidy = Tidy { number: 0, forgotten: 1, at: Instant::now() };
     loop {
         tokio::select! {
             biased;
-            () = hard.cancelled() => return,
+            () = over.cancelled() => return,
             () = turns.journal.wake.notified() => {}
             () = tokio::time::sleep(TIDY), if tidy.forgotten <= tidy.number => {}
         }
@@ -135,7 +135,7 @@ pub async fn run(turns: Turns) {
         }
         tokio::select! {
             biased;
-            () = hard.cancelled() => return,
+            () = over.cancelled() => return,
             saved = save(&turns, batch) => if saved {
                 tidy.forgotten = tidy.forgotten.max(forget);
             }

@@ -36,10 +36,10 @@ struct Still {
     answered: Duration,
 }
 
-/// The task. On a database that one process has for itself there is only something to hear. It ends with the
-/// lifecycle's hard token.
+/// The task. On a database that one process has for itself there is only something to hear. It ends when the process
+/// signs off, or with the lifecycle's hard token.
 pub async fn run(turns: Turns) {
-    let hard = turns.lifecycle.hard().clone();
+    let over = turns.signed_off.clone();
     let lease = Duration::from_secs(turns.settings.lease_s);
     let period = POLL.min(lease / 4);
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
@@ -80,7 +80,7 @@ pub async fn run(turns: Turns) {
         }
         tokio::select! {
             () = tokio::time::sleep(period) => {}
-            () = hard.cancelled() => return,
+            () = over.cancelled() => return,
         }
     }
 }
@@ -134,7 +134,7 @@ pub async fn fenced(turns: &Turns, me: &ReplicaId) {
         tracing::warn!(%error, "the replica's new name waits for the database");
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
-            () = turns.lifecycle.hard().cancelled() => return,
+            () = turns.signed_off.cancelled() => return,
         }
     }
     turns.rename(anew);

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::ReplicaId;
@@ -84,6 +85,8 @@ pub struct House {
     replica: RwLock<ReplicaId>,
     /// Held while the process takes a new name.
     renaming: tokio::sync::Mutex<()>,
+    /// Cancelled when the process signs off: nothing is saved here any more, and no lease renewed.
+    signed_off: CancellationToken,
     places: Arc<Semaphore>,
     suspects: Suspects,
 }
@@ -112,6 +115,7 @@ impl Turns {
     ) -> Result<Self, crate::store::Error> {
         let replica = ReplicaId::new(clock.now());
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
+        let signed_off = lifecycle.hard().child_token();
         let turns = Self(Arc::new(House {
             settings,
             store,
@@ -123,6 +127,7 @@ impl Turns {
             journal: Journal::default(),
             replica: RwLock::new(replica),
             renaming: tokio::sync::Mutex::default(),
+            signed_off,
             places,
             suspects: Suspects::default(),
         }));
@@ -155,6 +160,8 @@ impl Turns {
             () = self.lifecycle.hard().cancelled() => return,
         }
         self.withdraw_suspects().await;
+        // Readers may stay for longer; whoever went on saving then would find the name gone, and take another.
+        self.signed_off.cancel();
         // No turn is open: what the tail still has is in the journal too.
         if !self.store.is_shared()
             && let Err(error) = self.store.recall().await

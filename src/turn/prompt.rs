@@ -109,7 +109,13 @@ pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&
         ),
     }
     lines.extend(question.map(|(role, content)| line(role, content.text())));
-    Ok(Call { model: live.stub.model.clone(), lines, temperature: request.temperature, max_tokens: request.max_tokens })
+    Ok(Call {
+        turn_id: live.lease.turn_id.clone(),
+        model: live.stub.model.clone(),
+        lines,
+        temperature: request.temperature,
+        max_tokens: request.max_tokens,
+    })
 }
 
 fn line(role: Role, text: String) -> Line {

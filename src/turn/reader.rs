@@ -106,12 +106,11 @@ impl Turns {
             reader.warm(live);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
-        let Some(record) = self.store.turn(owner, turn).await? else { return Ok(None) };
-        let last = if record.status.is_end() { record.seq } else { u64::MAX };
-        if record.extent(last).owed(cursor) == Owed::Nothing {
-            return Ok(Some(Attached::Nothing(record.conversation_id)));
+        let Some(standing) = self.store.standing(owner, turn).await? else { return Ok(None) };
+        if standing.extent().owed(cursor) == Owed::Nothing {
+            return Ok(Some(Attached::Nothing(standing.conversation_id)));
         }
-        let reader = Reader::new(self, owner, turn, record.conversation_id, cursor, manner);
+        let reader = Reader::new(self, owner, turn, standing.conversation_id, cursor, manner);
         Ok(Some(Attached::Reader(Box::new(reader))))
     }
 }

@@ -112,7 +112,8 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
 /// The model call that was under way, if it had begun to answer: it has cost something.
 fn open_call(draft: &Draft) -> Option<StepId> {
     let call = draft.steps().iter().rev().find(|step| step.kind == "model" && step.status == StepStatus::Running)?;
-    let answered = !draft.content().is_empty() || !draft.reasoning().is_empty();
+    let has_steps = draft.steps().last().is_some_and(|last| last.step_id != call.step_id);
+    let answered = has_steps || !draft.content().is_empty() || !draft.reasoning().is_empty();
     answered.then(|| call.step_id.clone())
 }
 

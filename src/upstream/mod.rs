@@ -1,6 +1,6 @@
 //! Upstreams: the models behind the gateway. HTTP clients live here only.
 //!
-//! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Nothing here knows of turns: dropping an
+//! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Of a turn nothing here knows but its id, for the log: dropping an
 //! [`Answer`] is how a call is cancelled.
 //!
 //! To add a provider: 1. a folder here whose type implements [`Upstream`], and says of each of the provider's words
@@ -30,6 +30,7 @@ use serde_json::Value;
 
 pub use self::setup::SetupError;
 pub use self::upstreams::{Entry, Model, Upstreams};
+use crate::domain::ids::TurnId;
 use crate::domain::message::{Source, StepStatus, Visualization};
 use crate::domain::usage::Usage;
 
@@ -56,6 +57,8 @@ pub struct Line {
 /// What a model is asked.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The turn it is made for, for the log.
+    pub turn_id: TurnId,
     /// The model, by our name for it.
     pub model: String,
     /// The prompt, oldest first; the question is last.

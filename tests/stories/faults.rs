@@ -244,7 +244,8 @@ async fn a_page_instead_of_a_stream_is_no_answer() {
     let scene = scene().await;
     scene.upstream.when("fault", page);
     let told = scene.told("fault").await;
-    assert!(matches!(told.message["status"].as_str(), Some("failed" | "truncated")), "{}", told.message);
+    let (status, code) = (&told.message["status"], &told.message["error"]["code"]);
+    assert_eq!((status, code), (&json!("failed"), &json!("upstream_protocol")), "{}", told.message);
     assert!(!told.message.to_string().contains(SECRET));
     assert_next_is_fine(&scene, &told.conversation).await;
 }

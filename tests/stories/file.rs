@@ -218,5 +218,6 @@ async fn an_admission_that_nobody_waits_for_any_more_is_whole_or_not_at_all() {
         }
         undone += 1;
     }
-    assert!((2..MOST).contains(&undone), "it was dropped {undone} times before it was done");
+    // On a machine that is busy enough all of it is done by the first look.
+    assert!((1..MOST).contains(&undone), "it was dropped {undone} times before it was done");
 }

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use axum::body::Body;
 use bytes::BytesMut;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -91,11 +91,13 @@ where
 }
 
 /// Whether its answer may be chunked, and the connection goes on after it, as it does unless something else is asked
-/// (RFC 9112, section 9.3).
+/// (RFC 9112, section 9.3). After a request with both `Transfer-Encoding` and `Content-Length` it must not (section 6.1),
+/// and hyper, which sees to that, does not show the second: whatever has the first stays with hyper.
 fn is_lasting<B>(request: &Request<B>) -> bool {
     let goes_on = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
     request.version() == Version::HTTP_11
         && request.method() != Method::HEAD
+        && !request.headers().contains_key(TRANSFER_ENCODING)
         && request.headers().get_all(CONNECTION).iter().all(goes_on)
 }
 
@@ -112,6 +114,7 @@ mod tests {
         assert!(!lasts(request().header(CONNECTION, "close")));
         assert!(!lasts(request().header(CONNECTION, "keep-alive").header(CONNECTION, "close")));
         assert!(!lasts(request().header(CONNECTION, "keep-alive, upgrade")));
+        assert!(!lasts(request().header(TRANSFER_ENCODING, "chunked")));
         assert!(!lasts(request().version(Version::HTTP_10)));
         assert!(!lasts(request().method(Method::HEAD)));
     }

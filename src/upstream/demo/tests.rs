@@ -22,7 +22,13 @@ const IDLE: Duration = Duration::from_millis(20);
 
 fn call(lines: &[&str]) -> Call {
     let line = |text: &&str| Line { speaker: Speaker::User, text: (*text).to_owned() };
-    Call { model: "demo".to_owned(), lines: lines.iter().map(line).collect(), temperature: None, max_tokens: None }
+    Call {
+        turn_id: "turn_1".into(),
+        model: "demo".to_owned(),
+        lines: lines.iter().map(line).collect(),
+        temperature: None,
+        max_tokens: None,
+    }
 }
 
 async fn run(call: Call) -> Told {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::time::Instant;
 
 use super::dialect::{Complaint, Dialect};
+use crate::domain::ids::TurnId;
 use crate::upstream::decoder::Decoder;
 use crate::upstream::patience::Patience;
 use crate::upstream::transport::{Body, Reply, Transport};
@@ -50,8 +51,11 @@ pub struct OpenaiAnswer {
 #[derive(Debug)]
 struct Listener {
     name: Arc<str>,
+    turn_id: TurnId,
     transport: Arc<Transport>,
     reading: Reading,
+    /// The head promised something else; it may be what we read all the same.
+    foreign: bool,
     dialect: Dialect,
     patience: Patience,
     idle: Duration,
@@ -65,11 +69,23 @@ struct Listener {
 impl OpenaiAnswer {
     /// The answer whose head has come. No event of it, and not the whole if it is no stream, may be longer than
     /// `limit` bytes.
-    pub fn new(name: &Arc<str>, transport: &Arc<Transport>, reply: Reply, timing: Timing, limit: usize) -> Self {
-        let is_json = reply.headers.get(CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
+    pub fn new(
+        name: &Arc<str>,
+        turn_id: &TurnId,
+        transport: &Arc<Transport>,
+        reply: Reply,
+        timing: Timing,
+        limit: usize,
+    ) -> Self {
+        let kind = reply.headers.get(CONTENT_TYPE).map(|kind| essence(kind.as_bytes()));
+        let is_json = kind.as_deref().is_some_and(is_json);
+        let is_stream = kind.as_deref().is_none_or(|kind| kind == b"text/event-stream");
+        let is_coded = reply.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
         let reading = if is_json { Reading::Whole(Vec::new(), limit) } else { Reading::Stream(Decoder::new(limit)) };
         let listener = Listener {
             name: name.clone(),
+            turn_id: turn_id.clone(),
+            foreign: is_coded || !(is_json || is_stream),
             transport: transport.clone(),
             reading,
             dialect: Dialect::default(),
@@ -144,6 +160,7 @@ impl Listener {
         };
         match read {
             Err(complaint) => self.complain(&complaint),
+            Ok(()) if self.foreign => self.finished_or(Fault::Protocol, "a Content-Type or -Encoding that is not ours"),
             Ok(()) => self.finished_or(Fault::Truncated, cause.unwrap_or("no finish_reason before the end")),
         }
     }
@@ -171,7 +188,7 @@ impl Listener {
 
     fn fault(&self, fault: Fault, said: &str) -> End {
         let said = self.transport.for_log(said);
-        tracing::warn!(upstream = %self.name, ?fault, ?said, "the upstream's answer broke off");
+        tracing::warn!(upstream = %self.name, turn_id = %self.turn_id, ?fault, ?said, "the upstream's answer broke off");
         Err(fault)
     }
 }
@@ -209,8 +226,12 @@ impl Answer for OpenaiAnswer {
     }
 }
 
+/// A media type without its parameters, in lower case.
+fn essence(content_type: &[u8]) -> Vec<u8> {
+    content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
+}
+
 /// `application/json`, or anything `+json` (RFC 6839, section 3.1).
-fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(b"application/json") || essence.to_ascii_lowercase().ends_with(b"+json")
+fn is_json(essence: &[u8]) -> bool {
+    essence == b"application/json" || essence.ends_with(b"+json")
 }

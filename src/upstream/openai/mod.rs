@@ -54,21 +54,22 @@ impl Upstream for Openai {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(unanswered)) => {
                     let cause = self.transport.for_log(&unanswered.cause);
-                    tracing::warn!(upstream = %self.name, cause, "the upstream gave no answer");
+                    tracing::warn!(upstream = %self.name, turn_id = %call.turn_id, cause, "the upstream gave no answer");
                     return Err(if unanswered.garbled { Refusal::Garbled } else { Refusal::Unavailable });
                 }
                 Err(_) => {
-                    tracing::warn!(upstream = %self.name, "the upstream was silent");
+                    tracing::warn!(upstream = %self.name, turn_id = %call.turn_id, "the upstream was silent");
                     return Err(Refusal::Silent);
                 }
             };
             if !reply.status.is_success() {
                 let said = self.transport.excerpt(&mut reply.body).await;
-                tracing::warn!(upstream = %self.name, status = reply.status.as_u16(), ?said, "the upstream refused");
+                let (status, turn_id) = (reply.status.as_u16(), &call.turn_id);
+                tracing::warn!(upstream = %self.name, %turn_id, status, ?said, "the upstream refused");
                 return Err(refusal::of(reply.status, &reply.headers));
             }
             let timing = Timing { first_token: deadline, idle: self.idle };
-            let answer = OpenaiAnswer::new(&self.name, &self.transport, reply, timing, self.event_bytes);
+            let answer = OpenaiAnswer::new(&self.name, &call.turn_id, &self.transport, reply, timing, self.event_bytes);
             Ok(Box::new(answer) as Box<dyn Answer>)
         })
     }
