@@ -14,6 +14,9 @@ use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
 use crate::upstream::{Answer, Batch, Call, End, Fault, Finish, Part, Progress, Refusal, tokens};
 
+/// After so many parts at once there are more: the others have their turn before them.
+const MANY: usize = 32;
+
 /// A step of the upstream's own that is under way.
 #[derive(Debug)]
 struct Open {
@@ -108,6 +111,7 @@ impl Talk {
         loop {
             self.batch.clear();
             let progress = poll_fn(|cx| answer.poll_next(cx, &mut self.batch)).await;
+            let many = self.batch.len() >= MANY;
             if !self.batch.is_empty() && !self.log(most) {
                 return Ending::plain(Status::Length);
             }
@@ -119,6 +123,9 @@ impl Talk {
             // A log that nobody saves must not grow without end: the upstream waits.
             while self.live.log.unsaved() > memory {
                 self.live.progress.notified().await;
+            }
+            if many {
+                tokio::task::yield_now().await;
             }
         }
     }

@@ -25,6 +25,8 @@ use crate::store::tail::Tail;
 
 /// How long events are gathered for one commit in `relaxed`.
 const GATHER: Duration = Duration::from_millis(25);
+/// So many turns are filed by one commit: each costs a page of the database, and what was shown meanwhile waits.
+const FILED: usize = 256;
 /// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
@@ -148,19 +150,21 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
     let tail = Tail::new(number, forget, dirty.len());
     let kept = Vec::with_capacity(dirty.len());
     let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept };
+    let mut filed = 0;
     for live in dirty {
         // What was begun under a name that is fenced is another replica's now.
         if live.lease.replica_id != batch.replica {
             live.cut(Cut::Lost);
             continue;
         }
-        match live.log.take(batch.tail.lines()) {
+        match live.log.take(batch.tail.lines(), filed < FILED) {
             None => {}
             Some(Taken::Tail { after, to, bytes }) => {
                 batch.tail.head(&live.lease.turn_id, after + 1, to.seq, bytes);
                 batch.turns.push((live, to, Place::Tail(number)));
             }
             Some(Taken::Rows { rows, to }) => {
+                filed += 1;
                 batch.chunks.extend(rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
                     turn_id: live.lease.turn_id.clone(),
                     owner: live.lease.owner.clone(),

@@ -54,6 +54,10 @@ impl Filing {
     pub const LATER: Self = Self { bytes: 32 << 10, age: Duration::from_secs(10) };
     /// Where others read along.
     pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO };
+
+    fn is_at_once(self) -> bool {
+        self.age.is_zero()
+    }
 }
 
 /// Where saved events lie.
@@ -214,28 +218,29 @@ impl Log {
         inner.waiting.wake();
     }
 
-    /// What is not saved and not in anybody's hand, and what is due to be filed; the journal has it in hand from now on.
-    /// What goes to the tail is appended to `lines`. Of a sealed log it is what its end saves too, cut alike: an end
-    /// that has to wait does not keep what was shown waiting.
-    pub fn take(&self, lines: &mut Vec<u8>) -> Option<Taken> {
+    /// What is not saved and not in anybody's hand, and what is due to be filed, if it `may_file` now; the journal has it
+    /// in hand from now on. What goes to the tail is appended to `lines`. Of a sealed log it is what its end saves too,
+    /// cut alike: an end that has to wait does not keep what was shown waiting.
+    pub fn take(&self, lines: &mut Vec<u8>, may_file: bool) -> Option<Taken> {
         let mut inner = self.inner.lock();
         let (from, to) = (inner.taken, inner.segments.end());
         if inner.is_closed() {
             return None;
         }
         // One cut at a time: a second one in hand would be cut otherwise by the end.
-        let taken = if inner.filing == inner.filed && inner.is_due(self.filing) {
-            let rows = inner.segments.rows(inner.filing, to);
-            inner.filing = to;
-            inner.unfiled_since = None;
-            Taken::Rows { rows, to }
-        } else if from == to {
-            return None;
-        } else {
-            let before = lines.len();
-            inner.segments.copy(from.offset, to.offset, lines);
-            Taken::Tail { after: from.seq, to, bytes: lines.len() - before }
-        };
+        let taken =
+            if (may_file || self.filing.is_at_once()) && inner.filing == inner.filed && inner.is_due(self.filing) {
+                let rows = inner.segments.rows(inner.filing, to);
+                inner.filing = to;
+                inner.unfiled_since = None;
+                Taken::Rows { rows, to }
+            } else if from == to {
+                return None;
+            } else {
+                let before = lines.len();
+                inner.segments.copy(from.offset, to.offset, lines);
+                Taken::Tail { after: from.seq, to, bytes: lines.len() - before }
+            };
         inner.taken = to;
         inner.oldest_after_taken = None;
         Some(taken)
@@ -418,13 +423,18 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Act {
         Append(usize),
-        Take,
+        /// Whether it may be filed.
+        Take(bool),
         /// What was taken is saved, as often as that.
         Save(usize),
     }
 
     fn act() -> impl Strategy<Value = Act> {
-        prop_oneof![(0..400usize).prop_map(Act::Append), Just(Act::Take), (1..3usize).prop_map(Act::Save)]
+        prop_oneof![
+            (0..400usize).prop_map(Act::Append),
+            any::<bool>().prop_map(Act::Take),
+            (1..3usize).prop_map(Act::Save)
+        ]
     }
 
     /// What the database has, as the journal's task and the end leave it.
@@ -480,9 +490,9 @@ mod tests {
                         seq += 1;
                         write_delta_line(&mut whole, seq, &text);
                     }
-                    Act::Take => {
+                    Act::Take(may_file) => {
                         let mut lines = Vec::new();
-                        hand.extend(log.take(&mut lines).map(|taken| (taken, lines)));
+                        hand.extend(log.take(&mut lines, may_file).map(|taken| (taken, lines)));
                     }
                     Act::Save(times) => for (taken, lines) in hand.drain(..) {
                         let (to, place) = match taken {
@@ -509,7 +519,7 @@ mod tests {
             if ends_first {
                 record.file(rows.clone());
             }
-            for taken in in_hand.into_iter().chain(log.take(&mut Vec::new())) {
+            for taken in in_hand.into_iter().chain(log.take(&mut Vec::new(), true)) {
                 if let Taken::Rows { rows, .. } = taken {
                     record.file(rows);
                 }
@@ -526,8 +536,8 @@ mod tests {
         let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO });
         log.append(|append| append.delta("a"));
         assert!(log.is_due());
-        let Some(Taken::Rows { to, .. }) = log.take(&mut Vec::new()) else { panic!("it is filed") };
+        let Some(Taken::Rows { to, .. }) = log.take(&mut Vec::new(), true) else { panic!("it is filed") };
         log.saved(to, Place::Journal);
-        assert!(!log.is_due() && log.take(&mut Vec::new()).is_none());
+        assert!(!log.is_due() && log.take(&mut Vec::new(), true).is_none());
     }
 }

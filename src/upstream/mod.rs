@@ -245,6 +245,11 @@ impl Batch {
         self.usage
     }
 
+    /// How many parts came.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Whether nothing came.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
