@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::inputs::deltas;
 
-/// Deltas of each turn in a commit: what comes in 100 ms at 50 tokens a second.
+/// Deltas of each turn in a commit: what comes in 100 ms at 50 tokens a second, more than a commit that keeps up has.
 const EACH: u64 = 5;
 /// Rows of the tail that are needed: those of the last ten seconds.
 const KEPT: u64 = 400;
