@@ -1,11 +1,13 @@
 //! Upstreams: the models behind the gateway. HTTP clients live here only.
 //!
-//! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Of a turn nothing here knows but its id, for the log: dropping an
-//! [`Answer`] is how a call is cancelled.
+//! bytes → the SSE decoder → a provider's dialect → [`Batch`]. Of a turn nothing here knows but its id, for the log:
+//! dropping an [`Answer`] is how a call is cancelled.
 //!
 //! To add a provider: 1. a folder here whose type implements [`Upstream`], and says of each of the provider's words
-//! for an end which [`End`] it is; 2. a `Kind`, with its line in [`Upstreams::new`]; 3. what its settings may be, in
-//! `config/check.rs`, and its note in `config/keys.rs`.
+//! for an end which [`End`] it is; what `openai/answer.rs` does about patience, ends and whole answers is not OpenAI's
+//! own: the second dialect makes `openai::dialect::Dialect` a trait, and moves it up; 2. a `Kind`, with its line in
+//! [`Upstreams::new`], and its name out of `LATER_KINDS` in `config/keys.rs`; 3. how its key is sent, in
+//! `transport/envelope.rs`; 4. what its settings may be, in `config/check.rs`, and its note in `config/keys.rs`.
 
 pub mod decoder;
 pub mod demo;
