@@ -57,14 +57,6 @@ impl Upstreams {
         Ok(Self { entries })
     }
 
-    /// A single upstream made elsewhere, which serves every model.
-    pub fn of(name: &str, upstream: Arc<dyn Upstream>) -> Self {
-        let every = Glob::new("*").and_then(|glob| GlobSetBuilder::new().add(glob).build());
-        let globs = every.unwrap_or_default();
-        let entry = Entry { name: name.into(), upstream, globs, named: Vec::new(), catalog: None };
-        Self { entries: vec![entry] }
-    }
-
     /// Those that serve the model, in the order they are to be asked.
     pub fn candidates<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().filter(move |entry| entry.serves(model))

@@ -11,9 +11,10 @@ use super::{Server, http1, http2};
 /// The longest a client may take to send the head of a request, from the end of the one before it.
 pub const HEAD: Duration = Duration::from_secs(30);
 
-/// The largest head of a request, beyond which comes the plain 431 of the HTTP layer (it looks between two reads, so
-/// that one of up to twice as much may pass); and what may wait in our own
-/// memory for a reader who lags, beyond which its body is asked for no more. In bytes; hyper has one bound for both.
+/// The largest head of a request, in bytes, beyond which comes the plain 431 of the HTTP layer (it looks between two
+/// reads, so that one of up to twice as much may pass). Also what may wait in our own memory for a reader who lags, beyond
+/// which its body is asked for no more (hyper has one bound for both), and what is kept of requests that come too early,
+/// while a stream is told.
 pub const BUFFER: usize = 64 << 10;
 
 /// Serves a connection to its end. Dropping this drops every answer on it.
