@@ -40,6 +40,11 @@ pub fn of(gateway: &Gateway, run: impl FnOnce() -> Result<(), Void>) -> Result<C
     })
 }
 
+/// What the gateway's processes have run so far, in nanoseconds.
+pub fn ran(gateway: &Gateway) -> Option<u64> {
+    gateway.tree.as_ref().map(|tree| tree.cpu().ran)
+}
+
 impl Cost {
     /// Notes it, under names that end with `suffix`.
     pub fn note(&self, figures: &mut Figures, suffix: &str, deltas: u64) {

@@ -21,6 +21,7 @@ fn paced() -> Vec<Row> {
     let row = |name, unit, figure, beside, limit| row(Work::Paced, name, unit, figure, beside, limit);
     vec![
         row("500 streams, a delta every 20 ms: CPU a delta", "µs", CPU, Nginx, Times(1.05, 0.0)),
+        row("· while all are open: CPU a delta", "µs", "cpu_us_per_delta_open", Nginx, Shown),
         row("· the database's CPU a delta", "µs", "database_us_per_delta", Alone, Shown),
         row("· a delta's way, p50", "ms", P50, Nginx, Times(1.0, 0.1)),
         row("· p99", "ms", P99, Nginx, Times(1.5, 0.0)),

@@ -39,7 +39,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(_) | Error::Slow(_) => {
+            Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged => {
                 tracing::warn!(%error, "a request finds no database");
                 Self::new(Code::StoreUnavailable, "The database does not answer at present.")
             }

@@ -7,7 +7,7 @@ use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
-use super::transaction::Transaction;
+use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, State, title_of};
@@ -109,7 +109,7 @@ impl Store {
         new: &NewTurn,
         plan: impl Fn(&Config) -> Option<Plan> + Sync + Send,
     ) -> Result<Admission> {
-        write!(self, conn => {
+        let admitted = write!(self, conn => {
             let mut conversation = match &new.target {
                 Target::Existing(id) => id.clone(),
                 Target::New(made) => made.id.clone(),
@@ -120,11 +120,19 @@ impl Store {
                     return Ok(Done::Rollback(Admission::Claimed(claimed)));
                 }
             }
+            let title = title_of(&new.content.text());
+            let mut known = None;
             if let Target::New(made) = &new.target {
-                let making = insert_conversation!(conn, owner, made);
                 if made.session_id.is_none() {
-                    making.later().await?;
-                } else if making.changes().await? == 0 {
+                    // Nobody else has it, so there is nothing to ask for.
+                    let title = made.title.as_deref().unwrap_or(&title);
+                    insert_conversation!(conn, owner, made, Some(title), Some(&new.id)).later().await?;
+                    known = Some((1, new.id.to_string(), State::Active, made.config.clone()));
+                } else if insert_conversation!(conn, owner, made, made.title.as_deref(), None::<&TurnId>)
+                    .changes()
+                    .await?
+                    == 0
+                {
                     let (id,): (String,) = conn.query(
                         "select id from conversations where application_id = $1 and owner_id = $2 and session_id = $3",
                     )
@@ -148,26 +156,30 @@ impl Store {
                     }
                 }
             }
-            // This takes the row, and so keeps every other writer of the conversation out.
-            let row: Option<(i64, String, String, String)> = conn.query(
-                "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
-                 live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
-                 where id = $4 and application_id = $5 and owner_id = $6 \
-                 returning turn_count, live_turn_id, state, config",
-            )
-            .bind(new.now.as_micros())
-            .bind(new.id.as_str())
-            .bind(title_of(&new.content.text()).into_bytes())
-            .bind(conversation.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .row()
-            .await?;
-            let Some((number, live, state, config)) = row else {
-                return Ok(Done::Rollback(Admission::NoConversation));
+            let (number, live, state, config) = if let Some(known) = known {
+                known
+            } else {
+                // This takes the row, and so keeps every other writer of the conversation out.
+                let row: Option<(i64, String, String, String)> = conn.query(
+                    "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
+                     live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
+                     where id = $4 and application_id = $5 and owner_id = $6 \
+                     returning turn_count, live_turn_id, state, config",
+                )
+                .bind(new.now.as_micros())
+                .bind(new.id.as_str())
+                .bind(title.as_bytes())
+                .bind(conversation.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .row()
+                .await?;
+                let Some((number, live, state, config)) = row else {
+                    return Ok(Done::Rollback(Admission::NoConversation));
+                };
+                let state = State::parse(&state).ok_or(Error::Corrupt("conversations.state"))?;
+                (number, live, state, json::<Config>(&config, "conversations.config")?)
             };
-            let state = State::parse(&state).ok_or(Error::Corrupt("conversations.state"))?;
-            let config: Config = json(&config, "conversations.config")?;
             if state != State::Active {
                 return Ok(Done::Rollback(Admission::Closed(state)));
             }
@@ -204,7 +216,7 @@ impl Store {
                 }
             }
             let status = if queued { "queued" } else { "running" };
-            let entered = conn.query(
+            conn.query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
                  user_message_id, message_id, replica_id, epoch, seq, created_at, started_at) \
                  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13 \
@@ -223,11 +235,8 @@ impl Store {
             .bind(new.replica_id.as_str())
             .bind(new.now.as_micros())
             .bind((!queued).then_some(new.now.as_micros()))
-            .changes()
+            .must_change()
             .await?;
-            if entered == 0 {
-                return Ok(Done::Rollback(Admission::Fenced));
-            }
             let (kind, content) = columns(&new.content);
             conn.query(
                 "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
@@ -269,7 +278,8 @@ impl Store {
                 queued,
                 plan,
             })))
-        })
+        });
+        admitted.or_unchanged(Admission::Fenced)
     }
 
     /// Makes a conversation; a key already claimed makes none.
@@ -287,7 +297,7 @@ impl Store {
                     return Ok(Done::Rollback(Some(claimed)));
                 }
             }
-            insert_conversation!(conn, owner, new).later().await?;
+            insert_conversation!(conn, owner, new, new.title.as_deref(), None::<&TurnId>).later().await?;
             Ok(Done::Commit(None))
         })
     }

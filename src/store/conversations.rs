@@ -47,24 +47,27 @@ macro_rules! conversation_row {
     }};
 }
 
-/// The statement that makes a conversation, unless the owner has one of that session id.
+/// The statement that makes a conversation, unless the owner has one of that session id; with its first turn, if that
+/// is known to be `$first`.
 macro_rules! insert_conversation {
-    ($conn:expr, $owner:expr, $new:expr) => {
+    ($conn:expr, $owner:expr, $new:expr, $title:expr, $first:expr) => {
         $conn
             .query(
                 "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
-             metadata, turn_count, created_at, last_message_at) \
-             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, 0, $9, $9) \
+             metadata, turn_count, live_turn_id, created_at, last_message_at) \
+             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $11) \
              on conflict (application_id, owner_id, session_id) where session_id is not null do nothing",
             )
             .bind($new.id.as_str())
             .bind(&*$owner.application_id)
             .bind(&*$owner.owner_id)
             .bind($new.session_id.as_deref())
-            .bind($new.title.as_deref().map(str::as_bytes))
+            .bind($title.map(str::as_bytes))
             .bind($crate::domain::json::to_string(&$new.config))
             .bind($crate::domain::json::to_string(&$new.context))
             .bind($crate::domain::json::to_string(&$new.metadata))
+            .bind(i64::from($first.is_some()))
+            .bind($first.map($crate::domain::ids::TurnId::as_str))
             .bind($new.now.as_micros())
     };
 }

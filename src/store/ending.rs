@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
-use super::transaction::Transaction;
+use super::transaction::{OrUnchanged, Transaction};
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
@@ -59,8 +59,8 @@ pub enum Outcome {
 impl Store {
     /// Starts a queued turn whose time has come.
     pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Outcome> {
-        write!(self, conn => {
-            let held = conn.query(
+        let started = write!(self, conn => {
+            conn.query(
                 "update turns set status = 'running', started_at = coalesce(started_at, $1) \
                  where id = $2 and replica_id = $3 and epoch = $4 and finished_at is null",
             )
@@ -68,18 +68,16 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .bind(lease.replica_id.as_str())
             .bind(lease.epoch.cast_signed())
-            .changes()
+            .must_change()
             .await?;
-            if held == 0 {
-                return Ok(Done::Rollback(Outcome::Lost));
-            }
             conn.query("update messages set status = 'running', seq = 1 where turn_id = $1 and role = 'assistant'")
                 .bind(lease.turn_id.as_str())
                 .later()
                 .await?;
             conn.insert_chunks(std::slice::from_ref(started)).await?;
             Ok(Done::Commit(Outcome::Written(None)))
-        })
+        });
+        started.or_unchanged(Outcome::Lost)
     }
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
@@ -87,7 +85,7 @@ impl Store {
     /// Done again, it changes nothing.
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
-        write!(self, conn => {
+        let ended = write!(self, conn => {
             if self.is_shared() {
                 // The conversation first, as everywhere: whoever queues behind this turn waits here, or is seen below.
                 // SQLite has but one writer.
@@ -97,7 +95,7 @@ impl Store {
                     .later()
                     .await?;
             }
-            let held = conn.query(
+            conn.query(
                 "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
                  crash_saved = $4, crash_resumed = $5, request = '{}' \
                  where id = $6 and replica_id = $7 and epoch = $8 and (finished_at is null or seq = $2)",
@@ -110,11 +108,8 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .bind(lease.replica_id.as_str())
             .bind(lease.epoch.cast_signed())
-            .changes()
+            .must_change()
             .await?;
-            if held == 0 {
-                return Ok(Done::Rollback(Outcome::Lost));
-            }
             let (_, content) = columns(&message.content);
             conn.query(
                 "update messages set status = $1, seq = $2, content = $3, reasoning = $4, sources = $5, steps = $6, \
@@ -156,6 +151,7 @@ impl Store {
             .last_row()
             .await?;
             Ok(Done::Commit(Outcome::Written(next.and_then(|(next,)| next).map(Into::into))))
-        })
+        });
+        ended.or_unchanged(Outcome::Lost)
     }
 }

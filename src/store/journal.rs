@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 
 use super::pool::{Done, read, write};
 use super::tail::{Tail, insert_tail};
-use super::transaction::{PostgresTransaction, Transaction};
+use super::transaction::{OrUnchanged, PostgresTransaction, Transaction};
 use super::writer::SqliteTransaction;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
@@ -144,15 +144,12 @@ impl Store {
     /// Saving the same again changes nothing.
     pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
         let alone = !self.is_shared() && chunks.is_empty() && !tail.is_empty() && !tail.forgets();
-        write!(self, first, conn => {
+        let saved = write!(self, first, conn => {
             if !alone {
-                let held = conn.query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
+                conn.query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
                     .bind(replica.as_str())
-                    .changes()
+                    .must_change()
                     .await?;
-                if held == 0 {
-                    return Ok(Done::Rollback(false));
-                }
             }
             conn.insert_chunks(chunks).await?;
             if !tail.is_empty() {
@@ -165,7 +162,8 @@ impl Store {
                     .await?;
             }
             Ok(Done::Commit(true))
-        })
+        });
+        saved.or_unchanged(false)
     }
 
     /// The first saved chunks of a turn that hold events after `after`, at most `limit` of them, and none beyond a gap

@@ -38,6 +38,9 @@ pub enum Error {
     /// It did not answer in time. What was asked may or may not have been done.
     #[error("the database did not answer within {0:?}")]
     Slow(Duration),
+    /// A row that had to change is gone, or another's; nothing was written.
+    #[error("a row that had to change did not")]
+    Unchanged,
     /// A row holds what this program never writes.
     #[error("column `{0}` holds what it should not")]
     Corrupt(&'static str),

@@ -9,7 +9,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, Postgres};
 use sqlx::{Arguments, Database, Either, Encode, Executor, FromRow, SqlSafeStr, SqlStr, Type};
 
-use super::Result;
+use super::{Error, Result};
 
 /// A transaction: committed or rolled back by its owner, and rolled back when it is dropped.
 pub(super) trait Transaction: Sized {
@@ -22,6 +22,8 @@ pub(super) trait Transaction: Sized {
     fn arguments(&mut self) -> &mut <Self::Database as Database>::Arguments;
     /// Lets it wait for the next.
     fn later(&mut self) -> impl Future<Output = Result<()>> + Send;
+    /// The same; unless it changes something, the transaction fails with [`Error::Unchanged`].
+    fn must_change(&mut self) -> impl Future<Output = Result<()>> + Send;
     /// Runs it, and gives the rows it gives and the number of those it changed.
     fn run(&mut self) -> impl Future<Output = Result<(Vec<RowOf<Self>>, u64)>> + Send;
     /// The same for the last one; SQLite's writer commits with it.
@@ -63,6 +65,12 @@ impl<'t, T: Transaction> Statement<'t, T> {
     /// for the last one's.
     pub(super) async fn later(self) -> Result<()> {
         self.bound()?.later().await
+    }
+
+    /// The same; unless it changes a row, nothing of the transaction stands and it fails with [`Error::Unchanged`], at
+    /// the commit at the latest.
+    pub(super) async fn must_change(self) -> Result<()> {
+        self.bound()?.must_change().await
     }
 
     /// How many rows it changes.
@@ -132,6 +140,11 @@ impl Transaction for PostgresTransaction {
         Ok(())
     }
 
+    async fn must_change(&mut self) -> Result<()> {
+        let (_, changes) = self.run().await?;
+        if changes == 0 { Err(Error::Unchanged) } else { Ok(()) }
+    }
+
     async fn run(&mut self) -> Result<(Vec<PgRow>, u64)> {
         let sql = std::mem::replace(&mut self.sql, SqlStr::from_static(""));
         let query = sqlx::query_with(sql, std::mem::take(&mut self.arguments));
@@ -157,4 +170,19 @@ pub(super) async fn answer<Q, R>(
         }
     }
     Ok((rows, changed))
+}
+
+/// What a transaction comes to if a row that had to change did not.
+pub(super) trait OrUnchanged<T> {
+    /// `otherwise`, in that case.
+    fn or_unchanged(self, otherwise: T) -> Self;
+}
+
+impl<T> OrUnchanged<T> for Result<T> {
+    fn or_unchanged(self, otherwise: T) -> Self {
+        match self {
+            Err(Error::Unchanged) => Ok(otherwise),
+            done => done,
+        }
+    }
 }

@@ -4,13 +4,17 @@
 //! wait goes with the next that may not, and the last takes the commit along: several statements, one message.
 
 use futures::FutureExt;
+use sqlx::error::ErrorKind;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlStr};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::Result;
 use super::transaction::{Transaction, answer};
+use super::{Error, Result};
+
+/// Fails if the statement before it changed nothing: no turn is without an id.
+const UNLESS_CHANGED: &str = "insert into turns (id) select null where changes() = 0";
 
 /// The connection, for one at a time, in the order in which they asked.
 pub(super) struct Writer {
@@ -113,22 +117,26 @@ pub(super) struct SqliteTransaction<'w> {
 }
 
 impl SqliteTransaction<'_> {
-    async fn send(&mut self) -> sqlx::Result<(Vec<SqliteRow>, u64)> {
+    async fn send(&mut self) -> Result<(Vec<SqliteRow>, u64)> {
         let sql = AssertSqlSafe(std::mem::take(&mut self.sql));
         let query = sqlx::query_with(sql, std::mem::take(&mut self.arguments));
         self.line.begun = true;
-        answer(self.line.connection.fetch_many(query), SqliteQueryResult::rows_affected).await
+        let answered = answer(self.line.connection.fetch_many(query), SqliteQueryResult::rows_affected).await;
+        answered.map_err(|error| match error.as_database_error().map(|error| error.kind()) {
+            Some(ErrorKind::NotNullViolation) => Error::Unchanged,
+            _ => error.into(),
+        })
     }
 
     /// What waits goes with it. Nothing is left to do after a last statement, or when nothing was said.
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> Result<()> {
         if self.line.begun || !self.sql.is_empty() {
             self.send_last().await?;
         }
         Ok(())
     }
 
-    async fn send_last(&mut self) -> sqlx::Result<Vec<SqliteRow>> {
+    async fn send_last(&mut self) -> Result<Vec<SqliteRow>> {
         self.join("commit");
         self.over = true;
         let (rows, _) = self.send().await?;
@@ -136,7 +144,7 @@ impl SqliteTransaction<'_> {
         Ok(rows)
     }
 
-    pub(super) async fn rollback(mut self) -> sqlx::Result<()> {
+    pub(super) async fn rollback(mut self) -> Result<()> {
         debug_assert!(!self.over, "a rollback after the last statement, which took the commit along");
         if self.line.begun {
             (self.sql, self.arguments) = (String::from("rollback"), SqliteArguments::default());
@@ -182,12 +190,17 @@ impl Transaction for SqliteTransaction<'_> {
         Ok(())
     }
 
+    async fn must_change(&mut self) -> Result<()> {
+        self.join(UNLESS_CHANGED);
+        Ok(())
+    }
+
     async fn run(&mut self) -> Result<(Vec<SqliteRow>, u64)> {
-        Ok(self.send().await?)
+        self.send().await
     }
 
     async fn run_last(&mut self) -> Result<Vec<SqliteRow>> {
-        Ok(self.send_last().await?)
+        self.send_last().await
     }
 }
 
@@ -265,6 +278,31 @@ mod tests {
         assert_eq!(numbers(&writer).await, [4, 11, 12]);
         writer.close().await;
         assert!(matches!(writer.begin().await, Err(sqlx::Error::PoolClosed)));
+    }
+
+    #[tokio::test]
+    async fn nothing_stands_if_a_row_that_had_to_change_did_not() {
+        const RAISE: &str = "update t set n = n + 10 where n = $1";
+        let home = tempfile::tempdir().unwrap();
+        let writer = writer(&home).await;
+        let mut held = writer.begin().await.unwrap();
+        held.query("create table turns (id text not null)").later().await.unwrap();
+        held.query(INSERT).bind(1).later().await.unwrap();
+        held.query(RAISE).bind(1).must_change().await.unwrap();
+        held.commit().await.unwrap();
+        assert_eq!(numbers(&writer).await, [11]);
+
+        let mut held = writer.begin().await.unwrap();
+        held.query(INSERT).bind(2).later().await.unwrap();
+        held.query(RAISE).bind(3).must_change().await.unwrap();
+        held.query(INSERT).bind(4).later().await.unwrap();
+        assert!(matches!(held.commit().await, Err(Error::Unchanged)));
+        let mut held = writer.begin().await.unwrap();
+        held.query(RAISE).bind(3).must_change().await.unwrap();
+        let last = held.query("update t set n = 5 returning n").last_row::<(i64,)>();
+        assert!(matches!(last.await, Err(Error::Unchanged)));
+        drop(held);
+        assert_eq!(numbers(&writer).await, [11]);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
 use crate::domain::turn::StoppedBy;
-use crate::store::{Error, Result};
+use crate::store::Result;
 
 /// How long a stop waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ impl Turns {
                 }
                 Ok(false) if tokio::time::Instant::now() < until => {}
                 Ok(false) => return Ok(false),
-                Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_))) => return Err(error),
+                Err(error) => return Err(error),
             }
         }
     }
