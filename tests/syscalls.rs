@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::{Database, Encoding, Gateway, Kind, Scene, Script, eventually};
+use support::{Encoding, Gateway, Kind, Scene, Script, eventually};
 
 /// The kind of every fresh database here.
 const DATABASE: Kind = Kind::Sqlite;

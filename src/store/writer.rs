@@ -4,7 +4,6 @@
 //! wait goes with the next that may not, and the last takes the commit along: several statements, one message.
 
 use futures::FutureExt;
-use sqlx::error::ErrorKind;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteQueryResult, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlStr};
@@ -15,6 +14,7 @@ use super::{Error, Result};
 
 /// Fails if the statement before it changed nothing: no turn is without an id.
 const UNLESS_CHANGED: &str = "insert into turns (id) select null where changes() = 0";
+const NOT_CHANGED: &str = "NOT NULL constraint failed: turns.id";
 
 /// The connection, for one at a time, in the order in which they asked.
 pub(super) struct Writer {
@@ -122,8 +122,8 @@ impl SqliteTransaction<'_> {
         let query = sqlx::query_with(sql, std::mem::take(&mut self.arguments));
         self.line.begun = true;
         let answered = answer(self.line.connection.fetch_many(query), SqliteQueryResult::rows_affected).await;
-        answered.map_err(|error| match error.as_database_error().map(|error| error.kind()) {
-            Some(ErrorKind::NotNullViolation) => Error::Unchanged,
+        answered.map_err(|error| match error.as_database_error() {
+            Some(refusal) if refusal.message() == NOT_CHANGED => Error::Unchanged,
             _ => error.into(),
         })
     }
