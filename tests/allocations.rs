@@ -1,19 +1,29 @@
-//! What a delta allocates on its way from an upstream's socket to the turn: nothing. And what an open stream holds
-//! meanwhile: next to nothing.
+//! What a delta allocates on its way from an upstream's socket to the turn: nothing. On its whole way to the reader's
+//! socket and into the record: what the log, the commits and the fold take now and then. And what an open stream of an
+//! upstream holds meanwhile: next to nothing.
 #![cfg(test)]
 
 use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use serde_json::json;
+use tidegate::config::load::File;
+use tidegate::config::{Flags, load};
+use tidegate::lifecycle::Lifecycle;
 use tidegate::upstream::openai::Openai;
 use tidegate::upstream::transport::Transport;
 use tidegate::upstream::{Answer, Batch, Call, Line, Part, Progress, Speaker, Upstream};
+use tidegate::{Parts, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Deltas after which every buffer has its size.
@@ -97,4 +107,107 @@ async fn a_delta_allocates_nothing_and_an_open_stream_holds_little() {
     assert_eq!((first.allocations, second.allocations), (0, 0), "in {DELTAS} deltas");
     assert!(second.held <= HELD, "an open stream holds {} bytes", second.held);
     drop((first.answer, first.server, second.answer, second.server));
+}
+
+/// What every question is, before the number of deltas it asks for.
+const QUESTION: &str = "deltas: ";
+/// So far apart that a delta is seldom read together with another.
+const APART: Duration = Duration::from_micros(300);
+/// Deltas of the two turns that are compared: what only a turn costs is in both.
+const FEW: usize = 300;
+const MANY: usize = 2_300;
+/// The most that may be allocated for a delta, in all, by what goes with several of them: a segment of the log, a commit.
+const A_DELTA: f64 = 0.5;
+
+/// A model that answers each question with the deltas it asks for.
+fn model() -> std::io::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || listener.incoming().for_each(|stream| answer(stream.unwrap()).unwrap()));
+    Ok(address)
+}
+
+fn answer(mut stream: std::net::TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"}") {
+        let mut room = [0; 4096];
+        let read = stream.read(&mut room)?;
+        assert!(read > 0, "the question ended early");
+        asked.extend_from_slice(&room[..read]);
+    }
+    let asked = String::from_utf8(asked).unwrap();
+    let wanted = asked.split(QUESTION).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let choice =
+        |delta, reason: Option<&str>| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]});
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes())?;
+    let mut say = |event: &str| stream.write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes());
+    for n in 0..wanted.parse().unwrap() {
+        say(&format!("data: {}\n\n", choice(json!({"content": format!("word {n:04} ")}), None)))?;
+        thread::sleep(APART);
+    }
+    say(&format!("data: {}\n\ndata: [DONE]\n\n", choice(json!({}), Some("stop"))))?;
+    say("")
+}
+
+/// Asks for so many deltas and hears them all.
+fn ask(server: SocketAddr, accept: &str, deltas: usize) -> std::io::Result<()> {
+    let body = json!({"content": format!("{QUESTION}{deltas}")}).to_string();
+    let mut stream = std::net::TcpStream::connect(server)?;
+    let head = format!(
+        "POST /v1/chat/stream HTTP/1.1\r\nhost: {server}\r\naccept: {accept}\r\ncontent-type: application/json\r\n"
+    );
+    write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len())?;
+    let mut heard = String::new();
+    let mut room = [0; 4096];
+    while !heard.ends_with("\r\n0\r\n\r\n") {
+        let read = stream.read(&mut room)?;
+        assert!(read > 0, "the answer ended early: {heard}");
+        heard.push_str(std::str::from_utf8(&room[..read]).unwrap());
+    }
+    assert_eq!(heard.matches("\"word ").count(), deltas, "{heard}");
+    Ok(())
+}
+
+/// What the server's thread allocates while so many deltas are asked for and heard.
+fn allocations(runtime: &Runtime, server: SocketAddr, accept: &'static str, deltas: usize) -> u64 {
+    let (heard, all) = oneshot::channel();
+    let client = thread::spawn(move || {
+        ask(server, accept, deltas).unwrap();
+        let _listening = heard.send(());
+    });
+    let counted = measure(|| drop(runtime.block_on(all)));
+    client.join().unwrap();
+    counted.count_total
+}
+
+#[test]
+fn a_delta_allocates_next_to_nothing_from_socket_to_socket() {
+    let home = tempfile::tempdir().unwrap();
+    let text = format!(
+        "default_model = \"m\"\n[database]\nurl = \"sqlite://{}\"\n[[upstreams]]\nname = \"a\"\nkind = \"openai\"\nmodels = [\"*\"]\nbase_url = \"http://{}\"\n",
+        home.path().join("record.db").display(),
+        model().unwrap(),
+    );
+    let file = File { name: "settings".to_owned(), text };
+    let config = load(Some(&file), Vec::<(String, String)>::new(), Flags::default()).unwrap().config;
+    // One thread, which is counted; SQLite's own does not go with the deltas.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let life = Lifecycle::new();
+    let (server, address) = runtime.block_on(async {
+        let parts = Parts::open(&config).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (tokio::spawn(serve(config, parts, listener, life.clone())), address)
+    });
+    for accept in ["application/x-ndjson", "text/event-stream"] {
+        let [_warm, few, many] = [FEW, FEW, MANY].map(|deltas| allocations(&runtime, address, accept, deltas));
+        let each = (many as f64 - few as f64) / (MANY - FEW) as f64;
+        println!("{accept}: {few} for {FEW} deltas, {many} for {MANY}: {each:.3} a delta");
+        assert!(each <= A_DELTA, "{accept}: {each:.3} allocations a delta, {few} for {FEW}, {many} for {MANY}");
+    }
+    life.soft().cancel();
+    runtime.block_on(server).unwrap().unwrap();
 }
