@@ -15,7 +15,7 @@ use crate::domain::usage::{Basis, Usage};
 use crate::upstream::{Answer, Batch, Call, End, Fault, Finish, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
-const MANY: usize = 32;
+const MANY: usize = 8;
 
 /// A step of the upstream's own that is under way.
 #[derive(Debug)]

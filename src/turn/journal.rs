@@ -26,7 +26,7 @@ use crate::store::tail::Tail;
 /// How long events are gathered for one commit in `relaxed`.
 const GATHER: Duration = Duration::from_millis(25);
 /// So many turns are filed by one commit: each costs a page of the database, and what was shown meanwhile waits.
-const FILED: usize = 256;
+const FILED: usize = 64;
 /// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
@@ -53,6 +53,14 @@ impl Journal {
         }
     }
 
+    /// These come before all others with the next commit.
+    fn put_back(&self, mut first: Vec<Arc<Live>>) {
+        let mut dirty = self.dirty.lock();
+        first.append(&mut dirty);
+        *dirty = first;
+        self.wake.notify_one();
+    }
+
     /// Notes that so many bytes are saved, or will never be.
     pub fn settle(&self, bytes: u64) {
         self.unsaved.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
@@ -77,6 +85,8 @@ struct Batch {
     tail: Tail,
     chunks: Vec<Chunk>,
     turns: Vec<(Arc<Live>, Mark, Place)>,
+    /// Others have waited for it as long, and are next.
+    full: bool,
 }
 
 impl Batch {
@@ -117,6 +127,7 @@ impl Tidy {
 pub async fn run(turns: Turns) {
     let over = turns.signed_off.clone();
     let mut tidy = Tidy { number: 0, forgotten: 1, at: Instant::now() };
+    let mut gathered = false;
     loop {
         tokio::select! {
             biased;
@@ -124,11 +135,12 @@ pub async fn run(turns: Turns) {
             () = turns.journal.wake.notified() => {}
             () = tokio::time::sleep(TIDY), if tidy.forgotten <= tidy.number => {}
         }
-        if turns.settings.stream.durability == Durability::Relaxed {
+        if turns.settings.stream.durability == Durability::Relaxed && !gathered {
             tokio::time::sleep(GATHER).await;
         }
         let forget = if tidy.is_due() { tidy.round(&turns) } else { 0 };
         let batch = gather(&turns, tidy.number + 1, forget);
+        gathered = batch.full;
         if batch.is_empty() {
             continue;
         }
@@ -149,9 +161,11 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
     let tail = Tail::new(number, forget, dirty.len());
     let kept = Vec::with_capacity(dirty.len());
-    let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept };
-    let mut filed = 0;
-    for live in dirty {
+    let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept, full: false };
+    let most = turns.filing().commit;
+    let (mut filed, mut bytes) = (0, 0);
+    let mut dirty = dirty.into_iter();
+    while let Some(live) = dirty.next() {
         // What was begun under a name that is fenced is another replica's now.
         if live.lease.replica_id != batch.replica {
             live.cut(Cut::Lost);
@@ -165,6 +179,7 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
             }
             Some(Taken::Rows { rows, to }) => {
                 filed += 1;
+                bytes += rows.iter().map(|(_, _, lines)| lines.len()).sum::<usize>();
                 batch.chunks.extend(rows.into_iter().map(|(first_seq, last_seq, lines)| Chunk {
                     turn_id: live.lease.turn_id.clone(),
                     owner: live.lease.owner.clone(),
@@ -175,6 +190,11 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
                 }));
                 batch.turns.push((live, to, Place::Journal));
             }
+        }
+        if bytes + batch.tail.lines().len() >= most && dirty.len() > 0 {
+            batch.full = true;
+            turns.journal.put_back(dirty.collect());
+            break;
         }
     }
     batch

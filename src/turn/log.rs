@@ -47,13 +47,16 @@ pub struct Filing {
     pub bytes: u64,
     /// …or the oldest of them is so old.
     pub age: Duration,
+    /// One commit takes no more turns once it has so many bytes: the database's thread may run on the core that streams
+    /// wait for.
+    pub commit: usize,
 }
 
 impl Filing {
     /// Where one process has the database for itself.
-    pub const LATER: Self = Self { bytes: 32 << 10, age: Duration::from_secs(10) };
+    pub const LATER: Self = Self { bytes: 32 << 10, age: Duration::from_secs(10), commit: 128 << 10 };
     /// Where others read along.
-    pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO };
+    pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO, commit: usize::MAX };
 
     fn is_at_once(self) -> bool {
         self.age.is_zero()
@@ -478,7 +481,7 @@ mod tests {
             bytes in 0..2000u64,
             ends_first in any::<bool>(),
         ) {
-            let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes, age: Duration::MAX });
+            let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes, age: Duration::MAX, ..Filing::LATER });
             let (mut whole, mut saved, mut seq) = (Vec::new(), 0, 0);
             let mut record = Record::default();
             let mut hand: Vec<(Taken, Vec<u8>)> = Vec::new();
@@ -533,7 +536,7 @@ mod tests {
 
     #[test]
     fn what_is_old_is_filed_even_if_nothing_new_comes() {
-        let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO });
+        let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO, ..Filing::LATER });
         log.append(|append| append.delta("a"));
         assert!(log.is_due());
         let Some(Taken::Rows { to, .. }) = log.take(&mut Vec::new(), true) else { panic!("it is filed") };

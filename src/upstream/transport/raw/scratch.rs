@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The most of one read, in bytes. A read that fills less tells the runtime that the socket is empty, so that the
-/// next wait costs no call of the system. More at once would keep other streams waiting for a fast one.
-const SIZE: usize = 16 << 10;
+/// next wait costs no call of the system. More at once would keep other streams waiting for fast ones.
+const SIZE: usize = 4 << 10;
 
 thread_local! {
     static ROOM: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
