@@ -42,7 +42,8 @@ macro_rules! read {
 
 /// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
 /// rolled back otherwise; the body is compiled once for each database. `first` stands before all who queue.
-/// The body's statements are those of [`super::transaction::Transaction`].
+/// The body's statements are those of [`super::transaction::Transaction`]. It gets its room, some 20 KiB, when it is its
+/// turn: thousands may wait for theirs.
 macro_rules! write {
     ($store:expr, $conn:ident => $body:expr) => {
         $crate::store::pool::write!($store, false, $conn => $body)
@@ -58,16 +59,22 @@ macro_rules! write {
                     $crate::store::pool::Pool::Sqlite { write, queue, .. } => {
                         let _place = if $first { None } else { queue.acquire().await.ok() };
                         let mut held = write.begin().await?;
-                        let $conn = &mut held;
-                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                        $crate::store::pool::settle!(held, done)
+                        let work = async {
+                            let $conn = &mut held;
+                            let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                            $crate::store::pool::settle!(held, done)
+                        };
+                        Box::pin(work).await
                     }
                     $crate::store::pool::Pool::Postgres { pool, first } => {
                         let held = if $first { first } else { pool }.begin().await?;
                         let mut held = $crate::store::transaction::PostgresTransaction::new(held);
-                        let $conn = &mut held;
-                        let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
-                        $crate::store::pool::settle!(held, done)
+                        let work = async {
+                            let $conn = &mut held;
+                            let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
+                            $crate::store::pool::settle!(held, done)
+                        };
+                        Box::pin(work).await
                     }
                 }
             }),
