@@ -124,6 +124,19 @@ fn a_command_line_that_cannot_be_read_exits_2() {
 }
 
 #[test]
+fn a_shell_completes_its_commands() {
+    let home = TempDir::new().unwrap();
+    let (code, script, stderr) = run(home.path(), &["completions", "bash"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    fs::write(home.path().join("completions"), script).unwrap();
+    let completed = "source ./completions; COMP_WORDS=(tidegate mi); COMP_CWORD=1; _tidegate tidegate mi tidegate; \
+        echo \"${COMPREPLY[@]}\"";
+    let bash = Command::new("bash").args(["-c", completed]).current_dir(home.path()).output().unwrap();
+    assert_eq!(finish(bash), (0, "migrate\n".to_owned(), String::new()));
+    assert_eq!(run(home.path(), &["completions", "none"]).0, 2);
+}
+
+#[test]
 fn the_example_is_a_file_that_passes_the_check() {
     let home = TempDir::new().unwrap();
     let (code, example, stderr) = run(home.path(), &["config", "example"]);

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::Failure;
+use super::print::print;
 use crate::OpenError;
 use crate::config::example::example as settings;
 use crate::config::load::File;
@@ -21,18 +22,9 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     for warning in loaded.warnings {
         let _ = writeln!(stderr, "warning: {warning}");
     }
-    print(&format!("{}: good\n", file.name))
+    print(format!("{}: good\n", file.name).as_bytes())
 }
 
 pub(super) fn example() -> Result<(), Failure> {
-    print(&settings())
-}
-
-/// A reader that has seen enough, such as `head`, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    print(settings().as_bytes())
 }

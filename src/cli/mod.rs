@@ -2,16 +2,19 @@
 //!
 //! To add a command: 1. a variant of `Command`; 2. a file here with its function; 3. its line in [`run`].
 
+mod completions;
 mod config;
 mod failure;
 mod first_lines;
 mod logs;
 mod migrate;
+mod print;
 mod serve;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use self::failure::Failure;
 
@@ -34,6 +37,11 @@ enum Command {
     Config(ConfigCommand),
     /// Applies the database's migrations and exits
     Migrate(MigrateArgs),
+    /// Prints what a shell needs to complete this program's command line
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -74,5 +82,6 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => config::check(&file),
         Command::Config(ConfigCommand::Example) => config::example(),
         Command::Migrate(args) => migrate::run(args).await,
+        Command::Completions { shell } => completions::run(shell),
     }
 }

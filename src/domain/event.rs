@@ -4,6 +4,7 @@ use bytes::BufMut;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::conversation::Conversation;
 use super::ids::{ConversationId, MessageId, StepId, TurnId};
 use super::json;
 use super::message::{Message, Source, StepStatus, Visualization};
@@ -232,6 +233,12 @@ pub enum Unnumbered<'a> {
     /// The end of a turn that could not be saved in time.
     #[serde(rename = "turn.finished")]
     Unsaved(&'a Finished),
+    /// The conversation has another title (feeds only).
+    #[serde(rename = "conversation.updated")]
+    Updated {
+        /// The conversation now.
+        conversation: &'a Conversation,
+    },
     /// The conversation is gone (feeds only).
     #[serde(rename = "conversation.deleted")]
     Deleted {

@@ -1,10 +1,10 @@
-//! `/v1/conversations`: making one, reading one, and its feed.
+//! `/v1/conversations`: those there are, making one, reading, renaming and erasing one, and its feed.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -17,13 +17,14 @@ use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
-use super::{cursor, fingerprint, idempotency};
-use crate::domain::conversation::Config;
+use super::{cursor, fingerprint, idempotency, paging};
+use crate::domain::clock::Timestamp;
+use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::store::admission::Target;
-use crate::store::conversations::NewConversation;
+use crate::store::conversations::{NewConversation, Place};
 use crate::store::idempotency::{Claimed, Key};
 use crate::turn::start::{Ask, Refused};
 
@@ -89,9 +90,7 @@ pub async fn create(
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
     let New { title, assistant_id, first_message, config, context, metadata } = body.value;
     no_assistant(assistant_id.as_ref())?;
-    if title.as_ref().is_some_and(|title| title.is_empty() || title.chars().count() > TITLE) {
-        return Err(Problem::field("title", format!("must have 1 to {TITLE} characters")));
-    }
+    check_title(title.as_deref())?;
     if first_message.as_ref().is_some_and(Content::is_empty) {
         return Err(Problem::field("first_message", "must not be empty"));
     }
@@ -155,6 +154,15 @@ async fn make(app: &App, owner: &Owner, new: &NewConversation, key: Option<&Key>
     }
 }
 
+fn check_title(title: Option<&str>) -> Result<(), Problem> {
+    match title {
+        Some(title) if title.is_empty() || title.chars().count() > TITLE => {
+            Err(Problem::field("title", format!("must have 1 to {TITLE} characters")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// What a configuration may say.
 fn check(app: &App, config: &Config) -> Result<(), Problem> {
     if config.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
@@ -175,6 +183,143 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
             Err(Problem::new(Code::ModelNotFound, "No upstream serves this model.").at("config.model"))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// The query of `GET /v1/conversations`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct Listing {
+    /// Only those whose title has this in it, in upper or lower case.
+    #[param(max_length = 500)]
+    q: Option<String>,
+    /// How many; 20 where it is absent.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<u32>,
+    /// A `next_cursor`, for those after it.
+    #[param(pattern = "^[0-9]{1,18}\\.conv_[0-9a-f]{32}$")]
+    cursor: Option<String>,
+}
+
+/// Conversations.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ConversationList)]
+struct List {
+    /// The most recently active first.
+    #[schema(value_type = Vec<schema::conversation::Conversation>)]
+    data: Vec<Conversation>,
+    /// Goes into `cursor` for those after these; null where there are none. A search looks through some ten thousand
+    /// titles for one answer, which may then be short, or empty, and still have one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// List conversations
+///
+/// One's own, the most recently active first, without their messages.
+#[utoipa::path(
+    get,
+    path = "/v1/conversations",
+    tag = "Conversations",
+    operation_id = "list_conversations",
+    params(Listing),
+    responses((status = 200, description = "The conversations.", body = List), refusals::OfConversations)
+)]
+pub async fn list(
+    State(app): State<App>,
+    Caller(owner): Caller,
+    Query(listing): Query<Listing>,
+) -> Result<Response, Problem> {
+    let limit = paging::limit(listing.limit)?;
+    if listing.q.as_ref().is_some_and(|part| part.chars().count() > TITLE) {
+        return Err(Problem::field("q", format!("must have at most {TITLE} characters")));
+    }
+    let from = listing
+        .cursor
+        .as_deref()
+        .map(|text| place(text).ok_or_else(|| Problem::field("cursor", "must be a `next_cursor` of this list")));
+    let part = listing.q.as_deref().filter(|part| !part.is_empty());
+    let listed = app.turns.store.conversations(&owner, part, from.transpose()?, limit as usize).await?;
+    let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
+    Ok(json(StatusCode::OK, &List { data: listed.conversations, next_cursor: next }))
+}
+
+/// Reads a `next_cursor`.
+fn place(text: &str) -> Option<Place> {
+    let (at, id) = text.split_once('.')?;
+    let digits = (1..=18).contains(&at.len()) && at.bytes().all(|byte| byte.is_ascii_digit());
+    let named =
+        id.strip_prefix("conv_").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if !digits || !named {
+        return None;
+    }
+    Some(Place { at: Timestamp::from_micros(at.parse().ok()?), id: id.to_owned().into() })
+}
+
+/// What is to change of a conversation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ConversationChange, example = json!({"title": "Tides"}))]
+pub struct Change {
+    /// Its title.
+    #[schema(min_length = 1, max_length = 500)]
+    title: Option<String>,
+}
+
+/// Rename a conversation
+///
+/// Those who follow it are told by `conversation.updated`.
+#[utoipa::path(
+    patch,
+    path = "/v1/conversations/{id}",
+    tag = "Conversations",
+    operation_id = "update_conversation",
+    params(("id" = String, Path, description = "The conversation.")),
+    request_body = Change,
+    responses(
+        (status = 200, description = "The conversation.", body = schema::conversation::Conversation),
+        refusals::OfUpdateConversation
+    )
+)]
+pub async fn update(
+    State(app): State<App>,
+    Caller(owner): Caller,
+    Id(id): Id<ConversationId>,
+    body: Json<Change>,
+) -> Result<Response, Problem> {
+    let Change { title } = body.value;
+    check_title(title.as_deref())?;
+    if let Some(title) = title
+        && !app.turns.retitle(&owner, &id, title).await?
+    {
+        return Err(no_conversation());
+    }
+    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    Ok(json(StatusCode::OK, &conversation))
+}
+
+/// Delete a conversation
+///
+/// A live turn is stopped, and all of it is erased.
+#[utoipa::path(
+    delete,
+    path = "/v1/conversations/{id}",
+    tag = "Conversations",
+    operation_id = "delete_conversation",
+    params(("id" = String, Path, description = "The conversation.")),
+    responses((status = 204, description = "It is gone."), refusals::OfDeleteConversation)
+)]
+pub async fn delete(
+    State(app): State<App>,
+    Caller(owner): Caller,
+    Id(id): Id<ConversationId>,
+) -> Result<Response, Problem> {
+    app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    if app.turns.erase(&owner, &id).await? {
+        Ok(StatusCode::NO_CONTENT.into_response())
+    } else {
+        Err(Problem::new(Code::StoreUnavailable, "A turn of the conversation could not be ended in time."))
     }
 }
 

@@ -14,16 +14,13 @@ use super::body::Json;
 use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
-use super::{fingerprint, idempotency, prefer};
+use super::{fingerprint, idempotency, paging, prefer};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::{Content, Message};
 use crate::domain::turn::{IfBusy, OnDisconnect};
 use crate::store::admission::Target;
 use crate::store::idempotency::Key;
 use crate::turn::start::{Ask, Refused};
-
-/// How many messages come without a `limit`, and at most.
-const LIMITS: (u32, u32) = (20, 100);
 
 /// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -154,11 +151,7 @@ pub async fn list(
     Id(id): Id<ConversationId>,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
-    let (usual, most) = LIMITS;
-    let limit = paging.limit.unwrap_or(usual);
-    if !(1..=most).contains(&limit) {
-        return Err(Problem::field("limit", format!("must be 1 to {most}")));
-    }
+    let limit = paging::limit(paging.limit)?;
     let before = match paging.before.as_deref() {
         None => None,
         Some(text) => {

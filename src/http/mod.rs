@@ -31,6 +31,7 @@ mod json;
 pub mod messages;
 pub mod models;
 pub mod page;
+pub mod paging;
 pub mod prefer;
 pub mod problem;
 pub mod query;

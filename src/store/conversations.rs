@@ -30,6 +30,36 @@ pub struct NewConversation {
     pub now: Timestamp,
 }
 
+/// A place in the list of an owner's conversations: after the one that was last active then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its `last_message_at`.
+    pub at: Timestamp,
+    /// Its id, which tells apart those of one microsecond.
+    pub id: ConversationId,
+}
+
+impl Place {
+    /// Before the first.
+    fn start() -> Self {
+        Self { at: Timestamp::from_micros(i64::MAX), id: String::new().into() }
+    }
+}
+
+/// Some of an owner's conversations.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Last active first.
+    pub conversations: Vec<Conversation>,
+    /// Where it goes on, if there may be more.
+    pub next: Option<Place>,
+}
+
+/// So many titles are read at once…
+const STRIDE: usize = 500;
+/// …and about so many looked through for one answer.
+const SEARCHED: usize = 10_000;
+
 macro_rules! conversation_row {
     ($row:expr) => {{
         let row = $row;
@@ -101,6 +131,79 @@ impl Store {
                 Some(row) => Ok(Some(conversation_row!(row))),
                 None => Ok(None),
             }
+        })
+    }
+
+    /// The owner's conversations after `from`, last active first, at most `limit`. With `part` only those whose title has it
+    /// in it, in upper or lower case; then some ten thousand are looked through at most, and fewer may come, even none,
+    /// though the list goes on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn conversations(
+        &self,
+        owner: &Owner,
+        part: Option<&str>,
+        from: Option<Place>,
+        limit: usize,
+    ) -> Result<Listed> {
+        let part = part.map(str::to_lowercase);
+        let stride = if part.is_some() { STRIDE } else { limit + 1 };
+        let mut listed = Listed { conversations: Vec::new(), next: from };
+        for _ in 0..SEARCHED.div_ceil(stride) {
+            let from = listed.next.take().unwrap_or_else(Place::start);
+            let read = self.conversations_after(owner, &from, stride).await?;
+            let may_go_on = read.len() == stride;
+            for conversation in read {
+                if listed.conversations.len() == limit {
+                    return Ok(listed);
+                }
+                listed.next = Some(Place { at: conversation.last_message_at, id: conversation.id.clone() });
+                if part.as_ref().is_none_or(|part| conversation.title.to_lowercase().contains(part)) {
+                    listed.conversations.push(conversation);
+                }
+            }
+            if !may_go_on {
+                listed.next = None;
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn conversations_after(&self, owner: &Owner, from: &Place, most: usize) -> Result<Vec<Conversation>> {
+        read!(self, conn => {
+            let rows = sqlx::query(
+                "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \
+                 from conversations where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
+                 order by last_message_at desc, id desc limit $5",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(from.at.as_micros())
+            .bind(from.id.as_str())
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(conn)
+            .await?;
+            rows.into_iter().map(|row| Ok(conversation_row!(row))).collect()
+        })
+    }
+
+    /// Gives a conversation another title. False when the owner has no such conversation.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn retitle_conversation(&self, owner: &Owner, id: &ConversationId, title: &str) -> Result<bool> {
+        write!(self, conn => {
+            let retitled = conn
+                .query("update conversations set title = $1 where id = $2 and application_id = $3 and owner_id = $4")
+                .bind(title.as_bytes())
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .changes()
+                .await?;
+            Ok(Done::Commit(retitled > 0))
         })
     }
 

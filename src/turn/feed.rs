@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::Turns;
 use super::reader::{Attached, Manner, Over, Reader, Step, close};
 use super::registry::Word;
+use crate::domain::conversation::Conversation;
 use crate::domain::cursor::FeedCursor;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::ConversationId;
@@ -37,6 +38,8 @@ struct Place {
     wire: Wire,
     /// The number of the turn to be told next, and the last event of it that was told.
     at: FeedCursor,
+    /// The title that was told last.
+    title: String,
     word: watch::Receiver<Word>,
     /// Keeps the room open that `word` listens to.
     _room: Arc<watch::Sender<Word>>,
@@ -52,11 +55,31 @@ enum Found {
     Turn(Box<Reader>, u64),
     /// A turn of which all is told.
     Told(u64),
+    Retitled(Box<Conversation>),
     Deleted,
     Closed(Closed),
 }
 
 impl Turns {
+    /// Gives the owner's conversation another title, and tells its feeds: between two turns, and on other replicas when
+    /// they look. False when there is none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn retitle(&self, owner: &Owner, conversation: &ConversationId, title: String) -> Result<bool> {
+        // Seen through even if the client leaves: feeds are to hear of it.
+        let (turns, owner, conversation) = (self.clone(), owner.clone(), conversation.clone());
+        let retitling = async move {
+            let retitled = turns.store.retitle_conversation(&owner, &conversation, &title).await;
+            // Where it is not known, they look.
+            if !matches!(retitled, Ok(false)) {
+                turns.registry.retitled(&conversation);
+            }
+            retitled
+        };
+        self.lifecycle.whole(retitling).await
+    }
+
     /// A feed of the owner's conversation after `cursor`; without one, from the live turn's first event, or from
     /// now. `None` when the owner has no such conversation.
     ///
@@ -84,7 +107,7 @@ impl Turns {
             (None, None) => FeedCursor { number: self.store.last_number(owner, conversation).await? + 1, seq: 0 },
         };
         let (owner, conversation) = (owner.clone(), conversation.clone());
-        let place = Place { turns: self.clone(), owner, conversation, wire, at, word, _room: room };
+        let place = Place { turns: self.clone(), owner, conversation, wire, at, title: found.title, word, _room: room };
         let state = State::Looking(Box::pin(place.clone().look()));
         Ok(Some(Feed { place, wire, state }))
     }
@@ -118,8 +141,11 @@ impl Place {
     async fn find(&self) -> Result<Option<Found>> {
         let (owner, conversation) = (&self.owner, &self.conversation);
         let Some(record) = self.turns.store.turn_from(owner, conversation, self.at.number).await? else {
-            let gone = self.turns.store.conversation(owner, conversation).await?.is_none();
-            return Ok(gone.then_some(Found::Deleted));
+            return Ok(match self.turns.store.conversation(owner, conversation).await? {
+                None => Some(Found::Deleted),
+                Some(found) if found.title != self.title => Some(Found::Retitled(Box::new(found))),
+                Some(_) => None,
+            });
         };
         let seq = if record.number == self.at.number { self.at.seq } else { 0 };
         let manner = Manner { wire: self.wire, follow: true };
@@ -150,6 +176,13 @@ impl Feed {
                     Found::Told(number) => {
                         self.place.at = FeedCursor { number: number + 1, seq: 0 };
                         self.look();
+                    }
+                    Found::Retitled(conversation) => {
+                        let frame = Unnumbered::Updated { conversation: &conversation };
+                        self.wire.unnumbered(out, &frame, None);
+                        self.place.title = conversation.title;
+                        self.look();
+                        return Poll::Ready(Step::Frames);
                     }
                     Found::Deleted => {
                         let frame = Unnumbered::Deleted { conversation_id: &self.place.conversation };

@@ -536,7 +536,8 @@ mod tests {
 
     #[test]
     fn what_is_old_is_filed_even_if_nothing_new_comes() {
-        let log = Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO, ..Filing::LATER });
+        let log =
+            Log::new(Durability::Relaxed, 1 << 20, Filing { bytes: 1 << 20, age: Duration::ZERO, ..Filing::LATER });
         log.append(|append| append.delta("a"));
         assert!(log.is_due());
         let Some(Taken::Rows { to, .. }) = log.take(&mut Vec::new(), true) else { panic!("it is filed") };

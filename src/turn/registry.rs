@@ -15,6 +15,8 @@ use crate::domain::owner::Owner;
 pub struct Word {
     /// Rises with every turn that is admitted.
     pub turns: u64,
+    /// Rises with every change of its title.
+    pub titles: u64,
     /// The conversation is gone.
     pub deleted: bool,
 }
@@ -86,6 +88,11 @@ impl Registry {
         let room = Arc::new(watch::channel(Word::default()).0);
         rooms.open.insert(conversation.clone(), Arc::downgrade(&room));
         room
+    }
+
+    /// Tells the feeds of a conversation that it has another title.
+    pub fn retitled(&self, conversation: &ConversationId) {
+        self.tell(conversation, |word| word.titles += 1);
     }
 
     /// Tells the feeds of a conversation that it is gone.

@@ -54,7 +54,11 @@ impl Wire {
     pub fn unnumbered(self, out: &mut BytesMut, frame: &Unnumbered<'_>, tag: Option<Tag<'_>>) {
         let seq = match frame {
             Unnumbered::Snapshot { seq, .. } => Some(*seq),
-            Unnumbered::Ping | Unnumbered::Closed { .. } | Unnumbered::Unsaved(_) | Unnumbered::Deleted { .. } => None,
+            Unnumbered::Ping
+            | Unnumbered::Closed { .. }
+            | Unnumbered::Unsaved(_)
+            | Unnumbered::Updated { .. }
+            | Unnumbered::Deleted { .. } => None,
         };
         let mut line = BytesMut::from(&*crate::domain::json::to_vec(frame));
         if let Some(tag) = tag {

@@ -38,6 +38,7 @@ async fn every_answer_is_as_described() {
     read(&judge, &conversation, &turn).await;
     chat(&judge).await;
     stopping(&judge, &database, &conversation).await;
+    kept(&judge, &conversation).await;
     for path in ["/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
         judge.ask(Request::get(path)).await.expect(200);
     }
@@ -83,6 +84,17 @@ async fn read(judge: &Judge, conversation: &str, turn: &str) {
         .ask(Request { method: "POST".to_owned(), ..Request::get(&format!("/v1/turns/{turn}/stop")) })
         .await
         .expect(200);
+}
+
+/// The list, another title, and the end of a conversation.
+async fn kept(judge: &Judge, conversation: &str) {
+    let page = judge.ask(Request::get("/v1/conversations?limit=1")).await.expect(200);
+    let next = text(&page["next_cursor"]);
+    judge.ask(Request::get(&format!("/v1/conversations?q=t&limit=100&cursor={next}"))).await.expect(200);
+    let path = format!("/v1/conversations/{conversation}");
+    let change = Request { method: "PATCH".to_owned(), ..Request::post(&path, &json!({"title": "U"})) };
+    assert_eq!(judge.ask(change).await.expect(200)["title"], "U");
+    judge.ask(delete(&path)).await.expect(204);
 }
 
 /// A session by `EventSource`, its history, its reset.

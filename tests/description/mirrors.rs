@@ -200,6 +200,31 @@ fn messages_are_as_described() {
     mirrors("Said", &[&Said { role: Role::User, content: "a".to_owned() }]);
 }
 
+fn config(full: bool) -> Config {
+    Config {
+        model: full.then(|| "demo".to_owned()),
+        instructions: full.then(|| "Be kind.".to_owned()),
+        temperature: full.then_some(0.5),
+        max_tokens: full.then_some(10),
+        enable_rag: full.then_some(false),
+        timeout_seconds: full.then_some(60),
+    }
+}
+
+fn conversation(full: bool) -> Conversation {
+    Conversation {
+        id: id(ConversationId::new),
+        title: "A title".to_owned(),
+        state: State::Active,
+        archived_at: full.then(|| Timestamp::from_micros(NOW)),
+        created_at: Timestamp::from_micros(NOW),
+        last_message_at: Timestamp::from_micros(NOW),
+        config: config(full),
+        metadata: json!({}),
+        live_turn_id: full.then(|| id(TurnId::new)),
+    }
+}
+
 #[test]
 fn turns_and_conversations_are_as_described() {
     let turn = |full: bool| Turn {
@@ -213,26 +238,7 @@ fn turns_and_conversations_are_as_described() {
         finished_at: full.then(|| Timestamp::from_micros(NOW)),
     };
     mirrors("Turn", &[&turn(true), &turn(false)]);
-    let config = |full: bool| Config {
-        model: full.then(|| "demo".to_owned()),
-        instructions: full.then(|| "Be kind.".to_owned()),
-        temperature: full.then_some(0.5),
-        max_tokens: full.then_some(10),
-        enable_rag: full.then_some(false),
-        timeout_seconds: full.then_some(60),
-    };
     mirrors("Config", &[&config(true), &config(false)]);
-    let conversation = |full: bool| Conversation {
-        id: id(ConversationId::new),
-        title: "A title".to_owned(),
-        state: State::Active,
-        archived_at: full.then(|| Timestamp::from_micros(NOW)),
-        created_at: Timestamp::from_micros(NOW),
-        last_message_at: Timestamp::from_micros(NOW),
-        config: config(full),
-        metadata: json!({}),
-        live_turn_id: full.then(|| id(TurnId::new)),
-    };
     mirrors("Conversation", &[&conversation(true), &conversation(false)]);
 }
 
@@ -311,10 +317,12 @@ fn every_frame_without_a_number_is_as_described() {
     let (message, finished, conversation_id) = (message(false), finished(false), id(ConversationId::new));
     let closed = |full: bool| Unnumbered::Closed { code: Closed::Draining, retry_after_ms: full.then_some(500) };
     let (long, short) = (closed(true), closed(false));
-    let frames: [(Unnumbered<'_>, &str); 5] = [
+    let conversation = conversation(true);
+    let frames: [(Unnumbered<'_>, &str); 6] = [
         (Unnumbered::Ping, "Ping"),
         (Unnumbered::Snapshot { seq: 9, message: &message }, "Snapshot"),
         (Unnumbered::Unsaved(&finished), "Frame"),
+        (Unnumbered::Updated { conversation: &conversation }, "ConversationUpdated"),
         (Unnumbered::Deleted { conversation_id: &conversation_id }, "ConversationDeleted"),
         (closed(true), "Frame"),
     ];
@@ -322,7 +330,7 @@ fn every_frame_without_a_number_is_as_described() {
     for (frame, name) in &frames {
         mirrors(name, &[frame]);
         match frame {
-            Unnumbered::Deleted { .. } => mirrors("FeedFrame", &[frame]),
+            Unnumbered::Updated { .. } | Unnumbered::Deleted { .. } => mirrors("FeedFrame", &[frame]),
             Unnumbered::Ping | Unnumbered::Snapshot { .. } | Unnumbered::Closed { .. } | Unnumbered::Unsaved(_) => {
                 mirrors("Frame", &[frame]);
             }

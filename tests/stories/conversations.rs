@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Encoding, Fold, Gate, Request, Scene, Script, Task};
+use crate::support::{Client, Encoding, Fold, Gate, Kind, Reply, Request, Scene, Script, Task};
 
 const CONVERSATIONS: &str = "/v1/conversations";
 
@@ -280,4 +280,164 @@ async fn a_page_and_the_feed_after_it_miss_nothing_while_a_turn_runs() {
             fold.assert_same_as(kept.iter().find(|one| one["id"] == message["id"]).unwrap());
         }
     }
+}
+
+fn path(conversation: &Value) -> String {
+    format!("{CONVERSATIONS}/{}", conversation["id"].as_str().unwrap())
+}
+
+async fn rename(client: &Client, conversation: &Value, title: &Value) -> Reply {
+    let request = Request::post(&path(conversation), &json!({ "title": title }));
+    client.send(Request { method: "PATCH".into(), ..request }).await
+}
+
+async fn delete(client: &Client, conversation: &Value) -> Reply {
+    client.send(Request { method: "DELETE".into(), ..Request::get(&path(conversation)) }).await
+}
+
+/// The titles of all pages of a list, and how many pages there were.
+async fn titles(client: &Client, query: &str) -> (Vec<String>, usize) {
+    let (mut titles, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = client.get(&format!("{CONVERSATIONS}?{query}{cursor}")).await.expect(200);
+        pages += 1;
+        let title = |conversation: &Value| conversation["title"].as_str().unwrap().to_owned();
+        titles.extend(page["data"].as_array().unwrap().iter().map(title));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (titles, pages),
+        }
+    }
+}
+
+#[tokio::test]
+async fn conversations_are_listed_by_what_was_active_last() {
+    let scene = Scene::new().await;
+    assert_eq!(titles(&scene.client, "").await, (vec![], 1));
+    let mut made = Vec::new();
+    for n in 0..7 {
+        made.push(make(&scene.client, &json!({"title": format!("c{n}"), "metadata": {"n": n}})).await);
+    }
+    let (all, pages) = titles(&scene.client, "limit=3").await;
+    assert_eq!((all.join(" ").as_str(), pages), ("c6 c5 c4 c3 c2 c1 c0", 3));
+    scene.client.post(&messages(&made[2]["id"]), &json!({"content": "hi"})).await.expect(200);
+    assert_eq!(titles(&scene.client, "limit=1").await.0.join(" "), "c2 c6 c5 c4 c3 c1 c0");
+    rename(&scene.client, &made[0], &json!("c0")).await.expect(200);
+    assert_eq!(
+        titles(&scene.client, "limit=7").await,
+        (["c2", "c6", "c5", "c4", "c3", "c1", "c0"].map(str::to_owned).into(), 1)
+    );
+    let page = scene.client.get(&format!("{CONVERSATIONS}?limit=2")).await.expect(200);
+    assert_eq!(page["data"][1], made[6], "each is as it is by itself");
+    for conversation in &made {
+        delete(&scene.client, conversation).await.expect(204);
+    }
+    assert_eq!(titles(&scene.client, "").await, (vec![], 1));
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("cursor=1", "cursor"),
+        ("cursor=1.conv_1", "cursor"),
+        ("cursor=-1.conv_00000000000000000000000000000000", "cursor"),
+        ("cursor=1.conv_0000000000000000000000000000000%00", "cursor"),
+        ("q=1&q=2", "q"),
+        ("order=up", "order"),
+    ] {
+        let problem = scene.client.get(&format!("{CONVERSATIONS}?{query}")).await.expect(422);
+        assert_eq!((&problem["code"], &problem["field"]), (&json!("invalid_request"), &json!(field)), "{query}");
+    }
+    let long = format!("{CONVERSATIONS}?q={}", "x".repeat(501));
+    assert_eq!(scene.client.get(&long).await.expect(422)["field"], "q");
+}
+
+#[tokio::test]
+async fn a_search_finds_what_is_in_a_title_however_it_is_written() {
+    let scene = Scene::new().await;
+    for title in ["Über Gezeiten", "TIDES 100%", "tides_and\u{0}moons", "Zürich"] {
+        make(&scene.client, &json!({ "title": title })).await;
+    }
+    for (query, found) in [
+        ("q=tides", vec!["tides_and\u{0}moons", "TIDES 100%"]),
+        ("q=tides&limit=1", vec!["tides_and\u{0}moons", "TIDES 100%"]),
+        ("q=%C3%BC", vec!["Zürich", "Über Gezeiten"]),
+        ("q=%C3%9CBER+g", vec!["Über Gezeiten"]),
+        ("q=%25", vec!["TIDES 100%"]),
+        ("q=_", vec!["tides_and\u{0}moons"]),
+        ("q=%00", vec!["tides_and\u{0}moons"]),
+        ("q=%27%3B--", vec![]),
+        ("q=", vec!["Zürich", "tides_and\u{0}moons", "TIDES 100%", "Über Gezeiten"]),
+    ] {
+        assert_eq!(titles(&scene.client, query).await.0, found, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_goes_on_where_it_has_looked_through_enough() {
+    let scene = Scene::new().await;
+    let old = make(&scene.client, &json!({"title": "needle"})).await;
+    let many = "with recursive n (n) as (select 1 union all select n + 1 from n where n < 10500) \
+        insert into conversations (id, application_id, owner_id, state, config, context, metadata, turn_count, created_at, \
+        last_message_at) select 'conv_' || substr('00000000000000000000000000000000' || n, -32), application_id, owner_id, \
+        state, config, context, metadata, 0, created_at, last_message_at + n from n, (select * from conversations limit 1)";
+    let many = if scene.database.kind() == Kind::Postgres {
+        many.replace("substr('00000000000000000000000000000000' || n, -32)", "lpad(n::text, 32, '0')")
+            .replace("limit 1)", "limit 1) c")
+    } else {
+        many.to_owned()
+    };
+    scene.database.run(&many).await;
+    let first = scene.client.get(&format!("{CONVERSATIONS}?q=needle")).await.expect(200);
+    assert_eq!((&first["data"], first["next_cursor"].is_string()), (&json!([]), true));
+    let (found, pages) = titles(&scene.client, "q=needle").await;
+    assert_eq!((found, pages), (vec!["needle".to_owned()], 2));
+    assert_eq!(scene.client.get(&path(&old)).await.expect(200)["title"], "needle");
+}
+
+#[tokio::test]
+async fn a_conversation_can_be_renamed_and_its_feeds_hear_of_it() {
+    let scene = Scene::new().await;
+    let conversation = make(&scene.client, &json!({"title": "Before"})).await;
+    let mut feeds = Vec::new();
+    for encoding in Encoding::ALL {
+        let feed = Request::get(&format!("{}/events", path(&conversation))).accept(encoding);
+        feeds.push(scene.client.open(feed).await);
+    }
+    let title = json!("After \u{0} é😀");
+    let renamed = rename(&scene.client, &conversation, &title).await.expect(200);
+    assert_eq!((&renamed["title"], &renamed["last_message_at"]), (&title, &conversation["last_message_at"]));
+    assert_eq!(scene.client.get(&path(&conversation)).await.expect(200), renamed);
+    for feed in &mut feeds {
+        let frame = feed.event().await;
+        assert_eq!((frame.kind(), &frame.json["conversation"]), ("conversation.updated", &renamed));
+        assert!(frame.id.is_none() && frame.seq().is_none() && frame.json.get("cursor").is_none(), "{}", frame.json);
+    }
+    // A title that it was given stays when the first message comes.
+    scene.client.post(&messages(&conversation["id"]), &json!({"content": "hi"})).await.expect(200);
+    assert_eq!(scene.client.get(&path(&conversation)).await.expect(200)["title"], title);
+    let unchanged = Request { method: "PATCH".into(), ..Request::post(&path(&conversation), &json!({})) };
+    assert_eq!(scene.client.send(unchanged).await.expect(200)["title"], title);
+    for wrong in [json!(""), json!("x".repeat(501)), json!(7), json!([])] {
+        let problem = rename(&scene.client, &conversation, &wrong).await.expect(422);
+        assert_eq!((&problem["code"], &problem["field"]), (&json!("invalid_request"), &json!("title")), "{wrong}");
+    }
+    let stranger = json!({"id": "conv_00000000000000000000000000000000"});
+    assert_eq!(rename(&scene.client, &stranger, &json!("x")).await.expect(404)["code"], "conversation_not_found");
+}
+
+#[tokio::test]
+async fn a_deleted_conversation_is_gone_with_its_live_turn() {
+    let scene = Scene::new().await;
+    scene.upstream.push(Script::new().stamped(1).hang());
+    let conversation = make(&scene.client, &json!({"first_message": "hi"})).await;
+    let call = scene.upstream.call(0).await;
+    let turn = conversation["live_turn_id"].as_str().unwrap().to_owned();
+    delete(&scene.client, &conversation).await.expect(204);
+    call.closed().await;
+    for path in [path(&conversation), messages(&conversation["id"]), format!("/v1/turns/{turn}")] {
+        scene.client.get(&path).await.expect(404);
+    }
+    for table in ["conversations", "turns", "messages", "journal"] {
+        assert_eq!(scene.database.numbers(&format!("select count(*) from {table}")).await, [0], "{table}");
+    }
+    assert_eq!(delete(&scene.client, &conversation).await.expect(404)["code"], "conversation_not_found");
 }

@@ -25,12 +25,22 @@ fn own(frame: &Frame) -> Value {
     event
 }
 
+/// The next event of a turn: a conversation that gets its title by the first one says so in between.
+async fn numbered(stream: &mut Stream) -> Frame {
+    loop {
+        let frame = stream.event().await;
+        if frame.kind() != "conversation.updated" {
+            return frame;
+        }
+    }
+}
+
 /// Reads so many events as are due, which must be those of these turns, from the first of them after `cursor` on.
 async fn assert_tells(stream: &mut Stream, turns: &[(u64, &Told)], cursor: (u64, u64)) {
     for (number, told) in turns.iter().filter(|(number, _)| *number >= cursor.0) {
         let skip = if *number == cursor.0 { usize::try_from(cursor.1).unwrap() } else { 0 };
         for due in &told.frames[skip..] {
-            let frame = stream.event().await;
+            let frame = numbered(stream).await;
             assert_eq!(own(&frame), due.json, "after {cursor:?}");
             assert_eq!(frame.json["turn_id"], told.turn);
             assert_eq!(frame.json["cursor"], format!("{number}.{}", due.seq().unwrap()));

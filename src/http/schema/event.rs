@@ -219,6 +219,13 @@ pub enum ClosedCode {
     Unavailable,
 }
 
+/// The conversation has another title. It has no number, and comes between two turns.
+#[derive(ToSchema)]
+pub struct ConversationUpdated {
+    /// The conversation now.
+    pub conversation: super::conversation::Conversation,
+}
+
 /// The conversation is gone. It has no number.
 #[derive(ToSchema)]
 pub struct ConversationDeleted {

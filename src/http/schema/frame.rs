@@ -6,8 +6,8 @@ use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, OneOfBuilder, Schema,
 use utoipa::openapi::{ComponentsBuilder, Discriminator, Ref, RefOr, Type};
 
 use super::event::{
-    ConversationDeleted, Delta, Ping, Reasoning, Snapshot, SourceFound, StepFinished, StepStarted, StreamClosed,
-    TurnFinished, TurnStarted, UsageTold, VisualizationShown,
+    ConversationDeleted, ConversationUpdated, Delta, Ping, Reasoning, Snapshot, SourceFound, StepFinished, StepStarted,
+    StreamClosed, TurnFinished, TurnStarted, UsageTold, VisualizationShown,
 };
 use super::{add_nested, only, own, reference};
 
@@ -128,6 +128,7 @@ fn server_sent(frame: &str, id: &str) -> Schema {
 pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
     let (events, snapshot) = (events(), kind::<Snapshot>("snapshot"));
     let others = [kind::<Ping>("ping"), kind::<StreamClosed>("closed")];
+    let updated = kind::<ConversationUpdated>("conversation.updated");
     let deleted = kind::<ConversationDeleted>("conversation.deleted");
     let placed = |what: Ref| Schema::from(AllOfBuilder::new().item(what).item(reference::<FeedPlace>()).build());
     let feed = OneOfBuilder::new()
@@ -136,6 +137,7 @@ pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
         .item(Ref::from_schema_name("FeedSnapshot"))
         .item(reference::<Ping>())
         .item(reference::<StreamClosed>())
+        .item(reference::<ConversationUpdated>())
         .item(reference::<ConversationDeleted>());
     let mut components = components
         .schema("ServerSentFrame", server_sent("Frame", "seq"))
@@ -149,7 +151,7 @@ pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema("FeedSnapshot", placed(Ref::from_schema_name("Snapshot")))
         .schema("FeedPlace", own::<FeedPlace>())
         .schema("FeedFrame", Schema::from(feed.build()));
-    for kind in events.into_iter().chain(others).chain([snapshot, deleted]) {
+    for kind in events.into_iter().chain(others).chain([snapshot, updated, deleted]) {
         components = add_nested(components.schema(kind.name, kind.schema), kind.nested);
     }
     components

@@ -64,6 +64,12 @@ refusals! {
     OfAny = [];
     /// `POST /v1/conversations`.
     OfCreateConversation = [CHANGE, BODY, STORE, START, &[ConversationNotFound]];
+    /// `GET /v1/conversations`.
+    OfConversations = [QUERY, STORE];
+    /// `PATCH /v1/conversations/{id}`.
+    OfUpdateConversation = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    /// `DELETE /v1/conversations/{id}`.
+    OfDeleteConversation = [PATH, CHANGE, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
     OfConversation = [PATH, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
