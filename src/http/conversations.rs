@@ -240,7 +240,11 @@ pub async fn list(
         .as_deref()
         .map(|text| place(text).ok_or_else(|| Problem::field("cursor", "must be a `next_cursor` of this list")));
     let part = listing.q.as_deref().filter(|part| !part.is_empty());
-    let listed = app.turns.store.conversations(&owner, part, from.transpose()?, limit as usize).await?;
+    let (store, from, limit) = (&app.turns.store, from.transpose()?, limit as usize);
+    let listed = match part {
+        Some(part) => store.search_conversations(&owner, part, from, limit).await?,
+        None => store.conversations(&owner, from, limit).await?,
+    };
     let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
     Ok(json(StatusCode::OK, &List { data: listed.conversations, next_cursor: next }))
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::Row;
 
-use super::pool::{Done, read, write};
+use super::pool::{self, Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
@@ -134,44 +134,87 @@ impl Store {
         })
     }
 
-    /// The owner's conversations after `from`, last active first, at most `limit`. With `part` only those whose title has it
-    /// in it, in upper or lower case; then some ten thousand are looked through at most, and fewer may come, even none,
-    /// though the list goes on.
+    /// The owner's conversations after `from`, last active first, at most `limit`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn conversations(
+    pub async fn conversations(&self, owner: &Owner, from: Option<Place>, limit: usize) -> Result<Listed> {
+        let mut conversations = self.conversations_after(owner, from.unwrap_or_else(Place::start), limit + 1).await?;
+        let goes_on = conversations.len() > limit;
+        conversations.truncate(limit);
+        let last = conversations.last().filter(|_| goes_on);
+        let next = last.map(|last| Place { at: last.last_message_at, id: last.id.clone() });
+        Ok(Listed { conversations, next })
+    }
+
+    /// The owner's conversations after `from` whose title has `part` in it, in upper or lower case, last active first, at
+    /// most `limit`. Some ten thousand titles are looked through at most: fewer may come, even none, though the list goes
+    /// on.
+    ///
+    /// # Errors
+    /// When the database does not answer, or too many search.
+    pub async fn search_conversations(
         &self,
         owner: &Owner,
-        part: Option<&str>,
+        part: &str,
         from: Option<Place>,
         limit: usize,
     ) -> Result<Listed> {
-        let part = part.map(str::to_lowercase);
-        let stride = if part.is_some() { STRIDE } else { limit + 1 };
-        let mut listed = Listed { conversations: Vec::new(), next: from };
-        for _ in 0..SEARCHED.div_ceil(stride) {
-            let from = listed.next.take().unwrap_or_else(Place::start);
-            let read = self.conversations_after(owner, &from, stride).await?;
-            let may_go_on = read.len() == stride;
-            for conversation in read {
-                if listed.conversations.len() == limit {
-                    return Ok(listed);
+        pool::within(self.patience, Box::pin(self.search(owner, part.to_lowercase(), from, limit))).await
+    }
+
+    async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {
+        let _place = self.searches.acquire().await.ok();
+        let (mut matches, mut next) = (Vec::new(), from);
+        'looking: for _ in 0..SEARCHED.div_ceil(STRIDE) {
+            let titles = self.titles_after(owner, next.take().unwrap_or_else(Place::start)).await?;
+            let may_go_on = titles.len() == STRIDE;
+            for (place, title) in titles {
+                if matches.len() == limit {
+                    break 'looking;
                 }
-                listed.next = Some(Place { at: conversation.last_message_at, id: conversation.id.clone() });
-                if part.as_ref().is_none_or(|part| conversation.title.to_lowercase().contains(part)) {
-                    listed.conversations.push(conversation);
+                if title.to_lowercase().contains(&part) {
+                    matches.push(place.id.clone());
                 }
+                next = Some(place);
             }
             if !may_go_on {
-                listed.next = None;
+                next = None;
                 break;
             }
         }
-        Ok(listed)
+        let mut conversations = Vec::with_capacity(matches.len());
+        for id in matches {
+            conversations.extend(self.conversation(owner, &id).await?);
+        }
+        Ok(Listed { conversations, next })
     }
 
-    async fn conversations_after(&self, owner: &Owner, from: &Place, most: usize) -> Result<Vec<Conversation>> {
+    /// The titles of the next stride, without anything else of their conversations.
+    async fn titles_after(&self, owner: &Owner, from: Place) -> Result<Vec<(Place, String)>> {
+        read!(self, conn => {
+            let rows = sqlx::query(
+                "select id, title, last_message_at from conversations \
+                 where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
+                 order by last_message_at desc, id desc limit $5",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(from.at.as_micros())
+            .bind(from.id.as_str())
+            .bind(i64::try_from(STRIDE).unwrap_or(i64::MAX))
+            .fetch_all(conn)
+            .await?;
+            rows.into_iter()
+                .map(|row| {
+                    let at = Timestamp::from_micros(row.try_get("last_message_at")?);
+                    Ok((Place { at, id: row.try_get::<String, _>("id")?.into() }, title(row.try_get("title")?)?))
+                })
+                .collect()
+        })
+    }
+
+    async fn conversations_after(&self, owner: &Owner, from: Place, most: usize) -> Result<Vec<Conversation>> {
         read!(self, conn => {
             let rows = sqlx::query(
                 "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \

@@ -110,6 +110,8 @@ pub(super) use {read, settle, write};
 
 /// How many statements may be read at once.
 const READERS: u32 = 4;
+/// How many of them may look through titles.
+const SEARCHES: usize = 2;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, and the lease's renewal.
@@ -133,6 +135,8 @@ pub(super) enum Pool {
 pub struct Store {
     pub(super) pool: Pool,
     pub(super) patience: Duration,
+    /// Those who look through titles: they read long, and others want to read too.
+    pub(super) searches: Arc<Semaphore>,
     _lock: Option<Arc<File>>,
 }
 
@@ -172,7 +176,7 @@ impl Store {
             (postgres(url, durability, patience).await?, None)
         };
         migrate::apply(&pool).await?;
-        Ok(Self { pool, patience, _lock: lock })
+        Ok(Self { pool, patience, searches: Arc::new(Semaphore::new(SEARCHES)), _lock: lock })
     }
 
     /// Applies the migrations beside whoever serves, and closes again.

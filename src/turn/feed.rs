@@ -19,8 +19,10 @@ use crate::domain::owner::Owner;
 use crate::store::Result;
 use crate::wire::Wire;
 
-/// How often other replicas' turns are looked for.
+/// How often other replicas' turns are looked for…
 const POLL: Duration = Duration::from_millis(500);
+/// …and, where there are none, what was done although its commit gave no answer.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// A feed of one conversation.
 pub struct Feed {
@@ -73,7 +75,7 @@ impl Turns {
             let retitled = turns.store.retitle_conversation(&owner, &conversation, &title).await;
             // Where it is not known, they look.
             if !matches!(retitled, Ok(false)) {
-                turns.registry.retitled(&conversation);
+                turns.registry.changed(&conversation);
             }
             retitled
         };
@@ -129,11 +131,11 @@ impl Place {
             if word.deleted {
                 return Found::Deleted;
             }
-            let shared = self.turns.store.is_shared();
+            let poll = if self.turns.store.is_shared() { POLL } else { SELDOM };
             tokio::select! {
                 changed = self.word.changed() => if changed.is_err() { return Found::Deleted },
                 () = self.turns.lifecycle.soft().cancelled() => return Found::Closed(Closed::Draining),
-                () = tokio::time::sleep(POLL), if shared => {}
+                () = tokio::time::sleep(poll) => {}
             }
         }
     }

@@ -27,6 +27,8 @@ use crate::store::tail::Tail;
 const GATHER: Duration = Duration::from_millis(25);
 /// So many turns are filed by one commit: each costs a page of the database, and what was shown meanwhile waits.
 const FILED: usize = 64;
+/// A commit has room for so many turns from the start, and grows for more: what it takes is bounded in bytes.
+const ROOM: usize = 1024;
 /// How often it is looked whether what lies in the tail is due to be filed, and what may be forgotten.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a commit that does not come is looked after.
@@ -159,11 +161,13 @@ pub async fn run(turns: Turns) {
 
 fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
     let dirty = std::mem::take(&mut *turns.journal.dirty.lock());
-    let tail = Tail::new(number, forget, dirty.len());
-    let kept = Vec::with_capacity(dirty.len());
+    let room = dirty.len().min(ROOM);
+    let tail = Tail::new(number, forget, room);
+    let kept = Vec::with_capacity(room);
     let mut batch = Batch { replica: turns.replica(), tail, chunks: Vec::new(), turns: kept, full: false };
     let most = turns.filing().commit;
     let (mut filed, mut bytes) = (0, 0);
+    let mut left = Vec::new();
     let mut dirty = dirty.into_iter();
     while let Some(live) = dirty.next() {
         // What was begun under a name that is fenced is another replica's now.
@@ -172,6 +176,7 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
             continue;
         }
         match live.log.take(batch.tail.lines(), filed < FILED) {
+            None if filed == FILED && live.log.is_due() => left.push(live),
             None => {}
             Some(Taken::Tail { after, to, bytes }) => {
                 batch.tail.head(&live.lease.turn_id, after + 1, to.seq, bytes);
@@ -192,10 +197,13 @@ fn gather(turns: &Turns, number: u64, forget: u64) -> Batch {
             }
         }
         if bytes + batch.tail.lines().len() >= most && dirty.len() > 0 {
-            batch.full = true;
-            turns.journal.put_back(dirty.collect());
+            left.extend(dirty);
             break;
         }
+    }
+    batch.full = !left.is_empty();
+    if batch.full {
+        turns.journal.put_back(left);
     }
     batch
 }

@@ -56,7 +56,7 @@ impl Filing {
     /// Where one process has the database for itself.
     pub const LATER: Self = Self { bytes: 32 << 10, age: Duration::from_secs(10), commit: 128 << 10 };
     /// Where others read along.
-    pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO, commit: usize::MAX };
+    pub const AT_ONCE: Self = Self { bytes: 0, age: Duration::ZERO, commit: 4 << 20 };
 
     fn is_at_once(self) -> bool {
         self.age.is_zero()

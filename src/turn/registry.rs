@@ -15,8 +15,8 @@ use crate::domain::owner::Owner;
 pub struct Word {
     /// Rises with every turn that is admitted.
     pub turns: u64,
-    /// Rises with every change of its title.
-    pub titles: u64,
+    /// Rises with every change of it, and with those whose commit gave no answer.
+    pub changes: u64,
     /// The conversation is gone.
     pub deleted: bool,
 }
@@ -90,9 +90,9 @@ impl Registry {
         room
     }
 
-    /// Tells the feeds of a conversation that it has another title.
-    pub fn retitled(&self, conversation: &ConversationId) {
-        self.tell(conversation, |word| word.titles += 1);
+    /// Has the feeds of a conversation look whether it has another title, or is gone.
+    pub fn changed(&self, conversation: &ConversationId) {
+        self.tell(conversation, |word| word.changes += 1);
     }
 
     /// Tells the feeds of a conversation that it is gone.

@@ -98,7 +98,11 @@ impl Turns {
                 }
                 Ok(false) if tokio::time::Instant::now() < until => {}
                 Ok(false) => return Ok(false),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // It may be gone all the same.
+                    self.registry.changed(conversation);
+                    return Err(error);
+                }
             }
         }
     }

@@ -425,6 +425,21 @@ async fn a_conversation_can_be_renamed_and_its_feeds_hear_of_it() {
 }
 
 #[tokio::test]
+async fn a_feed_hears_of_what_was_done_though_nobody_told_it() {
+    let scene = Scene::new().await;
+    let conversation = make(&scene.client, &json!({"title": "Before"})).await;
+    let mut feed = scene.client.open(Request::get(&format!("{}/events", path(&conversation)))).await;
+    // As by a commit whose answer was lost.
+    let after = if scene.database.kind() == Kind::Postgres { "'After'::bytea" } else { "cast('After' as blob)" };
+    scene.database.run(&format!("update conversations set title = {after}")).await;
+    let frame = feed.event().await;
+    assert_eq!((frame.kind(), &frame.json["conversation"]["title"]), ("conversation.updated", &json!("After")));
+    scene.database.run("delete from conversations").await;
+    assert_eq!(feed.event().await.kind(), "conversation.deleted");
+    assert!(feed.try_event().await.is_none());
+}
+
+#[tokio::test]
 async fn a_deleted_conversation_is_gone_with_its_live_turn() {
     let scene = Scene::new().await;
     scene.upstream.push(Script::new().stamped(1).hang());

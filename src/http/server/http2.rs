@@ -23,7 +23,7 @@ use crate::lifecycle::Lifecycle;
 const PING: Duration = Duration::from_secs(20);
 
 /// Requests that may be open on one HTTP/2 connection.
-const H2_STREAMS: u32 = 256;
+const H2_STREAMS: u32 = 100;
 
 /// Serves a connection to its end.
 pub async fn serve<S>(server: &Server, watched: Watched<S>) -> hyper::Result<()>
@@ -32,7 +32,7 @@ where
 {
     let mut http = http2::Builder::new(Spawner(server.lifecycle.clone()));
     http.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
-    http.max_concurrent_streams(H2_STREAMS).max_header_list_size(BUFFER as u32).max_send_buf_size(BUFFER);
+    http.max_concurrent_streams(H2_STREAMS).max_header_list_size(BUFFER as u32).max_send_buf_size(stalled::PIECE);
     let (stall, lifecycle) = (server.reader_stall, server.lifecycle.clone());
     let service = server.app.clone().map_request(|request: http::Request<Incoming>| request.map(Body::new));
     let service =

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::lifecycle::Lifecycle;
 
 /// The longest piece that is handed on at once: what was handed on stays until the connection ends, taken or not.
-const PIECE: usize = 64 << 10;
+pub const PIECE: usize = 16 << 10;
 
 /// A body that is let go once its reader has not asked for more within `stall` of the last piece.
 pub struct Stalled {
