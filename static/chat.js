@@ -1,343 +1,367 @@
-// The chat page. It asks, shows the answer as it comes, and picks it up again after a drop or a reload.
-// Text only ever becomes text nodes.
+// The chat page: one conversation at a time, and the list of all. What is shown comes from the conversation's record and
+// its feed, whoever asked; what is asked goes through the outbox.
 
-const IDLE_MS = 30000; // The gateway gives a sign of life every few seconds; silence for so long is a dead connection.
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 10000;
+import { Client, Problem, isOpen, textOf } from "/client.js";
+import { Shared } from "/static/browser.js";
+import { button, element } from "/static/element.js";
+import { List } from "/static/list.js";
+import { Answer, Question } from "/static/message.js";
+import { Outbox } from "/static/outbox.js";
+import { language, say } from "/static/words.js";
+
+const NEAR_PX = 60;
+const RETRY_MS = 1500;
 
 const byId = (id) => document.getElementById(id);
 const log = byId("log");
-const note = (text) => { byId("note").textContent = text; };
+const box = byId("message");
+const client = new Client();
+let talk = null;
 
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+/** Whether what comes is followed: until somebody scrolls up, and again at the bottom. */
+let follows = true;
+let top = 0;
+const follow = () => {
+  if (!follows) return;
+  log.scrollTop = log.scrollHeight;
+  top = log.scrollTop;
+};
+const note = (text) => { if (byId("note").textContent !== text) byId("note").textContent = text; };
+
+/** A conversation on show. */
+class Talk {
+  /** @param {string | null} id none = it is made by its first question */
+  constructor(id) {
+    Object.assign(this, { id, views: new Map(), unsent: new Map(), at: [0, 0], earlier: null, closed: false, state: "live" });
+  }
+
+  /** Shows it, and follows it until it is closed. */
+  async open() {
+    if (this.id) {
+      this.early = [];
+      this.shared = new Shared(this.id, {
+        read: (signal, tell) => {
+          let events = null; // What comes at once is told at once.
+          return client.feed(this.id, {
+            cursor: this.at.join("."), signal,
+            onEvent: (event) => {
+              if (!events) {
+                events = [];
+                queueMicrotask(() => { tell({ events }); events = null; });
+              }
+              events.push(event);
+            },
+            onState: (state) => tell({ state }),
+          });
+        },
+        onTold: (word) => (this.early ? this.early.push(word) : this.hear(word)),
+      });
+    }
+    try {
+      const found = this.id && await this.load();
+      if (this.closed) return;
+      if (found) named(found.title);
+      this.early?.forEach((word) => this.hear(word));
+      this.early = null;
+      await this.shared?.listen();
+    } catch (error) {
+      if (this.closed) return;
+      this.gone(error instanceof Problem && error.status === 404 ? say.gone : error.message);
+    }
+  }
+
+  close() {
+    this.closed = true;
+    this.shared?.close();
+  }
+
+  gone(why) {
+    this.close();
+    log.append(element("p", "end", why));
+    byId("ask").hidden = true;
+    note(why);
+  }
+
+  /** Reads the record, again and again until it can be read. */
+  async load() {
+    while (!this.closed) {
+      try {
+        const [found, page] = [await client.conversation(this.id), await client.messages(this.id)];
+        if (this.closed) return null;
+        if (!this.shown) log.replaceChildren();
+        this.shown = true;
+        if (this.earlier === null) this.page(page.next_cursor);
+        this.merge(page.data);
+        for (const item of outbox.items) if (item.conversationId === this.id) this.expect(item);
+        const [number, seq] = page.feed_cursor.split(".").map(Number);
+        if (number > this.at[0] || (number === this.at[0] && seq > this.at[1])) this.at = [number, seq];
+        return found;
+      } catch (error) {
+        if (error instanceof Problem && !error.passes) throw error;
+        this.become("reconnecting");
+        await new Promise((done) => setTimeout(done, RETRY_MS));
+      }
+    }
+    return null;
+  }
+
+  /** Offers what is older. */
+  page(cursor) {
+    this.earlier?.remove?.();
+    this.earlier = cursor ? button("earlier", say.earlier, async () => {
+      const page = await client.messages(this.id, { before: cursor }).catch(() => null);
+      if (!page || this.closed) return;
+      const height = log.scrollHeight;
+      this.page(page.next_cursor);
+      this.merge(page.data);
+      log.scrollTop += log.scrollHeight - height;
+    }) : false;
+    if (this.earlier) log.prepend(this.earlier);
+  }
+
+  /** Shows messages, oldest first, each in its place. */
+  merge(messages) {
+    let next = [...this.unsent.values()][0]?.root ?? null;
+    const known = messages.map((message) => this.views.get(message.id));
+    const after = known.length && [...this.views.values()].find((view) => !known.includes(view) && view.message.created_at
+      && view.message.created_at > messages.at(-1).created_at);
+    if (after) next = after.root;
+    for (const message of [...messages].reverse()) {
+      const view = this.views.get(message.id);
+      if (!view) log.insertBefore(this.view(message).root, next);
+      else if (message.role === "assistant") {
+        view.stamp(message.created_at);
+        view.take({ type: "snapshot", seq: message.seq, message });
+      }
+      next = this.views.get(message.id).root;
+    }
+    this.look();
+  }
+
+  view(message) {
+    const shown = message.role === "user"
+      ? new Question({ ...message, content: textOf(message.content) })
+      : new Answer(message, { onGrown: follow, onAgain: () => this.again(message.id) });
+    this.views.set(message.id, shown);
+    return shown;
+  }
+
+  /** Asks once more what led to an answer; that stays. */
+  again(answerId) {
+    const ids = [...this.views.keys()];
+    const parent = this.views.get(this.views.get(answerId).message.parent_id)
+      ?? this.views.get(ids.slice(0, ids.indexOf(answerId)).reverse().find((id) => this.views.get(id) instanceof Question));
+    if (parent) this.ask(parent.message.content);
+  }
+
+  ask(content) {
+    follows = true;
+    const first = [...this.unsent.keys()][0];
+    this.expect(outbox.add(this.id, content, this.id ? undefined : first));
+  }
+
+  /** Shows a question that is still to be sent. */
+  expect(item) {
+    if (this.unsent.has(item.key)) return;
+    byId("start")?.remove();
+    const question = new Question({ content: item.content });
+    this.unsent.set(item.key, question);
+    log.append(question.root);
+    this.look();
+  }
+
+  /** What became of a question. */
+  told({ item, conversationId, turn, refused }) {
+    const question = this.unsent.get(item.key);
+    if (!question) return;
+    this.unsent.delete(item.key);
+    if (refused) {
+      question.refuse(refused);
+      if (!box.value) box.value = item.content; // What was typed is not lost.
+      note(`${say.refused}: ${refused}`);
+    } else if (!this.id) {
+      list.changed();
+      location.hash = conversationId;
+      return;
+    } else if (this.views.has(turn.message.parent_id)) {
+      question.root.remove(); // The feed was faster.
+    } else {
+      question.sent(true);
+      question.stamp(turn.created_at);
+      question.message = { ...question.message, id: turn.message.parent_id, created_at: turn.created_at };
+      this.views.set(turn.message.parent_id, question);
+      const answer = this.answer(turn.id);
+      if (answer) answer.root.before(question.root); // It has begun already.
+    }
+    if (turn) this.merge([turn.message]);
+    list.changed();
+    this.look();
+  }
+
+  /** What the feed says, to this tab or another. */
+  hear({ events = [], state, look }) {
+    if (look) this.load().catch(() => null);
+    if (state) this.become(state);
+    for (const event of events) if (!this.closed) this.take(event);
+  }
+
+  take(event) {
+    if (event.type === "conversation.deleted") { list.load(); this.gone(say.gone); return; }
+    if (event.type === "conversation.updated") { named(event.conversation.title); list.load(); return; }
+    if (!event.turn_id) return;
+    const [number, seq] = (event.cursor ?? "").split(".").map(Number);
+    if (event.cursor) {
+      if (number < this.at[0] || (number === this.at[0] && seq <= this.at[1])) return;
+      this.at = [number, seq];
+    }
+    const id = event.message_id ?? event.message?.id;
+    const answer = this.answer(event.turn_id) ?? (id && this.begin(id, event));
+    if (answer && !answer.fold.misses(event)) answer.take(event);
+    else this.load().catch(() => null);
+    if (event.type === "turn.started" && !this.views.has(event.user_message_id)) this.load().catch(() => null);
+    if (event.type === "turn.started" || event.type === "turn.finished" || event.type === "snapshot") {
+      if (event.type !== "snapshot") list.load();
+      this.look();
+    }
+  }
+
+  answer(turnId) {
+    return [...this.views.values()].findLast((view) => view instanceof Answer && view.message.turn_id === turnId);
+  }
+
+  begin(id, event) {
+    const view = this.view({ id, role: "assistant", turn_id: event.turn_id, parent_id: event.user_message_id, seq: 0 });
+    log.insertBefore(view.root, [...this.unsent.values()][0]?.root ?? null);
+    return view;
+  }
+
+  /** The answer that runs, else the first that waits. */
+  get live() {
+    const open = [...this.views.values()].filter((view) => view instanceof Answer && isOpen(view.message));
+    return open.find((view) => view.message.status === "running") ?? open[0];
+  }
+
+  become(state) {
+    this.state = state;
+    this.look();
+  }
+
+  /** Shows what can be done now, and how things stand. */
+  look() {
+    if (talk !== this || this.closed) return;
+    const { live } = this;
+    byId("send").hidden = Boolean(live);
+    byId("stop").hidden = !live;
+    const state = navigator.onLine ? (this.state === "live" && !live ? "caught up" : this.state) : "offline";
+    byId("state").textContent = say[state];
+    byId("state").dataset.state = state;
+    if (live) note(live.message.status === "queued" ? say.queued : say.answering);
+    else if (this.lively) note(say[this.lively.message.status] ?? say.done);
+    this.lively = live;
+    follow();
+  }
+}
+
+/** What an empty page offers. */
+function start() {
+  const actions = say.actions.map((action) => button("action", action, () => talk.ask(action)));
+  const made = element("div", "", element("p", "", say.empty), ...actions);
+  made.id = "start";
   return made;
 }
 
-// randomUUID exists only where the page is secure; random bytes exist everywhere.
-function fresh() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+function named(title) {
+  byId("title").textContent = title;
+  document.title = `${title} · ${say.title}`;
 }
 
-let sessionId = localStorage.getItem("tidegate.session");
-function newSession() {
-  sessionId = `web-${fresh()}`;
-  localStorage.setItem("tidegate.session", sessionId);
-}
-if (!sessionId) newSession();
-
-/** What is shown of one answer: the fold of its events. */
-class Answer {
-  constructor() {
-    this.root = element("article", "bot running");
-    this.text = element("div", "text");
-    log.append(this.root);
-    this.clear();
+/** Opens what the address names. */
+function route() {
+  const id = /^#(conv_[0-9a-f]{32})$/.exec(location.hash)?.[1] ?? null;
+  if (talk && talk.id === id && !talk.closed) return;
+  talk?.close();
+  talk = new Talk(id);
+  follows = true;
+  note("");
+  byId("ask").hidden = false;
+  byId("side").classList.remove("shown");
+  byId("menu").setAttribute("aria-expanded", "false");
+  if (!id) {
+    log.replaceChildren(start());
+    named(say.newConversation);
+    for (const item of outbox.items) if (!item.conversationId) talk.expect(item);
   }
-
-  clear() {
-    this.seq = 0;
-    this.ended = false;
-    this.text.replaceChildren(document.createTextNode(""));
-    this.steps = new Map();
-    this.stepList = null;
-    this.sourceList = null;
-    this.reasoningText = null;
-    this.root.replaceChildren(this.text);
-  }
-
-  say(text) {
-    this.text.firstChild.appendData(text);
-  }
-
-  think(text) {
-    if (!this.reasoningText) {
-      const details = element("details", "");
-      this.reasoningText = document.createTextNode("");
-      const box = element("div", "reasoning");
-      box.append(this.reasoningText);
-      details.append(element("summary", "", "Reasoning"), box);
-      this.root.prepend(details);
-    }
-    this.reasoningText.appendData(text);
-  }
-
-  step(step) {
-    if (!this.stepList) {
-      const details = element("details", "");
-      this.stepList = element("ul", "");
-      details.append(element("summary", "", "Steps"), this.stepList);
-      this.root.prepend(details);
-    }
-    const parent = this.steps.get(step.parent_id);
-    let list = this.stepList;
-    if (parent) {
-      list = parent.item.querySelector("ul") ?? parent.item.appendChild(element("ul", ""));
-    }
-    const item = element("li", "");
-    const label = element("span", "", `${step.label} …`);
-    item.append(label);
-    list.append(item);
-    this.steps.set(step.step_id, { item, label, text: step.label });
-    if (step.status && step.status !== "running") this.stepDone(step);
-    for (const child of step.children ?? []) this.step({ ...child, parent_id: step.step_id });
-  }
-
-  stepDone(step) {
-    const known = this.steps.get(step.step_id);
-    if (!known) return;
-    known.done = true;
-    const took = step.duration_ms === undefined ? "" : ` · ${step.duration_ms} ms`;
-    known.label.textContent = `${known.text} · ${step.status}${took}`;
-    known.item.classList.toggle("error", step.status === "error");
-  }
-
-  source(source) {
-    if (!this.sourceList) {
-      this.sourceList = element("ol", "sources");
-      this.root.append(this.sourceList);
-    }
-    const item = element("li", "");
-    item.value = source.number;
-    item.title = source.snippet ?? "";
-    if (/^https?:\/\//i.test(source.url ?? "")) {
-      const link = element("a", "", source.title || source.url);
-      link.href = source.url;
-      link.rel = "noopener noreferrer";
-      link.target = "_blank";
-      item.append(link);
-    } else {
-      item.textContent = source.title;
-    }
-    this.sourceList.append(item);
-  }
-
-  visualize(visualization) {
-    const { columns = [], rows = [] } = visualization.spec ?? {};
-    const table = element("table", "");
-    table.append(element("caption", "", visualization.title));
-    const head = table.createTHead().insertRow();
-    for (const column of columns) head.append(element("th", "", column.label ?? column.key));
-    const body = table.createTBody();
-    for (const row of rows) {
-      const line = body.insertRow();
-      for (const column of columns) line.append(element("td", column.type, String(row[column.key] ?? "")));
-    }
-    this.root.append(table);
-  }
-
-  // A whole message in place of everything shown so far.
-  replace(message) {
-    this.clear();
-    this.seq = message.seq ?? 0;
-    if (message.reasoning) this.think(message.reasoning);
-    for (const step of message.steps ?? []) this.step(step);
-    const content = message.text ?? message.content ?? "";
-    this.say(typeof content === "string" ? content : content.map((part) => part.text ?? "").join(""));
-    for (const source of message.sources ?? []) this.source(source);
-    const tables = message.visualizations ?? (message.visualization ? [message.visualization] : []);
-    for (const visualization of tables) this.visualize(visualization);
-    if (message.status && message.status !== "running" && message.status !== "queued") this.end(message);
-  }
-
-  end({ status, error, saved }) {
-    this.ended = true;
-    this.root.classList.remove("running");
-    for (const [stepId, { done }] of this.steps) {
-      if (!done) this.stepDone({ step_id: stepId, status: "error" });
-    }
-    if (status && status !== "completed") {
-      const why = error ? `${status}: ${error.message}` : status;
-      this.root.append(element("div", "end", why));
-    }
-    if (saved === false) this.root.append(element("div", "end", "not saved yet"));
-  }
-
-  // One event of the stream.
-  take(event) {
-    if (event.type === "snapshot") {
-      this.replace({ ...event.message, seq: event.seq });
-      return;
-    }
-    if (event.seq !== undefined) {
-      if (event.seq <= this.seq) return; // Seen before the drop.
-      this.seq = event.seq;
-    }
-    switch (event.type) {
-      case "delta": this.say(event.text); break;
-      case "reasoning": this.think(event.text); break;
-      case "step.started": this.step(event); break;
-      case "step.finished": this.stepDone(event); break;
-      case "source": this.source(event); break;
-      case "visualization": this.visualize(event); break;
-      case "turn.finished": this.end(event); break;
-      default: break; // A type this page does not know.
-    }
-  }
+  list.mark(id);
+  talk.look();
+  talk.open();
 }
 
-// One button at a time: what can be done now. Whoever only listens hears the note, not each word.
-function show(running, said) {
-  byId("send").hidden = running;
-  byId("stop").hidden = !running;
-  note(said);
-}
+const list = new List(client, byId("list"), (id) => { if (talk.id === id) location.hash = ""; });
+const outbox = new Outbox(client, (word) => talk.told(word));
 
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+// The words of the page, where the document has them in English.
+document.documentElement.lang = language;
+for (const [id, text] of [["new", say.newConversation], ["send", say.send], ["stop", say.stop], ["latest", say.latest],
+  ["label", say.message], ["api", say.api]]) byId(id).textContent = text;
+box.placeholder = say.ask;
+for (const id of ["side", "menu"]) byId(id).setAttribute("aria-label", say.conversations);
+log.setAttribute("aria-label", say.messages);
 
-/** Reads lines of JSON until the end, the abort, or silence. */
-async function readLines(response, abort, onEvent) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const timer = setTimeout(() => abort.abort(), IDLE_MS);
-    const { done, value } = await reader.read().finally(() => clearTimeout(timer));
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line) onEvent(JSON.parse(line));
-  }
-}
-
-let current = null; // The turn on show: { turnId }.
-
-/**
- * Follows one turn to its end, over any number of connections. `start` opens the first; a turn that is known is
- * resumed after the last seq seen, and one that is not is asked for again under the same key, which costs nothing.
- */
-async function follow(answer, turnId, start) {
-  const mine = { turnId };
-  current = mine;
-  show(true, "Answering…");
-  let pause = FIRST_WAIT_MS;
-  while (!answer.ended && current === mine) {
-    const abort = new AbortController();
-    try {
-      const response = mine.turnId
-        ? await fetch(`/v1/turns/${encodeURIComponent(mine.turnId)}/events?after=${answer.seq}`, {
-          headers: { Accept: "application/x-ndjson" }, signal: abort.signal, cache: "no-store",
-        })
-        : await start(abort.signal);
-      if (response.status === 429 || response.status >= 500) {
-        const after = Number(response.headers.get("Retry-After"));
-        if (mine.turnId || response.status === 503) {
-          pause = Math.max(pause, after * 1000 || 0);
-          throw new Error(`status ${response.status}`);
-        }
-      }
-      if (!response.ok) {
-        const problem = await response.json().catch(() => ({}));
-        answer.refused = true;
-        answer.end({ status: "refused", error: { message: problem.detail ?? `status ${response.status}` } });
-        break;
-      }
-      mine.turnId = response.headers.get("Turn-Id") ?? mine.turnId;
-      note("Answering…");
-      let told = 0;
-      let came = 0;
-      await readLines(response, abort, (event) => {
-        if (current !== mine) { abort.abort(); return; }
-        if (event.type === "closed") told = event.retry_after_ms ?? 0;
-        else if (event.seq !== undefined || event.type === "ping") pause = FIRST_WAIT_MS;
-        if (event.type === "turn.started") mine.turnId = event.turn_id;
-        const below = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-        answer.take(event);
-        came += 1;
-        if (below) log.scrollTop = log.scrollHeight;
-      });
-      if (answer.ended) break;
-      // Nothing after the last seq of an ended turn: its end was seen in the history already.
-      if (came === 0 && mine.turnId && answer.seq > 0) {
-        const turn = await fetch(`/v1/turns/${encodeURIComponent(mine.turnId)}`).then((got) => got.json());
-        if (turn.finished_at) { answer.replace(turn.message); break; }
-      }
-      pause = Math.max(pause, told);
-    } catch (error) {
-      if (current !== mine) return;
-    }
-    note("The connection dropped; picking it up again…");
-    await wait(pause * (0.5 + Math.random() / 2));
-    pause = Math.min(pause * 2, LONGEST_WAIT_MS);
-  }
-  if (current === mine) {
-    current = null;
-    show(false, "");
-  }
-}
-
-function showUser(text) {
-  const article = element("article", "user");
-  article.append(element("div", "text", text));
-  log.append(article);
-  log.scrollTop = log.scrollHeight;
-}
-
-async function ask(message) {
-  showUser(message);
-  const key = fresh(); // One key a question: however often it is sent, the model is asked once.
-  const body = JSON.stringify({ message, session_id: sessionId });
-  const headers = { "Content-Type": "application/json", Accept: "application/x-ndjson", "Idempotency-Key": key };
-  const answer = new Answer();
-  await follow(answer, null, (signal) => fetch("/v1/chat/stream", { method: "POST", headers, body, signal }));
-  const box = byId("message");
-  if (answer.refused && !box.value) box.value = message; // What was typed is not lost.
-}
-
-async function showHistory() {
-  const response = await fetch(`/v1/chat/${encodeURIComponent(sessionId)}/history`).catch(() => null);
-  if (!response?.ok) return;
-  const { messages } = await response.json();
-  const shown = sessionId;
-  const running = [];
-  for (const message of messages) {
-    if (message.sender === "user") {
-      showUser(message.text);
-      continue;
-    }
-    const answer = new Answer();
-    answer.replace(message);
-    if (!answer.ended && message.turn_id) running.push([answer, message.turn_id]);
-    else if (!answer.ended) answer.end({});
-  }
-  log.scrollTop = log.scrollHeight;
-  // One after the other: those behind the first are queued.
-  for (const [answer, turnId] of running) {
-    if (sessionId === shown) await follow(answer, turnId);
-  }
+function grow() {
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight + 2}px`;
 }
 
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  const message = byId("message").value;
-  if (!message.trim() || current) return;
-  byId("message").value = "";
-  ask(message);
+  if (!box.value.trim() || talk.live) return;
+  talk.ask(box.value);
+  box.value = "";
+  grow();
 });
 
-byId("message").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
-    event.preventDefault(); // 229: Safari's Enter that ends a composition.
+const stop = () => {
+  const turnId = talk.live?.message.turn_id;
+  if (turnId) client.stop(turnId).catch(() => null);
+};
+
+box.addEventListener("input", grow);
+box.addEventListener("keydown", (event) => {
+  if (event.isComposing || event.keyCode === 229) return; // 229: Safari's Enter that ends a composition.
+  if (event.key === "Enter" && !event.shiftKey) {
+    event.preventDefault();
     byId("ask").requestSubmit();
-  } else if (event.key === "Escape" && current) {
-    byId("stop").click();
+  } else if (event.key === "ArrowUp" && !box.value) {
+    const asked = [...talk.views.values()].findLast((view) => view instanceof Question);
+    if (asked) box.value = asked.message.content;
+    grow();
   }
 });
-
-byId("stop").addEventListener("click", async () => {
-  if (!current?.turnId) return;
-  await fetch(`/v1/turns/${encodeURIComponent(current.turnId)}/stop`, { method: "POST" }).catch(() => null);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing && !event.target.closest?.("dialog, #side")) stop();
+});
+byId("stop").addEventListener("click", stop);
+byId("new").addEventListener("click", () => { location.hash = ""; box.focus(); });
+byId("latest").addEventListener("click", () => { follows = true; follow(); });
+byId("menu").addEventListener("click", () => {
+  byId("menu").setAttribute("aria-expanded", String(byId("side").classList.toggle("shown")));
+});
+log.addEventListener("scroll", () => {
+  const near = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+  // What grows below moves the end away; only going up says that somebody reads elsewhere.
+  follows = near || (follows && log.scrollTop >= top);
+  top = log.scrollTop;
+  byId("latest").hidden = follows;
 });
 
-byId("reset").addEventListener("click", async () => {
-  current = null;
-  show(false, "");
-  await fetch(`/v1/chat/${encodeURIComponent(sessionId)}`, { method: "DELETE" }).catch(() => null);
-  newSession();
-  log.replaceChildren();
-  note("");
-  byId("message").focus();
-});
+addEventListener("hashchange", route);
+for (const name of ["online", "offline"]) addEventListener(name, () => talk.look());
+addEventListener("resize", follow);
+// A page that goes into the browser's cache holds no stream, and looks again when it comes back.
+addEventListener("pagehide", () => talk.close());
+addEventListener("pageshow", (event) => { if (event.persisted) route(); });
 
-showHistory();
+route();
+list.load();
+outbox.flush();
+document.documentElement.dataset.ready = "true";

@@ -1,9 +1,17 @@
-//! The chat page: three files inside the binary.
+//! The chat page and the client module it is built on: files inside the binary.
+
+use std::io::Write;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    REFERRER_POLICY, VARY,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
@@ -23,37 +31,87 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 3] = [
+const ASSETS: [Asset; 12] = [
     Asset { path: "/", kind: "text/html; charset=utf-8", bytes: include_bytes!("../../static/index.html") },
-    Asset {
-        path: "/static/chat.js",
-        kind: "text/javascript; charset=utf-8",
-        bytes: include_bytes!("../../static/chat.js"),
-    },
     Asset { path: "/static/chat.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("../../static/chat.css") },
+    script("/client.js", include_bytes!("../../static/client.js")),
+    script("/static/browser.js", include_bytes!("../../static/browser.js")),
+    script("/static/chart.js", include_bytes!("../../static/chart.js")),
+    script("/static/chat.js", include_bytes!("../../static/chat.js")),
+    script("/static/element.js", include_bytes!("../../static/element.js")),
+    script("/static/list.js", include_bytes!("../../static/list.js")),
+    script("/static/message.js", include_bytes!("../../static/message.js")),
+    script("/static/outbox.js", include_bytes!("../../static/outbox.js")),
+    script("/static/prose.js", include_bytes!("../../static/prose.js")),
+    script("/static/words.js", include_bytes!("../../static/words.js")),
 ];
+
+/// A module.
+const fn script(path: &'static str, bytes: &'static [u8]) -> Asset {
+    Asset { path, kind: "text/javascript; charset=utf-8", bytes }
+}
 
 /// `/` and what it loads.
 pub fn routes() -> Router {
     ASSETS.into_iter().fold(Router::new(), |router, asset| {
-        let tag: String = Sha256::digest(asset.bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let tag = HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("W/\"0\""));
-        router.route(asset.path, get(async move |headers: HeaderMap| asset.answer(&headers, tag)))
+        let served = Served::new(asset);
+        router.route(asset.path, get(async move |headers: HeaderMap| served.answer(&headers)))
     })
 }
 
-impl Asset {
+/// A file as it is sent.
+#[derive(Clone)]
+struct Served {
+    kind: HeaderValue,
+    tag: HeaderValue,
+    plain: Bytes,
+    gzipped: Option<Bytes>,
+}
+
+impl Served {
+    fn new(asset: Asset) -> Self {
+        let hash: String = Sha256::digest(asset.bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        // Weak, for it names two encodings of one file (RFC 9110, section 8.8.1).
+        let tag = HeaderValue::try_from(format!("W/\"{hash}\"")).unwrap_or(HeaderValue::from_static("W/\"0\""));
+        let plain = Bytes::from_static(asset.bytes);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        let written = gzip.write_all(&plain).and_then(|()| gzip.finish());
+        let gzipped = written.ok().map(Bytes::from);
+        Self { kind: HeaderValue::from_static(asset.kind), tag, plain, gzipped }
+    }
+
     /// The file, or 304 when the browser has it (RFC 9110, section 13.1.2).
-    fn answer(self, headers: &HeaderMap, tag: HeaderValue) -> Response {
-        let known = headers::list(headers, IF_NONE_MATCH, ',')
-            .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag.as_bytes());
+    fn answer(self, headers: &HeaderMap) -> Response {
+        let weak = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+        let ours = self.tag.to_str().map(weak).unwrap_or_default();
+        let known = headers::list(headers, IF_NONE_MATCH, ',').any(|known| known == "*" || weak(known) == ours);
         let head = [
-            (CONTENT_TYPE, HeaderValue::from_static(self.kind)),
-            (ETAG, tag),
+            (CONTENT_TYPE, self.kind),
+            (ETAG, self.tag),
+            (VARY, HeaderValue::from_static("Accept-Encoding")),
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             (CONTENT_SECURITY_POLICY, POLICY),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         ];
-        if known { (StatusCode::NOT_MODIFIED, head).into_response() } else { (head, self.bytes).into_response() }
+        if known {
+            (StatusCode::NOT_MODIFIED, head).into_response()
+        } else if takes_gzip(headers)
+            && let Some(gzipped) = self.gzipped
+        {
+            (head, [(CONTENT_ENCODING, "gzip")], gzipped).into_response()
+        } else {
+            (head, self.plain).into_response()
+        }
     }
+}
+
+/// Whether the client names gzip, and not to refuse it (RFC 9110, section 12.5.3).
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    headers::list(headers, ACCEPT_ENCODING, ',').any(|member| {
+        let mut parts = headers::split(member, ';');
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let refused =
+            parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0)));
+        named && !refused
+    })
 }

@@ -103,5 +103,11 @@ async fn the_readmes_snippets_do_what_they_say() {
     let said = browser.js("return came.map((event) => event.text ?? '').join('')").await;
     assert_eq!(said, "It rains.");
     assert_eq!(browser.js("return came.at(-1).type").await, "turn.finished");
+
+    let asking =
+        format!("const read = async () => {{ {}; window.told = message.content; }}; read();", snippet("client"));
+    browser.js(&format!("document.title = ''; {asking}")).await;
+    assert_eq!(browser.until("the message", "return window.told").await, "It rains.");
+    assert_eq!(browser.js("return document.title").await, "It rains.");
     browser.close().await;
 }

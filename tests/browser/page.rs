@@ -4,20 +4,21 @@ use fantoccini::Locator;
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 
-use crate::support::{Browser, Client, Gate, Proxy, Scene, Script, assert_stamps, eventually};
+use crate::support::{Browser, Client, Gate, Proxy, Scene, Script, assert_stamps};
 
 /// The text of the newest answer.
 const ANSWER: &str = "return [...document.querySelectorAll('article.bot .text')].at(-1)?.textContent";
-/// Whether it has ended.
+/// Whether all that was asked has been answered.
 const ENDED: &str = "const all = [...document.querySelectorAll('article.bot')];
-    return all.length > 0 && all.every((answer) => !answer.classList.contains('running'))";
+    return all.length > 0 && all.length === document.querySelectorAll('article.user').length
+        && all.every((answer) => !answer.classList.contains('running'))";
 /// The text of the newest answer, its beginning at least.
 const BEGUN: &str =
     "return ([...document.querySelectorAll('article.bot .text')].at(-1)?.textContent ?? '').length > 20";
 
 async fn open(browser: &Browser, url: &str) {
     browser.page.goto(url).await.unwrap();
-    browser.until("the page's script", "return localStorage.getItem('tidegate.session') !== null").await;
+    browser.until("the page's script", "return document.documentElement.dataset.ready").await;
 }
 
 async fn ask(browser: &Browser, question: &str) {
@@ -26,17 +27,32 @@ async fn ask(browser: &Browser, question: &str) {
     field.send_keys(&String::from(char::from(Key::Enter))).await.unwrap();
 }
 
-/// The messages of the page's session, as the gateway has them.
+/// The conversation the page shows, as a path.
+async fn conversation(browser: &Browser) -> String {
+    let hash = browser.until("the conversation's address", "return location.hash").await;
+    format!("/v1/conversations/{}", &hash.as_str().unwrap()[1..])
+}
+
+/// The messages of the page's conversation, as the gateway has them.
 async fn history(browser: &Browser, client: &Client) -> Vec<Value> {
-    let session = browser.js("return localStorage.getItem('tidegate.session')").await;
-    let history = client.get(&format!("/v1/chat/{}/history", session.as_str().unwrap())).await.expect(200);
-    history["messages"].as_array().unwrap().clone()
+    let messages = client.get(&format!("{}/messages", conversation(browser).await)).await.expect(200);
+    messages["data"].as_array().unwrap().clone()
 }
 
 /// Fails unless the newest answer on the page is the newest that is saved; gives that.
 async fn assert_true(browser: &Browser, client: &Client) -> Value {
+    let odd = "const all = [...document.querySelectorAll('article')];
+        return all.filter((article, at) => !article.classList.contains(at % 2 ? 'bot' : 'user')
+            || article.querySelectorAll('.foot').length > 1 || article.querySelectorAll('.again').length > 1).length";
+    assert_eq!(browser.js(odd).await, 0, "questions and answers take turns, with one end each");
     let saved = history(browser, client).await.pop().unwrap();
-    assert_eq!(browser.js(ANSWER).await, saved["text"]);
+    browser
+        .until(
+            "all of it to be shown",
+            &format!("{ANSWER}.length === {}", saved["content"].as_str().unwrap().encode_utf16().count()),
+        )
+        .await;
+    assert_eq!(browser.js(ANSWER).await, saved["content"]);
     saved
 }
 
@@ -59,11 +75,11 @@ async fn it_asks_and_shows_text_steps_sources_and_tables_and_again_after_a_reloa
     browser.until("the answer to end", ENDED).await;
     let saved = assert_true(&browser, &scene.client).await;
     let outline = "return {
-        asked: [...document.querySelectorAll('article.user')].map((asked) => asked.textContent),
-        steps: [...document.querySelectorAll('details li')].length,
-        nested: [...document.querySelectorAll('details li li li')].length,
+        asked: [...document.querySelectorAll('article.user .text')].map((asked) => asked.textContent),
+        steps: [...document.querySelectorAll('.steps li')].length,
+        nested: [...document.querySelectorAll('.steps li li li')].length,
         reasoning: document.querySelector('.reasoning').textContent.length,
-        links: [...document.querySelectorAll('.sources a')].map((link) => [link.textContent, link.href]),
+        links: [...document.querySelectorAll('.sources a')].map((link) => [link.querySelector('.name').textContent, link.href]),
         rows: document.querySelectorAll('table tbody tr').length,
         ends: document.querySelectorAll('.end').length,
         stop: document.getElementById('stop').hidden,
@@ -98,7 +114,7 @@ async fn it_goes_on_over_a_dropped_connection_and_a_reload() {
     ask(&browser, "go").await;
     browser.until("a third", &format!("{ANSWER}.endsWith('[29]')")).await;
     proxy.cut();
-    browser.until("the note", "return document.getElementById('note').textContent.includes('dropped')").await;
+    browser.until("the state", "return document.getElementById('state').dataset.state === 'reconnecting'").await;
     first.open();
     proxy.heal();
     browser.until("two thirds", &format!("{ANSWER}.endsWith('[59]')")).await;
@@ -125,7 +141,7 @@ async fn it_shows_the_saved_end_after_the_gateway_was_killed() {
     browser.until("the answer to end", ENDED).await;
     let saved = assert_true(&browser, &scene.client).await;
     assert_eq!(saved["status"], "interrupted");
-    assert_eq!(browser.js("return document.querySelector('.end').textContent").await, "interrupted");
+    assert_eq!(browser.js("return document.querySelector('.end').textContent").await, "The answer was interrupted.");
     // And goes on from there.
     ask(&browser, "And now?").await;
     browser.until("a second answer", "return document.querySelectorAll('article.bot').length === 2").await;
@@ -147,14 +163,12 @@ async fn it_stops_and_starts_anew() {
     let saved = assert_true(&browser, &scene.client).await;
     assert_eq!((&saved["status"], &saved["stopped_by"]), (&json!("stopped"), &json!("request")));
 
-    let session = browser.js("return localStorage.getItem('tidegate.session')").await;
-    browser.page.find(Locator::Id("reset")).await.unwrap().click().await.unwrap();
+    browser.page.find(Locator::Id("new")).await.unwrap().click().await.unwrap();
     browser.until("an empty page", "return document.querySelectorAll('article').length === 0").await;
-    let path = format!("/v1/chat/{}/history", session.as_str().unwrap());
-    eventually("the session to be reset", async || {
-        (scene.client.get(&path).await.expect(200)["messages"] == json!([])).then_some(())
-    })
-    .await;
+    ask(&browser, "Hello!").await;
+    browser.until("its answer", ENDED).await;
+    assert_eq!(assert_true(&browser, &scene.client).await["status"], "completed");
+    assert_eq!(scene.client.get("/v1/conversations").await.expect(200)["data"].as_array().unwrap().len(), 2);
     assert_no_complaints(&browser).await;
     browser.close().await;
 }
@@ -194,8 +208,8 @@ async fn nothing_that_is_said_runs() {
     browser.page.refresh().await.unwrap();
     browser.until("the history", "return document.querySelectorAll('.sources li').length === 2").await;
     let outline = "return [document.querySelector('.sources').textContent,
-        document.querySelector('details li span').textContent.includes('onerror'), document.querySelector('td').textContent]";
-    assert_eq!(browser.js(outline).await, json!([format!("{EVIL}{EVIL}"), true, EVIL]));
+        document.querySelector('.steps .label').textContent.includes('onerror'), document.querySelector('td').textContent]";
+    assert_eq!(browser.js(outline).await, json!([format!("1{EVIL}2{EVIL}"), true, EVIL]));
     assert_harmless(&browser).await;
     assert_no_complaints(&browser).await;
     browser.close().await;
@@ -207,4 +221,259 @@ async fn assert_harmless(browser: &Browser) {
         elements: document.querySelectorAll('#log img, #log script, #log svg, #log b').length,
         links: [...document.querySelectorAll('#log a')].map((link) => link.protocol).filter((it) => it !== 'https:') }";
     assert_eq!(browser.js(found).await, json!({"ran": null, "elements": 0, "links": []}));
+}
+
+/// The titles in the list.
+const TITLES: &str = "return [...document.querySelectorAll('.items a')].map((link) => link.textContent)";
+
+#[tokio::test]
+async fn conversations_are_found_renamed_and_deleted() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    for title in ["Spring tides", "Moons", "Neap TIDES", EVIL] {
+        scene.client.post("/v1/conversations", &json!({"title": title})).await.expect(201);
+    }
+    open(&browser, &scene.gateway.url()).await;
+    browser.until("the list", "return document.querySelectorAll('.items a').length === 4").await;
+    assert_eq!(browser.js(TITLES).await, json!([EVIL, "Neap TIDES", "Moons", "Spring tides"]));
+    let search = browser.page.find(Locator::Id("search")).await.unwrap();
+    search.send_keys("tides").await.unwrap();
+    browser.until("what was found", "return document.querySelectorAll('.items a').length === 2").await;
+    assert_eq!(browser.js(TITLES).await, json!(["Neap TIDES", "Spring tides"]));
+
+    // By keyboard alone: a double title is given up, a new one is kept.
+    let tool = |name: &str| format!("[aria-label=\"{name}\"]");
+    browser.page.find(Locator::Css(&tool("Rename: Spring tides"))).await.unwrap().click().await.unwrap();
+    let field = browser.page.find(Locator::Css(".items input")).await.unwrap();
+    field.send_keys(&format!("Ebb tides{}", char::from(Key::Enter))).await.unwrap();
+    browser.until("its new title", &format!("return (() => {{ {TITLES} }})().includes('Ebb tides')")).await;
+    browser.page.find(Locator::LinkText("Ebb tides")).await.unwrap().click().await.unwrap();
+    browser.until("its name on top", "return document.getElementById('title').textContent === 'Ebb tides'").await;
+
+    browser.page.find(Locator::Css(&tool("Delete: Ebb tides"))).await.unwrap().click().await.unwrap();
+    browser.page.find(Locator::Css("dialog .danger")).await.unwrap().click().await.unwrap();
+    browser.until("the rest", "return document.querySelectorAll('.items a').length === 1").await;
+    browser.until("another page", "return location.hash === ''").await;
+    let left = scene.client.get("/v1/conversations").await.expect(200);
+    let left: Vec<&Value> = left["data"].as_array().unwrap().iter().map(|it| &it["title"]).collect();
+    assert_eq!(json!(left), json!([EVIL, "Neap TIDES", "Moons"]));
+    assert_harmless(&browser).await;
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn seven_tabs_read_one_stream_and_any_of_them_may_go() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    let [first, second] = [Gate::new(), Gate::new()];
+    let script = Script::new().role().stamped(30).gate(&first).stamped(30).gate(&second).stamped(30);
+    scene.upstream.push(script.finish("stop").done());
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "go").await;
+    browser.until("a third", &format!("{ANSWER}?.endsWith('[29]')")).await;
+    let url = browser.page.current_url().await.unwrap();
+    let mut tabs = vec![browser.page.window().await.unwrap()];
+    for _ in 0..6 {
+        let tab = browser.page.new_window(true).await.unwrap().handle;
+        browser.page.switch_to_window(tab.clone()).await.unwrap();
+        browser.page.goto(url.as_str()).await.unwrap();
+        browser.until("a third in another tab", &format!("{ANSWER}?.endsWith('[29]')")).await;
+        tabs.push(tab);
+    }
+    let held = "const done = arguments[0]; navigator.locks.query().then(({ held }) =>
+        done(held.filter(({ name }) => name.startsWith('tidegate.stream')).length))";
+    assert_eq!(browser.page.execute_async(held, Vec::new()).await.unwrap(), 1);
+    first.open();
+    browser.until("two thirds", &format!("{ANSWER}.endsWith('[59]')")).await;
+    // The tab that reads for all goes.
+    browser.page.switch_to_window(tabs[0].clone()).await.unwrap();
+    browser.page.close_window().await.unwrap();
+    second.open();
+    for tab in &tabs[1..] {
+        browser.page.switch_to_window(tab.clone()).await.unwrap();
+        browser.until("the answer to end", ENDED).await;
+        assert_true(&browser, &scene.client).await;
+        assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 90);
+    }
+    assert_eq!(scene.upstream.calls().len(), 1);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_without_a_network_is_kept_and_asked_once() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    for _ in 0..2 {
+        scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    }
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "first").await;
+    browser.until("the answer to end", ENDED).await;
+    proxy.cut();
+    ask(&browser, "second").await;
+    browser.until("the question", "return document.querySelector('article.unsent')").await;
+    proxy.heal();
+    browser.until("its answer", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    let asked = history(&browser, &scene.client).await;
+    let asked: Vec<&Value> = asked.iter().map(|message| &message["content"]).step_by(2).collect();
+    assert_eq!(json!(asked), json!(["first", "second"]));
+    assert_eq!(browser.js("return localStorage.getItem('tidegate.outbox')").await, "[]");
+    assert_eq!(scene.upstream.calls().len(), 2);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_was_typed_before_a_reload_is_asked_once_after_it() {
+    let browser = Browser::start().await;
+    let mut scene = Scene::new().await;
+    scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    scene.gateway.kill();
+    ask(&browser, "go").await;
+    browser.until("the question", "return document.querySelector('article.unsent')").await;
+    scene.gateway.restart().await;
+    browser.page.refresh().await.unwrap();
+    browser.until("its answer", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_eq!(browser.js("return document.querySelectorAll('article').length").await, 2);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_failed_can_be_asked_for_again_and_stays() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    scene.upstream.push(Script::new().role().stamped(3));
+    scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    browser.until("the answer to break off", ENDED).await;
+    assert_eq!(assert_true(&browser, &scene.client).await["status"], "truncated");
+    browser.page.find(Locator::Css("button.again")).await.unwrap().click().await.unwrap();
+    browser.until("two answers", "return document.querySelectorAll('article.bot').length === 2").await;
+    browser.until("the second to end", ENDED).await;
+    assert_eq!(assert_true(&browser, &scene.client).await["status"], "completed");
+    let asked = history(&browser, &scene.client).await;
+    assert_eq!((asked.len(), &asked[0]["content"], &asked[2]["content"]), (4, &json!("go"), &json!("go")));
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn keys_do_what_a_writer_expects() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    open(&browser, &scene.gateway.url()).await;
+    // The Enter that ends a composition sends nothing: not as standards have it, and not as Safari has it.
+    let composed = "const box = document.getElementById('message');
+        box.value = 'かな';
+        const key = (more) => box.dispatchEvent(new KeyboardEvent('keydown',
+            { key: 'Enter', bubbles: true, cancelable: true, ...more }));
+        return [key({ isComposing: true }), key({ keyCode: 229 }), document.querySelectorAll('article').length, box.value]";
+    assert_eq!(browser.js(composed).await, json!([true, true, 0, "かな"]));
+    browser.js("document.getElementById('message').value = ''").await;
+    let field = browser.page.find(Locator::Id("message")).await.unwrap();
+    let [shift, enter, up, null] = [Key::Shift, Key::Enter, Key::Up, Key::Null].map(char::from);
+    field.send_keys(&format!("Slow and long,{shift}{enter}{null}please.")).await.unwrap();
+    assert_eq!(browser.js("return document.getElementById('message').value").await, "Slow and long,\nplease.");
+    field.send_keys(&String::from(enter)).await.unwrap();
+    browser.until("the answer to begin", BEGUN).await;
+    field.send_keys(&String::from(char::from(Key::Escape))).await.unwrap();
+    browser.until("the answer to end", ENDED).await;
+    assert_eq!(assert_true(&browser, &scene.client).await["status"], "stopped");
+    field.send_keys(&String::from(up)).await.unwrap();
+    assert_eq!(browser.js("return document.getElementById('message').value").await, "Slow and long,\nplease.");
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn whoever_scrolls_up_is_left_there_and_can_come_back() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let [first, second] = [Gate::new(), Gate::new()];
+    let line = "a line of an answer\n".repeat(200);
+    let script = Script::new().role().delta(&line).gate(&first).delta(&line).gate(&second).delta("end");
+    scene.upstream.push(script.finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    let below = "const log = document.getElementById('log');
+        return log.scrollHeight > 3000 && log.scrollHeight - log.scrollTop - log.clientHeight < 5";
+    browser.until("the end to be in sight", below).await;
+    browser.js("document.getElementById('log').scrollTop = 100").await;
+    browser.until("a way back", "return !document.getElementById('latest').hidden").await;
+    first.open();
+    browser.until("the second half", &format!("{ANSWER}.length === {}", 2 * line.len())).await;
+    assert_eq!(browser.js("return document.getElementById('log').scrollTop").await, 100);
+    browser.page.find(Locator::Id("latest")).await.unwrap().click().await.unwrap();
+    browser.until("the end to be in sight", below).await;
+    second.open();
+    browser.until("the answer to end", ENDED).await;
+    browser.until("the end to be in sight still", below).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn lines_and_fences_are_kept_however_they_come() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let text = "One\n\nTwo\n```rust\nfn main() {\n\n}\n```\nThree ``` four\n~~~\nopen";
+    let script = text.chars().fold(Script::new().role(), |script, character| script.delta(&character.to_string()));
+    scene.upstream.push(script.finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    browser.until("the answer to end", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    let blocks =
+        "return [...document.querySelectorAll('.bot .block')].map((block) => [block.tagName, block.textContent])";
+    let shown = json!([
+        ["DIV", "One\n\n"],
+        ["DIV", "Two\n"],
+        ["PRE", "```rust\nfn main() {\n\n}\n```\n"],
+        ["DIV", "Three ``` four\n"],
+        ["PRE", "~~~\nopen"]
+    ]);
+    assert_eq!(browser.js(blocks).await, shown);
+    browser.page.refresh().await.unwrap();
+    browser.until("the answer again", ENDED).await;
+    browser.until("all of it", &format!("{ANSWER}.endsWith('open')")).await;
+    assert_eq!(browser.js(blocks).await, shown);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn another_page_can_ask_by_the_module_alone_and_folds_what_is_saved() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    browser.page.goto(&format!("{}/healthz", scene.gateway.url())).await.unwrap();
+    let asking = "const done = arguments[0];
+        import('/client.js').then(async ({ Client }) => {
+            const seen = [];
+            const message = await new Client().ask({ sessionId: 'page', content: 'Think, and show me a chart.',
+                onEvent: (event) => seen.push(event.type) });
+            done({ message, seen });
+        }).catch((error) => done(String(error)))";
+    let mut asked = browser.page.execute_async(asking, Vec::new()).await.unwrap();
+    let id = asked["message"]["turn_id"].as_str().unwrap_or_else(|| panic!("{asked}"));
+    let mut saved = scene.client.get(&format!("/v1/turns/{id}")).await.expect(200)["message"].clone();
+    // What only the record knows, and what only events say.
+    for key in ["conversation_id", "parent_id", "role", "created_at", "metadata"] {
+        saved.as_object_mut().unwrap().remove(key);
+    }
+    for list in ["steps", "sources", "visualizations"] {
+        for event in asked["message"][list].as_array_mut().unwrap() {
+            for key in ["seq", "type"] {
+                event.as_object_mut().unwrap().remove(key);
+            }
+        }
+    }
+    asked["message"].as_object_mut().unwrap().remove("saved");
+    assert_eq!(asked["message"], saved);
+    assert_eq!(asked["seen"][0], "turn.started");
+    browser.close().await;
 }

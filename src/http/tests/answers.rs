@@ -58,6 +58,7 @@ async fn the_page_and_the_docs_come_from_the_binary_alone() {
     let get = async |path: &str| within(client.get(house.url(path)).send()).await.unwrap();
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
+        ("/client.js", "text/javascript; charset=utf-8"),
         ("/static/chat.js", "text/javascript; charset=utf-8"),
         ("/static/chat.css", "text/css; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
@@ -76,7 +77,7 @@ async fn the_page_and_the_docs_come_from_the_binary_alone() {
         let html = kind.starts_with("text/html");
         assert_eq!(
             response.headers().contains_key("content-security-policy"),
-            html || path.starts_with("/static"),
+            html || path.starts_with("/static") || path == "/client.js",
             "{path}"
         );
         let text = response.text().await.unwrap();
@@ -87,10 +88,29 @@ async fn the_page_and_the_docs_come_from_the_binary_alone() {
     let start = get("/docs/swagger-initializer.js").await.text().await.unwrap();
     assert!(start.contains("/openapi.json") && start.contains("\"validatorUrl\": \"none\""), "{start}");
     assert_eq!(get("/docs/none.js").await.status(), 404);
+    // All the page loads at first, compressed.
+    let mut first = 0;
+    for file in ["browser", "chart", "chat", "element", "list", "message", "outbox", "prose", "words"] {
+        first += gzipped(&client, &house.url(&format!("/static/{file}.js"))).await;
+    }
+    for path in ["/", "/client.js", "/static/chat.css"] {
+        first += gzipped(&client, &house.url(path)).await;
+    }
+    assert!(first <= 40_000, "{first} bytes");
+    let plain = client.get(house.url("/client.js")).header("accept-encoding", "gzip;q=0, br");
+    assert!(!within(plain.send()).await.unwrap().headers().contains_key("content-encoding"));
     let tag = get("/static/chat.js").await.headers()["etag"].clone();
     let again = client.get(house.url("/static/chat.js")).header("if-none-match", tag);
     assert_eq!(within(again.send()).await.unwrap().status(), 304);
     house.close().await;
+}
+
+/// How many bytes a file has, compressed.
+async fn gzipped(client: &Client, url: &str) -> usize {
+    let response = within(client.get(url).header("accept-encoding", "br, gzip").send()).await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert_eq!(response.headers()["vary"], "Accept-Encoding");
+    response.bytes().await.unwrap().len()
 }
 
 #[tokio::test]
