@@ -2,6 +2,7 @@
 //!
 //! To add a command: 1. a variant of `Command`; 2. a file here with its function; 3. its line in [`run`].
 
+mod chat;
 mod completions;
 mod config;
 mod failure;
@@ -32,6 +33,8 @@ pub struct Cli {
 enum Command {
     /// Runs the gateway (what happens without a command, too)
     Serve(ServeArgs),
+    /// Asks a gateway from a terminal or a pipe
+    Chat(chat::ChatArgs),
     /// Looks into settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -79,6 +82,7 @@ struct MigrateArgs {
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(args) => serve::run(args).await,
+        Command::Chat(args) => chat::run(args).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(&file),
         Command::Config(ConfigCommand::Example) => config::example(),
         Command::Migrate(args) => migrate::run(args).await,

@@ -8,6 +8,7 @@ mod readme;
 mod stories;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 mod tools;
 
 /// The kind of every fresh database here.

@@ -82,7 +82,7 @@ pub use self::{
     fold::Fold,
     frames::Frame,
     gate::Gate,
-    gateway::Gateway,
+    gateway::{Gateway, program},
     http1::Closing,
     outage::Outage,
     proxy::Proxy,
