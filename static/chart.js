@@ -9,6 +9,8 @@ const EDGE = { left: 52, right: 10, top: 10, bottom: 34 };
 /** What is beyond is in the table only. */
 const MOST_POINTS = 500;
 const MOST_SERIES = 6;
+/** What is larger, or no number, has no place on a scale. */
+const MOST = 1e300;
 const TICKS = 5;
 
 const short = new Intl.NumberFormat(language, { maximumFractionDigits: 2, notation: "compact" });
@@ -57,7 +59,7 @@ function picturing(kind, columns, rows, spec, title) {
   const points = rows.slice(0, MOST_POINTS);
   const series = wanted.map((key) => {
     const label = columns.find((column) => column.key === key)?.label ?? key;
-    return { label: String(label), values: points.map((row) => Number(row[key])).map((it) => (Number.isFinite(it) ? it : 0)) };
+    return { label: String(label), values: points.map((row) => Number(row[key])).map((it) => (Math.abs(it) < MOST ? it : 0)) };
   });
   if (!points.length || !series.length) return null;
   const names = points.map((row) => String(row[x] ?? ""));
@@ -65,27 +67,37 @@ function picturing(kind, columns, rows, spec, title) {
   if (kind === "pie") pie(svg, names, series[0]);
   else if (kind === "bar" || kind === "line" || kind === "area") plot(svg, kind, names, series);
   else return null;
-  return svg;
+  if (kind === "pie" || series.length < 2) return svg;
+  const entries = series.map(({ label }, number) => element("li", "", element("span", `swatch series-${number}`), label));
+  return element("div", "", svg, element("ul", "legend", ...entries));
+}
+
+/** 1, 2 or 5 times a power of ten: the least of these that is no less. */
+function rounded(step) {
+  const power = 10 ** Math.floor(Math.log10(step));
+  return [1, 2, 5, 10].map((times) => times * power).find((round) => round >= step * 0.999);
 }
 
 function plot(svg, kind, names, series) {
   const all = series.flatMap(({ values }) => values);
-  const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
-  const span = high - low || 1;
+  const step = rounded((Math.max(0, ...all) - Math.min(0, ...all)) / TICKS || 1 / TICKS);
+  const low = Math.floor(Math.min(0, ...all) / step) * step;
+  const high = Math.ceil(Math.max(0, ...all) / step) * step;
+  const span = high - low || step;
   const [wide, tall] = [WIDTH - EDGE.left - EDGE.right, HEIGHT - EDGE.top - EDGE.bottom];
   const up = (value) => EDGE.top + (1 - (value - low) / span) * tall;
   const slot = wide / names.length;
   const middle = (index) => EDGE.left + (index + 0.5) * slot;
-  for (let tick = 0; tick <= TICKS; tick += 1) {
-    const value = low + (span * tick) / TICKS;
+  for (let tick = 0; tick <= Math.round(span / step); tick += 1) {
+    const value = low + tick * step;
     svg.append(drawn("line", { class: "grid", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: up(value), y2: up(value) }));
-    svg.append(drawn("text", { class: "tick end", x: EDGE.left - 6, y: up(value) + 4 }, short.format(value)));
+    svg.append(drawn("text", { class: "tick left", x: EDGE.left - 6, y: up(value) + 4 }, short.format(value)));
   }
   const every = Math.ceil(names.length / 8);
   names.forEach((name, index) => {
     if (index % every) return;
     const text = name.length > 12 ? `${name.slice(0, 11)}…` : name;
-    svg.append(drawn("text", { class: "tick middle", x: middle(index), y: HEIGHT - EDGE.bottom + 18 }, text));
+    svg.append(drawn("text", { class: "tick below", x: middle(index), y: HEIGHT - EDGE.bottom + 18 }, text));
   });
   series.forEach(({ label, values }, number) => {
     const name = drawn("title", {}, label);

@@ -122,7 +122,6 @@ export class Answer {
     this.foot = null;
     if (open) return;
     for (const [stepId, step] of this.steps) if (!step.done) this.stepped({ step_id: stepId, status: "error" });
-    if (this.stepWord) this.stepWord.textContent = "";
     this.foot = element("div", "foot");
     if (status !== "completed") {
       const why = error ? ` ${error.message}` : "";
@@ -164,6 +163,8 @@ export class Answer {
     const took = step.duration_ms === undefined ? "" : ` · ${step.duration_ms} ms`;
     known.label.textContent = `${known.text} · ${step.status}${took}`;
     known.item.classList.toggle("error", step.status === "error");
+    const open = [...this.steps.values()].findLast(({ done }) => !done);
+    this.stepWord.textContent = open ? ` · ${open.text} …` : "";
     if (step.output !== undefined) this.detail(known.item, say.output, step.output);
     if (step.error) known.item.append(element("p", "end", typeof step.error === "string" ? step.error : step.error.message ?? ""));
   }

@@ -477,3 +477,52 @@ async fn another_page_can_ask_by_the_module_alone_and_folds_what_is_saved() {
     assert_eq!(asked["seen"][0], "turn.started");
     browser.close().await;
 }
+
+#[tokio::test]
+async fn charts_are_drawn_of_whatever_is_given() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    open(&browser, &scene.gateway.url()).await;
+    let drawing = "const done = arguments[0];
+        import('/static/chart.js').then(({ visualize }) => {
+            const columns = [{ key: 't', type: 'time', label: 'T' }, { key: 'a', type: 'number' }, { key: 'b', type: 'number' }];
+            const rows = (...values) => values.map((a, at) => ({ t: `${at}:00`, a, b: 1 }));
+            const odd = [];
+            let drawn = 0;
+            for (const kind of ['bar', 'line', 'area', 'pie', 'table', 'spiral']) {
+                for (const spec of [null, {}, { columns }, { columns, rows: [] }, { rows: rows(1) }, { columns, rows: rows(1) },
+                    { columns, rows: rows(1, 2.5, -3) }, { columns, rows: rows(0, 0) }, { columns, rows: rows(1e308, -1e308) },
+                    { columns, rows: rows(5e-324) }, { columns, rows: rows(null, 'x', {}) }, { columns, rows: [{}] },
+                    { columns, rows: rows(1), x: 'none', y: ['none', 'b'] }, { columns, rows: rows(...Array(5000).keys()) }]) {
+                    const made = visualize({ kind, title: 'A', spec });
+                    drawn += made.querySelectorAll('svg').length;
+                    const shapes = [...made.querySelectorAll('svg, svg *')].flatMap((it) => [...it.attributes]);
+                    const wrong = shapes.find(({ value }) => /NaN|Infinity|undefined/.test(value));
+                    if (wrong || !made.querySelector('table')) odd.push([kind, JSON.stringify(spec).slice(0, 90), wrong?.value]);
+                }
+            }
+            done([drawn, odd]);
+        }).catch((error) => done(String(error)))";
+    assert_eq!(browser.page.execute_async(drawing, Vec::new()).await.unwrap(), json!([36, []]));
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn it_is_pictured_in_mid_stream() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    for title in ["Opening hours of the lock", "Neap tides", "Why two tides a day?"] {
+        scene.client.post("/v1/conversations", &json!({"title": title})).await.expect(201);
+    }
+    browser.page.set_window_size(1200, 860).await.unwrap();
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "Slow, please: think, and show me a chart.").await;
+    let begun = BEGUN.replace("> 20", "> 100");
+    browser.until("the answer to begin", &begun).await;
+    let picture = browser.page.screenshot().await.unwrap();
+    assert_eq!(browser.js("return document.querySelectorAll('article.running').length").await, 1);
+    // `scripts/picture` puts it into the docs.
+    std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/page.png"), picture).unwrap();
+    browser.close().await;
+}
