@@ -25,8 +25,8 @@ use crate::wire::{Wire, sse};
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct Reading {
-    /// A cursor, where `Last-Event-ID` cannot be sent: the `seq` of the last event that came.
-    #[param(pattern = "^([0-9]{1,15}|[0-8][0-9]{15}|900[0-6][0-9]{12})$")]
+    /// A cursor, where `Last-Event-ID` cannot be sent: the `seq` of the last event that came, as decimal digits, at most
+    /// 9007199254740991. Beside a `Last-Event-ID` it is not looked at.
     pub after: Option<String>,
     /// `named`: an `event:` line with each SSE event.
     #[param(inline)]

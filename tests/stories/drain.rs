@@ -176,6 +176,47 @@ async fn what_still_runs_when_grace_is_over_is_interrupted_told_and_saved() {
 }
 
 #[tokio::test]
+async fn two_hundred_turns_come_to_their_ends_or_are_interrupted_and_each_reader_hears_which() {
+    const TURNS: usize = 200;
+    let mut scene = Scene::with(|setup| setup.set("limits.grace_s", 3)).await;
+    let gate = Gate::new();
+    for turn in 0..TURNS {
+        let script = Script::new().stamped(2).gate(&gate);
+        scene.upstream.push(if turn % 2 == 0 { script.stamped(2).finish("stop").done() } else { script.hang() });
+    }
+    let mut streams = Vec::new();
+    for turn in 0..TURNS {
+        let encoding = Encoding::ALL[turn % 4 / 2];
+        let request = Request::post("/v1/chat/stream", &json!({"message": "go"})).accept(encoding);
+        let mut stream = scene.client.open(request).await;
+        let frames = deltas(&mut stream, 2).await;
+        streams.push((stream, frames));
+    }
+    scene.gateway.terminate();
+    eventually("the listener to close", async || {
+        Client::new(scene.client.address()).try_open(Request::get("/healthz")).await.is_err().then_some(())
+    })
+    .await;
+    gate.open();
+    let mut turns = Vec::new();
+    for (number, (mut stream, mut frames)) in streams.into_iter().enumerate() {
+        frames.extend(stream.rest().await);
+        let end = &frames.last().unwrap().json;
+        let (status, stamps) = if number % 2 == 0 { ("completed", 4) } else { ("interrupted", 2) };
+        assert_eq!((&end["status"], &end["saved"]), (&json!(status), &json!(true)), "{number}: {end}");
+        assert_eq!(assert_stamps(Fold::of(&frames).content()), stamps);
+        turns.push((stream.turn(), end["seq"].clone(), status));
+    }
+    assert_eq!(scene.gateway.exit().await.code(), Some(0));
+    scene.gateway.restart().await;
+    for (turn, seq, status) in turns {
+        let turn = scene.client.get(&format!("/v1/turns/{turn}")).await.expect(200);
+        assert_eq!((&turn["seq"], &turn["status"]), (&seq, &json!(status)));
+    }
+    assert_eq!(scene.upstream.calls().len(), TURNS);
+}
+
+#[tokio::test]
 async fn told_twice_it_ends_at_once() {
     let mut scene = Scene::new().await;
     let client = scene.client.clone();
