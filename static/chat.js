@@ -113,25 +113,22 @@ class Talk {
       if (!page || this.closed) return;
       const height = log.scrollHeight;
       this.page(page.next_cursor);
-      this.merge(page.data);
+      this.merge(page.data, log.querySelector("article"));
       log.scrollTop += log.scrollHeight - height;
     }) : false;
     if (this.earlier) log.prepend(this.earlier);
   }
 
-  /** Shows messages, oldest first, each in its place. */
-  merge(messages) {
-    let next = [...this.unsent.values()][0]?.root ?? null;
-    const known = messages.map((message) => this.views.get(message.id));
-    const after = known.length && [...this.views.values()].find((view) => !known.includes(view) && view.message.created_at
-      && view.message.created_at > messages.at(-1).created_at);
-    if (after) next = after.root;
+  /** Shows messages, oldest first, each in its place: before the next that is known, the last of them before `next`. */
+  merge(messages, next = [...this.unsent.values()][0]?.root ?? null) {
     for (const message of [...messages].reverse()) {
       const view = this.views.get(message.id);
       if (!view) log.insertBefore(this.view(message).root, next);
       else if (message.role === "assistant") {
         view.stamp(message.created_at);
-        view.take({ type: "snapshot", seq: message.seq, message });
+        const known = view.message;
+        const news = message.seq > known.seq || message.status !== known.status;
+        if (news) view.take({ type: "snapshot", seq: message.seq, message });
       }
       next = this.views.get(message.id).root;
     }
@@ -148,10 +145,8 @@ class Talk {
 
   /** Asks once more what led to an answer; that stays. */
   again(answerId) {
-    const ids = [...this.views.keys()];
-    const parent = this.views.get(this.views.get(answerId).message.parent_id)
-      ?? this.views.get(ids.slice(0, ids.indexOf(answerId)).reverse().find((id) => this.views.get(id) instanceof Question));
-    if (parent) this.ask(parent.message.content);
+    const question = this.views.get(this.views.get(answerId).message.parent_id);
+    if (question) this.ask(question.message.content);
   }
 
   ask(content) {
@@ -332,8 +327,8 @@ box.addEventListener("keydown", (event) => {
     event.preventDefault();
     byId("ask").requestSubmit();
   } else if (event.key === "ArrowUp" && !box.value) {
-    const asked = [...talk.views.values()].findLast((view) => view instanceof Question);
-    if (asked) box.value = asked.message.content;
+    const asked = [...log.querySelectorAll("article.user .text")].at(-1);
+    if (asked) box.value = asked.textContent;
     grow();
   }
 });

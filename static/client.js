@@ -11,6 +11,8 @@
 const SILENCE_MS = 30000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10000;
+/** After so long without a sign a page that comes back to the front does not wait for the rest of it. */
+const STALE_MS = 12000;
 /** After so much work at one go others have theirs. */
 const BUSY_MS = 6;
 /** Recovery after a crash goes on numbering so much further. */
@@ -276,8 +278,11 @@ export class Client {
     while (!isOver() && !signal?.aborted) {
       const abort = new AbortController();
       const leave = () => abort.abort();
+      let heard = Date.now();
+      const woken = () => { if (!document.hidden && Date.now() - heard > STALE_MS) leave(); };
       signal?.addEventListener("abort", leave);
       addEventListener("online", leave); // What was open before is of the network that is gone.
+      globalThis.document?.addEventListener("visibilitychange", woken); // So it may be after a sleep.
       let told = 0;
       try {
         const response = await open({ headers: { Accept: "application/x-ndjson" }, signal: abort.signal });
@@ -286,6 +291,7 @@ export class Client {
         let came = false;
         await readLines(response, abort, (event) => {
           if (signal?.aborted) return;
+          heard = Date.now();
           if (event.type === "closed") told = event.retry_after_ms ?? 0;
           else pause = FIRST_WAIT_MS;
           came ||= event.seq !== undefined;
@@ -298,6 +304,7 @@ export class Client {
       } finally {
         signal?.removeEventListener("abort", leave);
         removeEventListener("online", leave);
+        globalThis.document?.removeEventListener("visibilitychange", woken);
       }
       if (isOver() || signal?.aborted) return;
       onState("reconnecting");

@@ -365,6 +365,48 @@ async fn an_answer_that_failed_can_be_asked_for_again_and_stays() {
 }
 
 #[tokio::test]
+async fn a_long_conversation_comes_by_pages_in_its_order() {
+    const TURNS: usize = 60;
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    scene.upstream.always(Script::answer(&["It ", "rains."]));
+    let conversation = scene.client.conversation().await;
+    for turn in 0..TURNS {
+        let path = format!("/v1/conversations/{conversation}/messages");
+        scene.client.post(&path, &json!({"content": format!("question {turn}")})).await.expect(200);
+    }
+    open(&browser, &format!("{}/#{conversation}", scene.gateway.url())).await;
+    let asked = "return [...document.querySelectorAll('article.user .text')].map((asked) => asked.textContent)";
+    for pages in 1..=3 {
+        let shown = (25 * pages).min(TURNS);
+        let count = format!("return document.querySelectorAll('article.bot').length === {shown}");
+        browser.until("a page", &count).await;
+        browser
+            .until(
+                "its answers",
+                &format!(
+                    "return [...document.querySelectorAll('.bot .text')]
+            .every((text) => text.textContent === 'It rains.')"
+                ),
+            )
+            .await;
+        let expected: Vec<String> = (TURNS - shown..TURNS).map(|turn| format!("question {turn}")).collect();
+        assert_eq!(browser.js(asked).await, json!(expected));
+        assert_true(&browser, &scene.client).await;
+        if shown < TURNS {
+            browser.page.find(Locator::Css("button.earlier")).await.unwrap().click().await.unwrap();
+        }
+    }
+    assert_eq!(browser.js("return document.querySelectorAll('button.earlier').length").await, 0);
+    // What was asked last comes back to be asked otherwise.
+    let field = browser.page.find(Locator::Id("message")).await.unwrap();
+    field.send_keys(&String::from(char::from(Key::Up))).await.unwrap();
+    assert_eq!(browser.js("return document.getElementById('message').value").await, "question 59");
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn keys_do_what_a_writer_expects() {
     let browser = Browser::start().await;
     let scene = demo().await;
