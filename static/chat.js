@@ -21,7 +21,15 @@ let talk = null;
 /** Whether what comes is followed: until somebody scrolls up, and again at the bottom. */
 let follows = true;
 let top = 0;
+const settle = () => {
+  const near = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+  // What grows below moves the end away; only going up says that somebody reads elsewhere.
+  follows = near || (follows && log.scrollTop >= top);
+  top = log.scrollTop;
+  byId("latest").hidden = follows;
+};
 const follow = () => {
+  settle(); // The event of a scroll may be still to come.
   if (!follows) return;
   log.scrollTop = log.scrollHeight;
   top = log.scrollTop;
@@ -150,7 +158,7 @@ class Talk {
   }
 
   ask(content) {
-    follows = true;
+    [follows, top] = [true, 0];
     const first = [...this.unsent.keys()][0];
     this.expect(outbox.add(this.id, content, this.id ? undefined : first));
   }
@@ -276,7 +284,7 @@ function route() {
   if (talk && talk.id === id && !talk.closed) return;
   talk?.close();
   talk = new Talk(id);
-  follows = true;
+  [follows, top] = [true, 0];
   note("");
   byId("ask").hidden = false;
   byId("side").classList.remove("shown");
@@ -337,17 +345,14 @@ addEventListener("keydown", (event) => {
 });
 byId("stop").addEventListener("click", stop);
 byId("new").addEventListener("click", () => { location.hash = ""; box.focus(); });
-byId("latest").addEventListener("click", () => { follows = true; follow(); });
+byId("latest").addEventListener("click", () => {
+  [follows, top] = [true, 0];
+  follow();
+});
 byId("menu").addEventListener("click", () => {
   byId("menu").setAttribute("aria-expanded", String(byId("side").classList.toggle("shown")));
 });
-log.addEventListener("scroll", () => {
-  const near = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
-  // What grows below moves the end away; only going up says that somebody reads elsewhere.
-  follows = near || (follows && log.scrollTop >= top);
-  top = log.scrollTop;
-  byId("latest").hidden = follows;
-});
+log.addEventListener("scroll", settle);
 
 addEventListener("hashchange", route);
 for (const name of ["online", "offline"]) addEventListener(name, () => talk.look());

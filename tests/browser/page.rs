@@ -302,6 +302,58 @@ async fn seven_tabs_read_one_stream_and_any_of_them_may_go() {
 }
 
 #[tokio::test]
+async fn seven_tabs_with_a_conversation_each_all_hear_theirs() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    for _ in 0..7 {
+        scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+    }
+    let mut tabs = vec![browser.page.window().await.unwrap()];
+    for tab in 0..7 {
+        if tab > 0 {
+            tabs.push(browser.page.new_window(true).await.unwrap().handle);
+            browser.page.switch_to_window(tabs[tab].clone()).await.unwrap();
+        }
+        open(&browser, &scene.gateway.url()).await;
+        ask(&browser, &format!("question {tab}")).await;
+        browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+    }
+    gate.open();
+    for tab in tabs {
+        browser.page.switch_to_window(tab).await.unwrap();
+        browser.until("the answer to end", ENDED).await;
+        assert_true(&browser, &scene.client).await;
+        assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+    }
+    assert_eq!(scene.upstream.calls().len(), 7);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn it_goes_on_when_it_is_come_back_to() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+    browser.js("addEventListener('pageshow', ({ persisted }) => { window.persisted = persisted; })").await;
+    browser.page.goto(&format!("{}/docs/errors", scene.gateway.url())).await.unwrap();
+    gate.open();
+    browser.page.back().await.unwrap();
+    // It was kept as it stood (bfcache), and looks again: not loaded anew.
+    browser.until("the page", "return window.persisted").await;
+    browser.until("the answer to end", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn what_is_asked_without_a_network_is_kept_and_asked_once() {
     let browser = Browser::start().await;
     let scene = Scene::new().await;
