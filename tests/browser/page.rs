@@ -436,10 +436,7 @@ async fn a_long_conversation_comes_by_pages_in_its_order() {
         browser
             .until(
                 "its answers",
-                &format!(
-                    "return [...document.querySelectorAll('.bot .text')]
-            .every((text) => text.textContent === 'It rains.')"
-                ),
+                "return [...document.querySelectorAll('.bot .text')].every((text) => text.textContent === 'It rains.')",
             )
             .await;
         let expected: Vec<String> = (TURNS - shown..TURNS).map(|turn| format!("question {turn}")).collect();
