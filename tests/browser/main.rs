@@ -1,10 +1,12 @@
 //! Stories that need a browser. `scripts/test` installs one.
 #![cfg(test)]
 
+mod chat;
 mod event_source;
 mod page;
 #[path = "../support/mod.rs"]
 mod support;
+mod thread;
 mod tools;
 
 /// The kind of every fresh database here.

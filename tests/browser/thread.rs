@@ -1,0 +1,189 @@
+//! The chat page loses nothing of an answer, and asks once: over drops, reloads, other tabs and restarts.
+
+use serde_json::{Value, json};
+
+use crate::chat::{ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, demo, history, open};
+use crate::support::{Browser, Gate, Proxy, Scene, Script, assert_stamps};
+
+#[tokio::test]
+async fn it_goes_on_over_a_dropped_connection_and_a_reload() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    let [first, second] = [Gate::new(), Gate::new()];
+    let script = Script::new().role().stamped(30).gate(&first).stamped(30).gate(&second).stamped(30);
+    scene.upstream.push(script.finish("stop").done());
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "go").await;
+    browser.until("a third", &format!("{ANSWER}.endsWith('[29]')")).await;
+    proxy.cut();
+    browser.until("the state", "return document.getElementById('state').dataset.state === 'reconnecting'").await;
+    first.open();
+    proxy.heal();
+    browser.until("two thirds", &format!("{ANSWER}.endsWith('[59]')")).await;
+    browser.page.refresh().await.unwrap();
+    browser.until("two thirds again", &format!("{ANSWER}?.endsWith('[59]')")).await;
+    second.open();
+    browser.until("the answer to end", ENDED).await;
+    assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 90);
+    assert_true(&browser, &scene.client).await;
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn it_shows_the_saved_end_after_the_gateway_was_killed() {
+    let browser = Browser::start().await;
+    let mut scene = demo().await;
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "Slow, please.").await;
+    browser.until("the answer to begin", BEGUN).await;
+    scene.gateway.kill();
+    scene.gateway.restart().await;
+    browser.until("the answer to end", ENDED).await;
+    let saved = assert_true(&browser, &scene.client).await;
+    assert_eq!(saved["status"], "interrupted");
+    assert_eq!(browser.js("return document.querySelector('.end').textContent").await, "The answer was interrupted.");
+    // And goes on from there.
+    ask(&browser, "And now?").await;
+    browser.until("a second answer", "return document.querySelectorAll('article.bot').length === 2").await;
+    browser.until("it to end", ENDED).await;
+    assert_eq!(assert_true(&browser, &scene.client).await["status"], "completed");
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn seven_tabs_read_one_stream_and_any_of_them_may_go() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    let [first, second] = [Gate::new(), Gate::new()];
+    let script = Script::new().role().stamped(30).gate(&first).stamped(30).gate(&second).stamped(30);
+    scene.upstream.push(script.finish("stop").done());
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "go").await;
+    browser.until("a third", &format!("{ANSWER}?.endsWith('[29]')")).await;
+    let url = browser.page.current_url().await.unwrap();
+    let mut tabs = vec![browser.page.window().await.unwrap()];
+    for _ in 0..6 {
+        let tab = browser.page.new_window(true).await.unwrap().handle;
+        browser.page.switch_to_window(tab.clone()).await.unwrap();
+        browser.page.goto(url.as_str()).await.unwrap();
+        browser.until("a third in another tab", &format!("{ANSWER}?.endsWith('[29]')")).await;
+        tabs.push(tab);
+    }
+    let held = "const done = arguments[0]; navigator.locks.query().then(({ held }) =>
+        done(held.filter(({ name }) => name.startsWith('tidegate.stream')).length))";
+    assert_eq!(browser.page.execute_async(held, Vec::new()).await.unwrap(), 1);
+    first.open();
+    browser.until("two thirds", &format!("{ANSWER}.endsWith('[59]')")).await;
+    // The tab that reads for all goes.
+    browser.page.switch_to_window(tabs[0].clone()).await.unwrap();
+    browser.page.close_window().await.unwrap();
+    second.open();
+    for tab in &tabs[1..] {
+        browser.page.switch_to_window(tab.clone()).await.unwrap();
+        browser.until("the answer to end", ENDED).await;
+        assert_true(&browser, &scene.client).await;
+        assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 90);
+    }
+    assert_eq!(scene.upstream.calls().len(), 1);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn seven_tabs_with_a_conversation_each_all_hear_theirs() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    for _ in 0..7 {
+        scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+    }
+    let mut tabs = vec![browser.page.window().await.unwrap()];
+    for tab in 0..7 {
+        if tab > 0 {
+            tabs.push(browser.page.new_window(true).await.unwrap().handle);
+            browser.page.switch_to_window(tabs[tab].clone()).await.unwrap();
+        }
+        open(&browser, &scene.gateway.url()).await;
+        ask(&browser, &format!("question {tab}")).await;
+        browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+    }
+    gate.open();
+    for tab in tabs {
+        browser.page.switch_to_window(tab).await.unwrap();
+        browser.until("the answer to end", ENDED).await;
+        assert_true(&browser, &scene.client).await;
+        assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+    }
+    assert_eq!(scene.upstream.calls().len(), 7);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn it_goes_on_when_it_is_come_back_to() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+    browser.js("addEventListener('pageshow', ({ persisted }) => { window.persisted = persisted; })").await;
+    browser.page.goto(&format!("{}/docs/errors", scene.gateway.url())).await.unwrap();
+    gate.open();
+    browser.page.back().await.unwrap();
+    // It was kept as it stood (bfcache), and looks again: not loaded anew.
+    browser.until("the page", "return window.persisted").await;
+    browser.until("the answer to end", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_without_a_network_is_kept_and_asked_once() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    for _ in 0..2 {
+        scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    }
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "first").await;
+    browser.until("the answer to end", ENDED).await;
+    proxy.cut();
+    ask(&browser, "second").await;
+    browser.until("the question", "return document.querySelector('article.unsent')").await;
+    proxy.heal();
+    browser.until("its answer", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    let asked = history(&browser, &scene.client).await;
+    let asked: Vec<&Value> = asked.iter().map(|message| &message["content"]).step_by(2).collect();
+    assert_eq!(json!(asked), json!(["first", "second"]));
+    assert_eq!(browser.js("return localStorage.getItem('tidegate.outbox')").await, "[]");
+    assert_eq!(scene.upstream.calls().len(), 2);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn what_was_typed_before_a_reload_is_asked_once_after_it() {
+    let browser = Browser::start().await;
+    let mut scene = Scene::new().await;
+    scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    open(&browser, &scene.gateway.url()).await;
+    scene.gateway.kill();
+    ask(&browser, "go").await;
+    browser.until("the question", "return document.querySelector('article.unsent')").await;
+    scene.gateway.restart().await;
+    browser.page.refresh().await.unwrap();
+    browser.until("its answer", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_eq!(browser.js("return document.querySelectorAll('article').length").await, 2);
+    browser.close().await;
+}
