@@ -1,23 +1,27 @@
 // What tabs of one browser share: what is kept, who speaks, and who listens to the gateway for all.
 
+import { wait } from "/client.js";
+
 /** How many streams one browser holds: HTTP/1.1 gives it six connections, and requests need some. */
 const STREAMS = 4;
 /** How often a tab looks at the record that found no stream left. */
 const POLL_MS = 2000;
 
-/** localStorage, or the tab's own memory where that is refused. */
+/** localStorage, or the tab's own memory for what is refused there. */
 export const kept = {
   memory: new Map(),
   read(name, otherwise) {
+    if (this.memory.has(name)) return this.memory.get(name);
     try {
       return JSON.parse(localStorage.getItem(name)) ?? otherwise;
     } catch {
-      return this.memory.get(name) ?? otherwise;
+      return otherwise;
     }
   },
   write(name, value) {
     try {
       localStorage.setItem(name, JSON.stringify(value));
+      this.memory.delete(name);
     } catch {
       this.memory.set(name, value);
     }
@@ -36,9 +40,9 @@ export function alone(name, work, signal) {
 export class Shared {
   constructor(conversationId, { read, onTold }) {
     Object.assign(this, { read, onTold, abort: new AbortController() });
-    this.channel = new BroadcastChannel(`tidegate.feed.${conversationId}`);
-    this.channel.addEventListener("message", ({ data }) => onTold(data));
     this.name = `tidegate.feed.${conversationId}`;
+    this.channel = new BroadcastChannel(this.name);
+    this.channel.addEventListener("message", ({ data }) => onTold(data));
   }
 
   /** Listens until it is closed; what ends it otherwise is thrown. */
@@ -67,7 +71,7 @@ export class Shared {
         if (had) return undefined;
       }
       tell({ look: true });
-      await new Promise((done) => setTimeout(done, POLL_MS));
+      await wait(POLL_MS, signal);
     }
     return undefined;
   }

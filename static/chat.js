@@ -1,7 +1,7 @@
 // The chat page: one conversation at a time, and the list of all. What is shown comes from the conversation's record and
 // its feed, whoever asked; what is asked goes through the outbox.
 
-import { Client, Problem, isOpen, textOf } from "/client.js";
+import { Client, isOpen, patiently, textOf } from "/client.js";
 import { Shared } from "/static/browser.js";
 import { button, element } from "/static/element.js";
 import { List } from "/static/list.js";
@@ -10,7 +10,6 @@ import { Outbox } from "/static/outbox.js";
 import { language, say } from "/static/words.js";
 
 const NEAR_PX = 60;
-const RETRY_MS = 1500;
 
 const byId = (id) => document.getElementById(id);
 const log = byId("log");
@@ -34,13 +33,22 @@ const follow = () => {
   log.scrollTop = log.scrollHeight;
   top = log.scrollTop;
 };
+const stick = () => {
+  [follows, top] = [true, 0];
+  follow();
+};
 const note = (text) => { if (byId("note").textContent !== text) byId("note").textContent = text; };
 
 /** A conversation on show. */
 class Talk {
   /** @param {string | null} id none = it is made by its first question */
   constructor(id) {
-    Object.assign(this, { id, views: new Map(), unsent: new Map(), at: [0, 0], earlier: null, closed: false, state: "live" });
+    Object.assign(this, {
+      id, at: [0, 0], state: "live", closed: false, earlier: null,
+      views: new Map(), // Questions and answers, by the message's id.
+      answers: new Map(), // The answers, by the turn's.
+      unsent: new Map(), // Questions the gateway does not have, by their keys.
+    });
   }
 
   /** Shows it, and follows it until it is closed. */
@@ -74,7 +82,7 @@ class Talk {
       await this.shared?.listen();
     } catch (error) {
       if (this.closed) return;
-      this.gone(error instanceof Problem && error.status === 404 ? say.gone : error.message);
+      this.gone(error.status === 404 ? say.gone : error.message);
     }
   }
 
@@ -90,27 +98,32 @@ class Talk {
     note(why);
   }
 
-  /** Reads the record, again and again until it can be read. */
+  /** Reads the record, again and again until it can be read; gives the conversation. */
   async load() {
-    while (!this.closed) {
-      try {
-        const [found, page] = [await client.conversation(this.id), await client.messages(this.id)];
-        if (this.closed) return null;
-        if (!this.shown) log.replaceChildren();
-        this.shown = true;
-        if (this.earlier === null) this.page(page.next_cursor);
-        this.merge(page.data);
-        for (const item of outbox.items) if (item.conversationId === this.id) this.expect(item);
-        const [number, seq] = page.feed_cursor.split(".").map(Number);
-        if (number > this.at[0] || (number === this.at[0] && seq > this.at[1])) this.at = [number, seq];
-        return found;
-      } catch (error) {
-        if (error instanceof Problem && !error.passes) throw error;
-        this.become("reconnecting");
-        await new Promise((done) => setTimeout(done, RETRY_MS));
-      }
+    const read = async () => [await client.conversation(this.id), await client.messages(this.id)];
+    const onWait = () => this.become("reconnecting");
+    const [found, page] = await patiently(read, { onWait, signal: this.shared.abort.signal }) ?? [];
+    if (!found || this.closed) return null;
+    if (!this.shown) log.replaceChildren();
+    this.shown = true;
+    if (this.earlier === null) this.page(page.next_cursor);
+    this.merge(page.data);
+    for (const item of outbox.items) if (item.conversationId === this.id) this.expect(item);
+    const [number, seq] = page.feed_cursor.split(".").map(Number);
+    if (number > this.at[0] || (number === this.at[0] && seq > this.at[1])) this.at = [number, seq];
+    return found;
+  }
+
+  /** Reads the record because something is missing; what is found missing meanwhile is one more time, however much it is. */
+  async reload() {
+    this.missing = true;
+    if (this.loading) return;
+    this.loading = true;
+    while (this.missing) {
+      this.missing = false;
+      await this.load().catch(() => null); // Where it is gone the feed says so.
     }
-    return null;
+    this.loading = false;
   }
 
   /** Offers what is older. */
@@ -128,7 +141,7 @@ class Talk {
   }
 
   /** Shows messages, oldest first, each in its place: before the next that is known, the last of them before `next`. */
-  merge(messages, next = [...this.unsent.values()][0]?.root ?? null) {
+  merge(messages, next = this.firstUnsent) {
     for (const message of [...messages].reverse()) {
       const view = this.views.get(message.id);
       if (!view) log.insertBefore(this.view(message).root, next);
@@ -148,7 +161,13 @@ class Talk {
       ? new Question({ ...message, content: textOf(message.content) })
       : new Answer(message, { onGrown: follow, onAgain: () => this.again(message.id) });
     this.views.set(message.id, shown);
+    if (shown instanceof Answer) this.answers.set(message.turn_id, shown);
     return shown;
+  }
+
+  /** The element that answers stand before. */
+  get firstUnsent() {
+    return this.unsent.values().next().value?.root ?? null;
   }
 
   /** Asks once more what led to an answer; that stays. */
@@ -158,9 +177,8 @@ class Talk {
   }
 
   ask(content) {
-    [follows, top] = [true, 0];
-    const first = [...this.unsent.keys()][0];
-    this.expect(outbox.add(this.id, content, this.id ? undefined : first));
+    stick();
+    this.expect(outbox.add(this.id, content, this.id ? undefined : this.unsent.keys().next().value));
   }
 
   /** Shows a question that is still to be sent. */
@@ -182,28 +200,28 @@ class Talk {
       question.refuse(refused);
       if (!box.value) box.value = item.content; // What was typed is not lost.
       note(`${say.refused}: ${refused}`);
-    } else if (!this.id) {
-      list.changed();
+      return;
+    }
+    list.changed();
+    if (!this.id) {
       location.hash = conversationId;
       return;
-    } else if (this.views.has(turn.message.parent_id)) {
+    }
+    if (this.views.has(turn.message.parent_id)) {
       question.root.remove(); // The feed was faster.
     } else {
       question.sent(true);
       question.stamp(turn.created_at);
       question.message = { ...question.message, id: turn.message.parent_id, created_at: turn.created_at };
       this.views.set(turn.message.parent_id, question);
-      const answer = this.answer(turn.id);
-      if (answer) answer.root.before(question.root); // It has begun already.
+      this.answers.get(turn.id)?.root.before(question.root); // It has begun already.
     }
-    if (turn) this.merge([turn.message]);
-    list.changed();
-    this.look();
+    this.merge([turn.message]);
   }
 
   /** What the feed says, to this tab or another. */
   hear({ events = [], state, look }) {
-    if (look) this.load().catch(() => null);
+    if (look) this.reload();
     if (state) this.become(state);
     for (const event of events) if (!this.closed) this.take(event);
   }
@@ -218,29 +236,23 @@ class Talk {
       this.at = [number, seq];
     }
     const id = event.message_id ?? event.message?.id;
-    const answer = this.answer(event.turn_id) ?? (id && this.begin(id, event));
+    const answer = this.answers.get(event.turn_id) ?? (id && this.begin(id, event));
     if (answer && !answer.fold.misses(event)) answer.take(event);
-    else this.load().catch(() => null);
-    if (event.type === "turn.started" && !this.views.has(event.user_message_id)) this.load().catch(() => null);
-    if (event.type === "turn.started" || event.type === "turn.finished" || event.type === "snapshot") {
-      if (event.type !== "snapshot") list.load();
-      this.look();
-    }
-  }
-
-  answer(turnId) {
-    return [...this.views.values()].findLast((view) => view instanceof Answer && view.message.turn_id === turnId);
+    else this.reload();
+    if (event.type === "turn.started" && !this.views.has(event.user_message_id)) this.reload();
+    if (event.type === "turn.started" || event.type === "turn.finished") list.load();
+    if (event.type === "turn.started" || event.type === "turn.finished" || event.type === "snapshot") this.look();
   }
 
   begin(id, event) {
     const view = this.view({ id, role: "assistant", turn_id: event.turn_id, parent_id: event.user_message_id, seq: 0 });
-    log.insertBefore(view.root, [...this.unsent.values()][0]?.root ?? null);
+    log.insertBefore(view.root, this.firstUnsent);
     return view;
   }
 
   /** The answer that runs, else the first that waits. */
   get live() {
-    const open = [...this.views.values()].filter((view) => view instanceof Answer && isOpen(view.message));
+    const open = [...this.answers.values()].filter(({ message }) => isOpen(message));
     return open.find((view) => view.message.status === "running") ?? open[0];
   }
 
@@ -284,7 +296,7 @@ function route() {
   if (talk && talk.id === id && !talk.closed) return;
   talk?.close();
   talk = new Talk(id);
-  [follows, top] = [true, 0];
+  stick();
   note("");
   byId("ask").hidden = false;
   byId("side").classList.remove("shown");
@@ -345,10 +357,7 @@ addEventListener("keydown", (event) => {
 });
 byId("stop").addEventListener("click", stop);
 byId("new").addEventListener("click", () => { location.hash = ""; box.focus(); });
-byId("latest").addEventListener("click", () => {
-  [follows, top] = [true, 0];
-  follow();
-});
+byId("latest").addEventListener("click", stick);
 byId("menu").addEventListener("click", () => {
   byId("menu").setAttribute("aria-expanded", String(byId("side").classList.toggle("shown")));
 });

@@ -115,7 +115,7 @@ export class Fold {
 }
 
 /** Until so much time has passed, the network is back, or `signal`. */
-const wait = (ms, signal) => new Promise((done) => {
+export const wait = (ms, signal) => new Promise((done) => {
   const over = () => {
     clearTimeout(timer);
     removeEventListener("online", over);
@@ -126,6 +126,23 @@ const wait = (ms, signal) => new Promise((done) => {
   addEventListener("online", over);
   signal?.addEventListener("abort", over);
 });
+
+/**
+ * Does `work` until it is done, or `signal`; gives what it gives. What cannot pass by waiting is thrown as a
+ * {@link Problem}; `onWait` hears of what can.
+ */
+export async function patiently(work, { signal, onWait = () => {} } = {}) {
+  for (let pause = FIRST_WAIT_MS; !signal?.aborted; pause = Math.min(pause * 2, LONGEST_WAIT_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof Problem && !error.passes) throw error;
+      onWait();
+      await wait(Math.max(pause, error.retryAfterMs ?? 0), signal);
+    }
+  }
+  return undefined;
+}
 
 /** What two model calls used together: no cost if one is unknown, and an estimate if one is. */
 function sum(before, event) {
@@ -219,38 +236,35 @@ export class Client {
    * Asks and follows the answer to its end, over any number of connections; gives the message. However often it has to
    * be sent, the model is asked once. `onEvent(event, fold)` hears each event, `onState` what {@link Client#follow} says.
    */
-  async ask({ sessionId, content, key = freshKey(), signal, onEvent = () => {}, onState }) {
-    const fold = new Fold();
-    const take = (event) => { if (fold.take(event)) onEvent(event, fold); };
+  async ask({ sessionId, content, key = freshKey(), ...hearers }) {
     const body = { message: content, session_id: sessionId };
-    const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
-    let turnId = null;
-    const open = (options) => {
-      const more = { ...options, headers: { ...options.headers, ...(turnId ? {} : headers) } };
-      return turnId
-        ? this.send("GET", `/v1/turns/${encodeURIComponent(turnId)}/events?after=${fold.message.seq}`, more)
-        : this.send("POST", "/v1/chat/stream", { ...more, body });
+    const first = async ({ headers, signal }) => {
+      const keyed = { body, signal, headers: { ...headers, "Idempotency-Key": key } };
+      return this.send("POST", "/v1/chat/stream", keyed);
     };
-    const named = (response) => { turnId ??= response.headers.get("Turn-Id"); };
-    await this.follow({ open, named, signal, onState, onEvent: take, isOver: () => !isOpen(fold.message),
-      onNothing: async () => {
-        const turn = turnId && await this.turn(turnId);
-        if (turn?.finished_at) take({ type: "snapshot", seq: turn.seq, message: turn.message });
-      } });
-    return fold.message;
+    return this.#turn(new Fold(), hearers, first);
   }
 
   /** Follows a turn from the message as it is known: to its end, which it gives. */
-  async resume(message, { signal, onEvent = () => {}, onState } = {}) {
-    const fold = new Fold(message);
-    const id = encodeURIComponent(message.turn_id);
+  async resume(message, hearers = {}) {
+    return this.#turn(new Fold(message), hearers);
+  }
+
+  /** Follows the turn of a fold to its end; `first` opens it as long as it is not known which. */
+  async #turn(fold, { signal, onEvent = () => {}, onState }, first) {
+    let turnId = fold.message.turn_id;
     const take = (event) => { if (fold.take(event)) onEvent(event, fold); };
-    const open = (options) => this.send("GET", `/v1/turns/${id}/events?after=${fold.message.seq}`, options);
-    await this.follow({ open, signal, onState, onEvent: take, isOver: () => !isOpen(fold.message),
-      onNothing: async () => {
-        const turn = await this.turn(message.turn_id);
-        if (turn.finished_at) take({ type: "snapshot", seq: turn.seq, message: turn.message });
-      } });
+    const open = async (options) => {
+      const path = `/v1/turns/${encodeURIComponent(turnId)}/events?after=${fold.message.seq}`;
+      const response = await (turnId ? this.send("GET", path, options) : first(options));
+      turnId ??= response.headers.get("Turn-Id");
+      return response;
+    };
+    const onNothing = async () => {
+      const turn = turnId && await this.turn(turnId);
+      if (turn?.finished_at) take({ type: "snapshot", seq: turn.seq, message: turn.message });
+    };
+    await this.follow({ open, signal, onState, onEvent: take, onNothing, isOver: () => !isOpen(fold.message) });
     return fold.message;
   }
 
@@ -273,7 +287,7 @@ export class Client {
    * Reads one stream over any number of connections, until `isOver()` or `signal`. `onState` hears `live` when a
    * connection stands and `reconnecting` when it was lost. What cannot pass by waiting is thrown as a {@link Problem}.
    */
-  async follow({ open, named = () => {}, signal, onEvent, onState = () => {}, isOver, onNothing = async () => {} }) {
+  async follow({ open, signal, onEvent, onState = () => {}, isOver, onNothing = async () => {} }) {
     let pause = FIRST_WAIT_MS;
     while (!isOver() && !signal?.aborted) {
       const abort = new AbortController();
@@ -286,7 +300,6 @@ export class Client {
       let told = 0;
       try {
         const response = await open({ headers: { Accept: "application/x-ndjson" }, signal: abort.signal });
-        named(response);
         onState("live");
         let came = false;
         await readLines(response, abort, (event) => {

@@ -34,7 +34,7 @@ export class List {
   /** Says which one is open. */
   mark(id) {
     this.current = id;
-    for (const item of this.items.children) item.firstChild.toggleAttribute("aria-current", item.dataset.id === id);
+    for (const item of this.items.children) item.firstChild.ariaCurrent = item.dataset.id === id ? "page" : null;
   }
 
   async load() {

@@ -25,7 +25,7 @@ function heading(who, letter, at) {
 
 /** A question. */
 export class Question {
-  /** @param {object} message of the gateway, or `{content, key}` of one that is still to be sent */
+  /** @param {object} message of the gateway, or `{content}` of one that is still to be sent */
   constructor(message) {
     const [head, stamp] = heading(say.you, say.you.slice(0, 1), message.created_at);
     this.stamp = stamp;
@@ -97,14 +97,10 @@ export class Answer {
     this.steps = new Map();
     this.stepBox = this.thoughts = this.chips = null;
     if (message.reasoning) this.think(message.reasoning);
-    const each = (steps, parent) => {
-      for (const step of steps) {
-        this.step({ ...step, parent_id: step.parent_id ?? parent });
-        if (step.status !== "running") this.stepped(step);
-        each(step.children ?? [], step.step_id);
-      }
-    };
-    each(message.steps);
+    for (const step of message.steps) {
+      this.step(step);
+      if (step.status !== "running") this.stepped(step);
+    }
     this.prose.add(message.content);
     this.root.classList.toggle("begun", message.content !== "");
     for (const source of message.sources) this.source(source);
@@ -166,7 +162,7 @@ export class Answer {
     const open = [...this.steps.values()].findLast(({ done }) => !done);
     this.stepWord.textContent = open ? ` · ${open.text} …` : "";
     if (step.output !== undefined) this.detail(known.item, say.output, step.output);
-    if (step.error) known.item.append(element("p", "end", typeof step.error === "string" ? step.error : step.error.message ?? ""));
+    if (step.error) known.item.append(element("p", "end", step.error));
   }
 
   detail(item, name, value) {

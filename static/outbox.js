@@ -1,12 +1,10 @@
 // Questions that the gateway does not have yet. They are kept over a reload and while the network is away, and each is
 // asked once: one tab at a time sends, under the key the question got when it was typed.
 
-import { Problem, freshKey } from "/client.js";
+import { freshKey, patiently } from "/client.js";
 import { alone, kept } from "/static/browser.js";
 
 const NAME = "tidegate.outbox";
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 10000;
 
 export class Outbox {
   /**
@@ -50,26 +48,22 @@ export class Outbox {
   async flush() {
     if (this.sending) return;
     this.sending = true;
+    await alone(NAME, async () => {
+      try {
+        for (let [item] = this.items; item; [item] = this.items) await this.see(item);
+      } finally {
+        this.sending = false; // With the last look: what is added from now on is for another round.
+      }
+    });
+  }
+
+  /** Sends a question, or tells why it never will be. */
+  async see(item) {
     try {
-      await alone("tidegate.outbox", async () => {
-        let pause = FIRST_WAIT_MS;
-        for (let [item] = this.items; item; [item] = this.items) {
-          try {
-            await this.send(item);
-            pause = FIRST_WAIT_MS;
-          } catch (error) {
-            if (error instanceof Problem && !error.passes) {
-              this.drop(item);
-              this.tell({ item, refused: error.message });
-              continue;
-            }
-            await new Promise((done) => setTimeout(done, Math.max(pause, error.retryAfterMs ?? 0)));
-            pause = Math.min(pause * 2, LONGEST_WAIT_MS);
-          }
-        }
-      });
-    } finally {
-      this.sending = false;
+      await patiently(() => this.send(item));
+    } catch (error) {
+      this.drop(item);
+      this.tell({ item, refused: error.message });
     }
   }
 

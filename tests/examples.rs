@@ -5,26 +5,20 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
 use fantoccini::Locator;
 use serde_json::json;
-use support::{Browser, Gate, Kind, Proxy, Scene, Script, eventually};
+use support::{Browser, Foreign, Gate, Kind, Proxy, Scene, Script, eventually};
 
 /// The kind of every fresh database here.
 const DATABASE: Kind = Kind::Sqlite;
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// A web server of another origin, with the examples. Dropped, it is killed.
-struct Site {
-    child: Child,
-    origin: String,
-}
-
-impl Site {
-    async fn start() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+/// A web server of another origin, with the examples.
+async fn site() -> (Foreign, String) {
+    let serving = |address: SocketAddr| {
         let mut command = Command::new("python3");
         command.args([
             "-m",
@@ -35,30 +29,24 @@ impl Site {
             EXAMPLES,
             &address.port().to_string(),
         ]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        eventually("the site to listen", async || std::net::TcpStream::connect(address).ok()).await;
-        Self { child, origin: format!("http://{address}") }
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+        command.stderr(Stdio::null());
+        command
+    };
+    let (server, address) = Foreign::serve(serving).await;
+    (server, format!("http://{address}"))
 }
 
 #[tokio::test]
 async fn pages_of_another_origin_show_an_answer_over_a_cut() {
     let browser = Browser::start().await;
-    let site = Site::start().await;
-    let scene = Scene::with(|setup| setup.set("cors.allowed_origins", vec![site.origin.clone()])).await;
+    let (_site, origin) = site().await;
+    let scene = Scene::with(|setup| setup.set("cors.allowed_origins", vec![origin.clone()])).await;
     for page in ["event-source.html", "fetch.html", "client.html"] {
         let proxy = Proxy::to(scene.gateway.address()).await;
         let gate = Gate::new();
         scene.upstream.push(Script::new().role().delta("It ").gate(&gate).delta("rains.").finish("stop").done());
         let calls = scene.upstream.calls().len();
-        browser.page.goto(&format!("{}/{page}?gateway=http://{}", site.origin, proxy.address())).await.unwrap();
+        browser.page.goto(&format!("{origin}/{page}?gateway=http://{}", proxy.address())).await.unwrap();
         browser.page.find(Locator::Id("ask")).await.unwrap().click().await.unwrap();
         let shown = "document.getElementById('answer').textContent";
         browser.until(page, &format!("return {shown} === 'It '")).await;

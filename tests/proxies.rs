@@ -4,79 +4,62 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Client, Encoding, Gate, Kind, Request, Scene, Script, eventually};
+use support::{Client, Encoding, Foreign, Gate, Kind, Request, Scene, Script, eventually};
 use tempfile::TempDir;
 
 /// The kind of every fresh database here.
 const DATABASE: Kind = Kind::Sqlite;
 
-/// A proxy of somebody else's. Dropped, it is killed.
-struct Foreign {
-    child: Child,
+/// A proxy, its address, and its folder.
+struct Standing {
     address: SocketAddr,
+    _server: Foreign,
     _home: TempDir,
 }
 
-impl Foreign {
-    /// Starts what `command` gives for a folder and the address to listen on.
-    async fn start(command: impl Fn(&Path, SocketAddr) -> Command) -> Self {
-        let home = TempDir::new().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = command(home.path(), address);
-        command.current_dir(home.path()).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.spawn().expect("nginx and caddy are on the PATH: run scripts/test, which installs them");
-        eventually("the proxy to listen", async || TcpStream::connect(address).ok()).await;
-        Self { child, address, _home: home }
-    }
-
-    async fn nginx(scene: &Scene) -> Self {
-        let snippet = documented("nginx", "nginx").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
-        Self::start(|home, address| {
-            let home = home.display();
-            let server = snippet.replace("listen 80;", &format!("listen {address};"));
-            let config = format!(
-                "daemon off; master_process off; pid {home}/pid; error_log {home}/error;\nevents {{}}\nhttp {{\n\
-                 access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; \
-                 fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n{server}}}\n"
-            );
-            std::fs::write(format!("{home}/nginx.conf"), config).unwrap();
-            let mut command = Command::new("nginx");
-            command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap()));
-            command.args(["-e", &format!("{home}/error"), "-c", &format!("{home}/nginx.conf")]);
-            command
-        })
-        .await
-    }
-
-    async fn caddy(scene: &Scene) -> Self {
-        let snippet = documented("caddy", "caddyfile").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
-        Self::start(|home, address| {
-            let site = snippet.replace("chat.example", &format!("http://{address}"));
-            let file = home.join("Caddyfile");
-            std::fs::write(&file, format!("{{\n    admin off\n}}\n{site}")).unwrap();
-            let mut command = Command::new("caddy");
-            command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
-            command
-                .env("HOME", home)
-                .env_remove("XDG_CONFIG_HOME")
-                .env_remove("XDG_DATA_HOME")
-                .stderr(std::fs::File::create(home.join("log")).unwrap());
-            command
-        })
-        .await
-    }
+async fn stand(command: impl FnOnce(&Path, SocketAddr) -> Command) -> Standing {
+    let home = TempDir::new().unwrap();
+    let (server, address) = Foreign::serve(|address| command(home.path(), address)).await;
+    Standing { address, _server: server, _home: home }
 }
 
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+async fn nginx(scene: &Scene) -> Standing {
+    let snippet = documented("nginx", "nginx").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
+    stand(|home, address| {
+        let home = home.display();
+        let server = snippet.replace("listen 80;", &format!("listen {address};"));
+        let config = format!(
+            "daemon off; master_process off; pid {home}/pid; error_log {home}/error;\nevents {{}}\nhttp {{\n\
+             access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; \
+             fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;\n{server}}}\n"
+        );
+        std::fs::write(format!("{home}/nginx.conf"), config).unwrap();
+        let mut command = Command::new("nginx");
+        command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap()));
+        command.args(["-e", &format!("{home}/error"), "-c", &format!("{home}/nginx.conf")]);
+        command
+    })
+    .await
+}
+
+async fn caddy(scene: &Scene) -> Standing {
+    let snippet = documented("caddy", "caddyfile").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
+    stand(|home, address| {
+        let site = snippet.replace("chat.example", &format!("http://{address}"));
+        let file = home.join("Caddyfile");
+        std::fs::write(&file, format!("{{\n    admin off\n}}\n{site}")).unwrap();
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+        command.env("HOME", home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+        command.stderr(std::fs::File::create(home.join("log")).unwrap());
+        command
+    })
+    .await
 }
 
 /// A file from the docs.
@@ -87,7 +70,7 @@ fn documented(name: &str, language: &str) -> String {
 }
 
 /// Each delta comes through before the next one is sent, a reader can come back, and one that leaves is noticed.
-async fn assert_streams(scene: &Scene, proxy: &Foreign) {
+async fn assert_streams(scene: &Scene, proxy: &Standing) {
     let client = Client::new(proxy.address);
     for encoding in Encoding::ALL {
         let gates = [Gate::new(), Gate::new(), Gate::new()];
@@ -141,13 +124,13 @@ async fn assert_streams(scene: &Scene, proxy: &Foreign) {
 #[tokio::test]
 async fn nginx_passes_every_delta_on_at_once() {
     let scene = Scene::new().await;
-    let proxy = Foreign::nginx(&scene).await;
+    let proxy = nginx(&scene).await;
     assert_streams(&scene, &proxy).await;
 }
 
 #[tokio::test]
 async fn caddy_passes_every_delta_on_at_once() {
     let scene = Scene::new().await;
-    let proxy = Foreign::caddy(&scene).await;
+    let proxy = caddy(&scene).await;
     assert_streams(&scene, &proxy).await;
 }

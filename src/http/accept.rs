@@ -92,15 +92,19 @@ fn weigh(encoding: Encoding, ranges: &[Range<'_>]) -> Option<(u16, &'static str)
 }
 
 fn read(member: &str) -> Option<Range<'_>> {
-    let mut parts = headers::split(member, ';');
-    let name = match parts.next()? {
+    let (name, weight) = weighted(member)?;
+    let name = match name {
         "*" => "*/*", // what java.net.HttpURLConnection sends
         name => name,
     };
     let (family, kind) = name.split_once('/')?;
-    if !headers::is_token(family) || !headers::is_token(kind) {
-        return None;
-    }
+    (headers::is_token(family) && headers::is_token(kind)).then_some(Range { name, weight })
+}
+
+/// A member of a list of preferences: what it names, and its weight in thousandths; nothing if that cannot be read.
+pub fn weighted(member: &str) -> Option<(&str, u16)> {
+    let mut parts = headers::split(member, ';');
+    let name = parts.next()?;
     let mut weight = 1000;
     for part in parts {
         if let Some((key, value)) = part.split_once('=')
@@ -109,7 +113,7 @@ fn read(member: &str) -> Option<Range<'_>> {
             weight = thousandths(value.trim())?;
         }
     }
-    Some(Range { name, weight })
+    Some((name, weight))
 }
 
 /// A weight (RFC 9110, section 12.4.2); `.5` is let pass.

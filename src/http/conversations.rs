@@ -24,8 +24,9 @@ use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::store::admission::Target;
-use crate::store::conversations::{NewConversation, Place};
+use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
+use crate::store::listing::Place;
 use crate::turn::start::{Ask, Refused};
 
 /// The longest title, in characters.

@@ -15,6 +15,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
+use super::accept::weighted;
 use super::headers;
 
 /// Nothing from elsewhere, nothing inline, no markup made of text.
@@ -83,9 +84,8 @@ impl Served {
     /// The file, or 304 when the browser has it (RFC 9110, section 13.1.2). There is nothing in it that pages of other
     /// origins may not read, and they import `/client.js`.
     fn answer(self, headers: &HeaderMap) -> Response {
-        let weak = |tag: &str| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
-        let ours = self.tag.to_str().map(weak).unwrap_or_default();
-        let known = headers::list(headers, IF_NONE_MATCH, ',').any(|known| known == "*" || weak(known) == ours);
+        let ours = self.tag.to_str().map(opaque).unwrap_or_default();
+        let known = headers::list(headers, IF_NONE_MATCH, ',').any(|known| known == "*" || opaque(known) == ours);
         let head = [
             (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
             (CONTENT_TYPE, self.kind),
@@ -109,11 +109,12 @@ impl Served {
 
 /// Whether the client names gzip, and not to refuse it (RFC 9110, section 12.5.3).
 fn takes_gzip(headers: &HeaderMap) -> bool {
-    headers::list(headers, ACCEPT_ENCODING, ',').any(|member| {
-        let mut parts = headers::split(member, ';');
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let refused =
-            parts.any(|part| part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0)));
-        named && !refused
-    })
+    headers::list(headers, ACCEPT_ENCODING, ',')
+        .filter_map(weighted)
+        .any(|(name, weight)| name.eq_ignore_ascii_case("gzip") && weight > 0)
+}
+
+/// What two tags of one file share, weak or strong (RFC 9110, section 8.8.3.2).
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }

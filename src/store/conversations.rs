@@ -3,11 +3,11 @@
 use serde_json::Value;
 use sqlx::Row;
 
-use super::pool::{self, Done, read, write};
+use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, Conversation, State, UNTITLED};
+use crate::domain::conversation::{Config, Conversation, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
@@ -30,43 +30,16 @@ pub struct NewConversation {
     pub now: Timestamp,
 }
 
-/// A place in the list of an owner's conversations: after the one that was last active then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its `last_message_at`.
-    pub at: Timestamp,
-    /// Its id, which tells apart those of one microsecond.
-    pub id: ConversationId,
-}
-
-impl Place {
-    /// Before the first.
-    fn start() -> Self {
-        Self { at: Timestamp::from_micros(i64::MAX), id: String::new().into() }
-    }
-}
-
-/// Some of an owner's conversations.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// Last active first.
-    pub conversations: Vec<Conversation>,
-    /// Where it goes on, if there may be more.
-    pub next: Option<Place>,
-}
-
-/// So many titles are read at once…
-const STRIDE: usize = 500;
-/// …and about so many looked through for one answer.
-const SEARCHED: usize = 10_000;
-
+/// The conversation in a row that has its columns.
 macro_rules! conversation_row {
     ($row:expr) => {{
+        use $crate::store::conversations::{json, title};
         let row = $row;
-        Conversation {
+        $crate::domain::conversation::Conversation {
             id: row.try_get::<String, _>("id")?.into(),
-            title: super::conversations::title(row.try_get("title")?)?,
-            state: State::parse(row.try_get("state")?).ok_or(Error::Corrupt("conversations.state"))?,
+            title: title(row.try_get("title")?)?,
+            state: $crate::domain::conversation::State::parse(row.try_get("state")?)
+                .ok_or($crate::store::Error::Corrupt("conversations.state"))?,
             archived_at: row.try_get::<Option<i64>, _>("archived_at")?.map(Timestamp::from_micros),
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
             last_message_at: Timestamp::from_micros(row.try_get("last_message_at")?),
@@ -102,7 +75,7 @@ macro_rules! insert_conversation {
     };
 }
 
-pub(super) use insert_conversation;
+pub(super) use {conversation_row, insert_conversation};
 
 pub(super) fn title(bytes: Option<Vec<u8>>) -> Result<String> {
     let Some(bytes) = bytes else { return Ok(UNTITLED.to_owned()) };
@@ -131,104 +104,6 @@ impl Store {
                 Some(row) => Ok(Some(conversation_row!(row))),
                 None => Ok(None),
             }
-        })
-    }
-
-    /// The owner's conversations after `from`, last active first, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn conversations(&self, owner: &Owner, from: Option<Place>, limit: usize) -> Result<Listed> {
-        let mut conversations = self.conversations_after(owner, from.unwrap_or_else(Place::start), limit + 1).await?;
-        let goes_on = conversations.len() > limit;
-        conversations.truncate(limit);
-        let last = conversations.last().filter(|_| goes_on);
-        let next = last.map(|last| Place { at: last.last_message_at, id: last.id.clone() });
-        Ok(Listed { conversations, next })
-    }
-
-    /// The owner's conversations after `from` whose title has `part` in it, in upper or lower case, last active first, at
-    /// most `limit`. Some ten thousand titles are looked through at most: fewer may come, even none, though the list goes
-    /// on.
-    ///
-    /// # Errors
-    /// When the database does not answer, or too many search.
-    pub async fn search_conversations(
-        &self,
-        owner: &Owner,
-        part: &str,
-        from: Option<Place>,
-        limit: usize,
-    ) -> Result<Listed> {
-        pool::within(self.patience, Box::pin(self.search(owner, part.to_lowercase(), from, limit))).await
-    }
-
-    async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {
-        let _place = self.searches.acquire().await.ok();
-        let (mut matches, mut next) = (Vec::new(), from);
-        'looking: for _ in 0..SEARCHED.div_ceil(STRIDE) {
-            let titles = self.titles_after(owner, next.take().unwrap_or_else(Place::start)).await?;
-            let may_go_on = titles.len() == STRIDE;
-            for (place, title) in titles {
-                if matches.len() == limit {
-                    break 'looking;
-                }
-                if title.to_lowercase().contains(&part) {
-                    matches.push(place.id.clone());
-                }
-                next = Some(place);
-            }
-            if !may_go_on {
-                next = None;
-                break;
-            }
-        }
-        let mut conversations = Vec::with_capacity(matches.len());
-        for id in matches {
-            conversations.extend(self.conversation(owner, &id).await?);
-        }
-        Ok(Listed { conversations, next })
-    }
-
-    /// The titles of the next stride, without anything else of their conversations.
-    async fn titles_after(&self, owner: &Owner, from: Place) -> Result<Vec<(Place, String)>> {
-        read!(self, conn => {
-            let rows = sqlx::query(
-                "select id, title, last_message_at from conversations \
-                 where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
-                 order by last_message_at desc, id desc limit $5",
-            )
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .bind(from.at.as_micros())
-            .bind(from.id.as_str())
-            .bind(i64::try_from(STRIDE).unwrap_or(i64::MAX))
-            .fetch_all(conn)
-            .await?;
-            rows.into_iter()
-                .map(|row| {
-                    let at = Timestamp::from_micros(row.try_get("last_message_at")?);
-                    Ok((Place { at, id: row.try_get::<String, _>("id")?.into() }, title(row.try_get("title")?)?))
-                })
-                .collect()
-        })
-    }
-
-    async fn conversations_after(&self, owner: &Owner, from: Place, most: usize) -> Result<Vec<Conversation>> {
-        read!(self, conn => {
-            let rows = sqlx::query(
-                "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \
-                 from conversations where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
-                 order by last_message_at desc, id desc limit $5",
-            )
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .bind(from.at.as_micros())
-            .bind(from.id.as_str())
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(conn)
-            .await?;
-            rows.into_iter().map(|row| Ok(conversation_row!(row))).collect()
         })
     }
 

@@ -17,6 +17,7 @@ pub mod ending;
 pub mod idempotency;
 pub mod journal;
 pub mod leases;
+pub mod listing;
 pub mod messages;
 pub mod migrate;
 pub mod pool;

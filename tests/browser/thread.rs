@@ -5,6 +5,21 @@ use serde_json::{Value, json};
 use crate::chat::{ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, demo, history, open};
 use crate::support::{Browser, Gate, Proxy, Scene, Script, assert_stamps};
 
+/// Whether the first half of an answer stands on the page.
+const HALF: &str = "return [...document.querySelectorAll('article.bot .text')].at(-1)?.textContent.endsWith('[19]')";
+
+/// An answer whose second half waits for the gate.
+fn halved(scene: &Scene, gate: &Gate) {
+    scene.upstream.push(Script::new().role().stamped(20).gate(gate).stamped(20).finish("stop").done());
+}
+
+/// Waits for both halves, on the page as in the record.
+async fn assert_whole(browser: &Browser, scene: &Scene) {
+    browser.until("the answer to end", ENDED).await;
+    assert_true(browser, &scene.client).await;
+    assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+}
+
 #[tokio::test]
 async fn it_goes_on_over_a_dropped_connection_and_a_reload() {
     let browser = Browser::start().await;
@@ -99,7 +114,7 @@ async fn seven_tabs_with_a_conversation_each_all_hear_theirs() {
     let scene = Scene::new().await;
     let gate = Gate::new();
     for _ in 0..7 {
-        scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+        halved(&scene, &gate);
     }
     let mut tabs = vec![browser.page.window().await.unwrap()];
     for tab in 0..7 {
@@ -109,14 +124,12 @@ async fn seven_tabs_with_a_conversation_each_all_hear_theirs() {
         }
         open(&browser, &scene.gateway.url()).await;
         ask(&browser, &format!("question {tab}")).await;
-        browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+        browser.until("half of the answer", HALF).await;
     }
     gate.open();
     for tab in tabs {
         browser.page.switch_to_window(tab).await.unwrap();
-        browser.until("the answer to end", ENDED).await;
-        assert_true(&browser, &scene.client).await;
-        assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+        assert_whole(&browser, &scene).await;
     }
     assert_eq!(scene.upstream.calls().len(), 7);
     browser.close().await;
@@ -127,19 +140,17 @@ async fn it_goes_on_when_it_is_come_back_to() {
     let browser = Browser::start().await;
     let scene = Scene::new().await;
     let gate = Gate::new();
-    scene.upstream.push(Script::new().role().stamped(20).gate(&gate).stamped(20).finish("stop").done());
+    halved(&scene, &gate);
     open(&browser, &scene.gateway.url()).await;
     ask(&browser, "go").await;
-    browser.until("half of the answer", &format!("{ANSWER}?.endsWith('[19]')")).await;
+    browser.until("half of the answer", HALF).await;
     browser.js("addEventListener('pageshow', ({ persisted }) => { window.persisted = persisted; })").await;
     browser.page.goto(&format!("{}/docs/errors", scene.gateway.url())).await.unwrap();
     gate.open();
     browser.page.back().await.unwrap();
     // It was kept as it stood (bfcache), and looks again: not loaded anew.
     browser.until("the page", "return window.persisted").await;
-    browser.until("the answer to end", ENDED).await;
-    assert_true(&browser, &scene.client).await;
-    assert_eq!(assert_stamps(browser.js(ANSWER).await.as_str().unwrap()), 40);
+    assert_whole(&browser, &scene).await;
     assert_eq!(scene.upstream.calls().len(), 1);
     assert_no_complaints(&browser).await;
     browser.close().await;

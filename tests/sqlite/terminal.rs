@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Gate, Scene, Script, assert_stamps, eventually, program};
+use crate::support::{Foreign, Gate, Scene, Script, assert_stamps, eventually, program};
 
-/// A running `tidegate chat`. Dropped, it is killed.
+/// A running `tidegate chat`.
 struct Chat {
-    child: Child,
+    program: Foreign,
     home: TempDir,
 }
 
@@ -28,9 +28,9 @@ impl Chat {
         let home = TempDir::new().unwrap();
         let file = |name: &str| File::create(home.path().join(name)).unwrap();
         command.stdin(Stdio::piped()).stdout(file("out")).stderr(file("err"));
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(question.as_bytes()).unwrap();
-        Self { child, home }
+        let mut program = Foreign::start(&mut command);
+        program.child.stdin.take().unwrap().write_all(question.as_bytes()).unwrap();
+        Self { program, home }
     }
 
     fn read(&self, name: &str) -> String {
@@ -42,20 +42,13 @@ impl Chat {
     }
 
     fn interrupt(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        kill_process(Pid::from_child(&self.program.child), Signal::INT).unwrap();
     }
 
     /// Its exit code, what it wrote, and what it said beside that.
     async fn end(mut self) -> (i32, String, String) {
-        let status = eventually("its end", async || self.child.try_wait().unwrap()).await;
+        let status = eventually("its end", async || self.program.child.try_wait().unwrap()).await;
         (status.code().unwrap_or(-1), self.read("out"), self.read("err"))
-    }
-}
-
-impl Drop for Chat {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -40,6 +40,7 @@
 //!   `delay`, `hold_replies_after`.
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
+//! - [`Foreign`]: a program of somebody else's, `serve(…)` for one that listens; gone when dropped.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said).
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
@@ -54,6 +55,7 @@ mod browser;
 mod client;
 mod database;
 mod fold;
+mod foreign;
 mod frames;
 mod gate;
 mod gateway;
@@ -80,6 +82,7 @@ pub use self::{
     client::{Client, Encoding, Reply, Request},
     database::{Database, Kind},
     fold::Fold,
+    foreign::Foreign,
     frames::Frame,
     gate::Gate,
     gateway::{Gateway, program},

@@ -17,11 +17,9 @@ pub struct Answer {
     /// Labels of steps, by id, and how deep they lie.
     steps: HashMap<String, (String, usize)>,
     sources: Vec<String>,
-    ended: Option<Ended>,
 }
 
 /// How an answer ended.
-#[derive(Clone)]
 pub struct Ended {
     status: String,
     message: Option<String>,
@@ -56,11 +54,6 @@ impl Answer {
         self.seq
     }
 
-    /// How it ended, once it has.
-    pub fn ended(&self) -> Option<Ended> {
-        self.ended.clone()
-    }
-
     /// Notes the turn it is of.
     pub fn belongs_to(&mut self, turn: Option<&str>) {
         if let Some(turn) = turn {
@@ -68,15 +61,15 @@ impl Answer {
         }
     }
 
-    /// Shows an event, unless it was shown already.
+    /// Shows an event, unless it was shown already. The last one says how the answer ended.
     ///
     /// # Errors
     /// When nobody reads what is shown.
-    pub fn take(&mut self, event: &Value, screen: &mut Screen) -> Result<(), Gone> {
+    pub fn take(&mut self, event: &Value, screen: &mut Screen) -> Result<Option<Ended>, Gone> {
         let kind = event["type"].as_str().unwrap_or_default();
         if let Some(seq) = event["seq"].as_u64() {
             if seq < self.seq || (seq == self.seq && kind != "snapshot") {
-                return Ok(());
+                return Ok(None);
             }
             self.seq = seq;
         }
@@ -106,12 +99,13 @@ impl Answer {
                 screen.end_answer()?;
                 self.sources.drain(..).for_each(|source| screen.note(&source));
                 let message = event["error"]["message"].as_str().map(str::to_owned);
-                self.ended = Some(Ended { status: text("status").to_owned(), message, saved: event["saved"] != false });
+                let (status, saved) = (text("status").to_owned(), event["saved"] != false);
+                return Ok(Some(Ended { status, message, saved }));
             }
             // Reasoning, usage, signs of life, and what this client does not know.
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn cite(&mut self, source: &Value) {

@@ -16,7 +16,7 @@ use url::Url;
 
 use self::answer::{Answer, Ended};
 use self::gateway::{Failed, Gateway, Lines};
-use self::screen::Screen;
+use self::screen::{Gone, Screen};
 use super::Failure;
 
 /// The pause before a connection that was lost is made again; it doubles…
@@ -44,91 +44,127 @@ enum Outcome {
 }
 
 pub(super) async fn run(args: ChatArgs) -> Result<(), Failure> {
-    let mut gateway = Gateway::new(args.url, args.conversation)?;
-    let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::new)?;
-    let mut screen = Screen::new();
-    if io::stdin().is_terminal() {
-        talk(&mut gateway, &mut screen, &mut interrupts).await
-    } else {
-        ask_once(&mut gateway, &mut screen, &mut interrupts).await
-    }
+    let gateway = Gateway::new(args.url, args.conversation)?;
+    let interrupts = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+    let chat = Chat { gateway, screen: Screen::new(), interrupts };
+    if io::stdin().is_terminal() { chat.talk().await } else { chat.ask_once().await }
 }
 
-/// All of standard input is one question, and its answer all of standard output.
-async fn ask_once(gateway: &mut Gateway, screen: &mut Screen, interrupts: &mut Signal) -> Result<(), Failure> {
-    let mut question = String::new();
-    tokio::io::stdin().read_to_string(&mut question).await.map_err(Failure::new)?;
-    let question = question.trim_end_matches(['\r', '\n']);
-    if question.trim().is_empty() {
-        return Err(Failure::new("standard input holds no question"));
-    }
-    match ask(gateway, screen, interrupts, question).await {
-        Outcome::Ended(ended) if ended.is_whole() => Ok(()),
-        Outcome::Ended(ended) => Err(Failure::new(ended)),
-        Outcome::Refused(why) => Err(Failure::new(why)),
-        Outcome::Left => Ok(()),
-    }
+/// A gateway, and who asks it.
+struct Chat {
+    gateway: Gateway,
+    screen: Screen,
+    /// Ctrl-C.
+    interrupts: Signal,
 }
 
-/// Question and answer, until the input ends or Ctrl-C.
-async fn talk(gateway: &mut Gateway, screen: &mut Screen, interrupts: &mut Signal) -> Result<(), Failure> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    loop {
-        screen.prompt();
-        let line = tokio::select! {
-            line = lines.next_line() => line.map_err(Failure::new)?,
-            _ = interrupts.recv() => None,
-        };
-        let Some(question) = line else {
-            screen.end_prompt();
-            break;
-        };
+impl Chat {
+    /// All of standard input is one question, and its answer all of standard output.
+    async fn ask_once(mut self) -> Result<(), Failure> {
+        let mut question = String::new();
+        tokio::io::stdin().read_to_string(&mut question).await.map_err(Failure::new)?;
+        let question = question.trim_end_matches(['\r', '\n']);
         if question.trim().is_empty() {
-            continue;
+            return Err(Failure::new("standard input holds no question"));
         }
-        match ask(gateway, screen, interrupts, &question).await {
-            Outcome::Ended(ended) if ended.is_whole() => {}
-            Outcome::Ended(ended) => screen.note(&ended.to_string()),
-            Outcome::Refused(why) => screen.note(&why),
-            Outcome::Left => break,
+        match self.ask(question).await {
+            Outcome::Ended(ended) if ended.is_whole() => Ok(()),
+            Outcome::Ended(ended) => Err(Failure::new(ended)),
+            Outcome::Refused(why) => Err(Failure::new(why)),
+            Outcome::Left => Ok(()),
         }
     }
-    if let Some(id) = gateway.conversation() {
-        screen.note(&format!("To go on: tidegate chat --conversation {id}"));
-    }
-    Ok(())
-}
 
-/// Asks, and shows the answer to its end, over any number of connections: the key makes them one turn. Ctrl-C stops the
-/// turn, and once more leaves.
-async fn ask(gateway: &mut Gateway, screen: &mut Screen, interrupts: &mut Signal, question: &str) -> Outcome {
-    let key = gateway::fresh_key();
-    let mut answer = Answer::default();
-    let mut stopping = false;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let opened = tokio::select! {
-            opened = gateway.open(question, &key, answer.turn_id(), answer.seq()) => opened,
-            _ = interrupts.recv() => return Outcome::Left,
-        };
-        let mut told = match opened {
-            Ok(mut lines) => match read(gateway, screen, interrupts, &mut lines, &mut answer, &mut stopping).await {
-                Reading::Over(outcome) => return outcome,
-                Reading::Lost { came, told } => {
-                    pause = if came { FIRST_PAUSE } else { pause };
-                    told
-                }
-            },
-            Err(Failed::Refused(why)) => return Outcome::Refused(why),
-            Err(Failed::Passing(after)) => after,
-        };
-        told = told.max(pause);
-        screen.note("The connection dropped; picking it up again …");
-        tokio::select! {
-            () = tokio::time::sleep(told) => {}
-            _ = interrupts.recv() => return Outcome::Left,
+    /// Question and answer, until the input ends or Ctrl-C.
+    async fn talk(mut self) -> Result<(), Failure> {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        loop {
+            self.screen.prompt();
+            let line = tokio::select! {
+                line = lines.next_line() => line.map_err(Failure::new)?,
+                _ = self.interrupts.recv() => None,
+            };
+            let Some(question) = line else {
+                self.screen.end_prompt();
+                break;
+            };
+            if question.trim().is_empty() {
+                continue;
+            }
+            match self.ask(&question).await {
+                Outcome::Ended(ended) if ended.is_whole() => {}
+                Outcome::Ended(ended) => self.screen.note(&ended.to_string()),
+                Outcome::Refused(why) => self.screen.note(&why),
+                Outcome::Left => break,
+            }
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        if let Some(id) = self.gateway.conversation() {
+            self.screen.note(&format!("To go on: tidegate chat --conversation {id}"));
+        }
+        Ok(())
+    }
+
+    /// Asks, and shows the answer to its end, over any number of connections: the key makes them one turn. Ctrl-C stops
+    /// the turn, and once more leaves.
+    async fn ask(&mut self, question: &str) -> Outcome {
+        let key = gateway::fresh_key();
+        let mut answer = Answer::default();
+        let mut stopping = false;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let opened = tokio::select! {
+                opened = self.gateway.open(question, &key, answer.turn_id(), answer.seq()) => opened,
+                _ = self.interrupts.recv() => return Outcome::Left,
+            };
+            let told = match opened {
+                Ok(mut lines) => match self.read(&mut lines, &mut answer, &mut stopping).await {
+                    Reading::Over(outcome) => return outcome,
+                    Reading::Lost { came, told } => {
+                        pause = if came { FIRST_PAUSE } else { pause };
+                        told
+                    }
+                },
+                Err(Failed::Refused(why)) => return Outcome::Refused(why),
+                Err(Failed::Passing(after)) => after,
+            };
+            self.screen.note("The connection dropped; picking it up again …");
+            tokio::select! {
+                () = tokio::time::sleep(told.max(pause)) => {}
+                _ = self.interrupts.recv() => return Outcome::Left,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Shows what comes over one connection.
+    async fn read(&mut self, lines: &mut Lines, answer: &mut Answer, stopping: &mut bool) -> Reading {
+        answer.belongs_to(lines.turn_id());
+        let (mut came, mut told) = (false, Duration::ZERO);
+        loop {
+            tokio::select! {
+                event = lines.next() => {
+                    let Some(event) = event else { return Reading::Lost { came, told } };
+                    came |= event["seq"].is_u64();
+                    told = event["retry_after_ms"].as_u64().map_or(told, Duration::from_millis);
+                    match answer.take(&event, &mut self.screen) {
+                        Ok(None) => {}
+                        Ok(Some(ended)) => return Reading::Over(Outcome::Ended(ended)),
+                        Err(Gone) => return Reading::Over(Outcome::Left),
+                    }
+                }
+                _ = self.interrupts.recv() => match answer.turn_id() {
+                    Some(turn) if !*stopping => {
+                        *stopping = true;
+                        self.screen.note("Stopping; Ctrl-C again leaves.");
+                        tokio::select! {
+                            () = self.gateway.stop(turn) => {}
+                            _ = self.interrupts.recv() => return Reading::Over(Outcome::Left),
+                        }
+                    }
+                    Some(_) | None => return Reading::Over(Outcome::Left),
+                },
+            }
+        }
     }
 }
 
@@ -140,42 +176,4 @@ enum Reading {
         came: bool,
         told: Duration,
     },
-}
-
-async fn read(
-    gateway: &Gateway,
-    screen: &mut Screen,
-    interrupts: &mut Signal,
-    lines: &mut Lines,
-    answer: &mut Answer,
-    stopping: &mut bool,
-) -> Reading {
-    answer.belongs_to(lines.turn_id());
-    let (mut came, mut told) = (false, Duration::ZERO);
-    loop {
-        tokio::select! {
-            event = lines.next() => {
-                let Some(event) = event else { return Reading::Lost { came, told } };
-                came |= event["seq"].is_u64();
-                told = event["retry_after_ms"].as_u64().map_or(told, Duration::from_millis);
-                if answer.take(&event, screen).is_err() {
-                    return Reading::Over(Outcome::Left); // Nobody reads what is written.
-                }
-                if let Some(ended) = answer.ended() {
-                    return Reading::Over(Outcome::Ended(ended));
-                }
-            }
-            _ = interrupts.recv() => match answer.turn_id() {
-                Some(turn) if !*stopping => {
-                    *stopping = true;
-                    screen.note("Stopping; Ctrl-C again leaves.");
-                    tokio::select! {
-                        () = gateway.stop(turn) => {}
-                        _ = interrupts.recv() => return Reading::Over(Outcome::Left),
-                    }
-                }
-                Some(_) | None => return Reading::Over(Outcome::Left),
-            },
-        }
-    }
 }
