@@ -18,6 +18,7 @@ macro_rules! migrations {
 migrations! {
     1 "0001_spine";
     2 "0002_tail";
+    3 "0003_activity";
 }
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
@@ -33,4 +34,22 @@ fn migrator(all: &[(i64, &'static str, &'static str)]) -> Migrator {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
     });
     Migrator::with_migrations(migrations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_applied() {
+        for (all, folder) in [(SQLITE, "sqlite"), (POSTGRES, "postgres")] {
+            let folder = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let entries = std::fs::read_dir(folder).unwrap();
+            let mut files: Vec<String> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            files.sort();
+            let applied: Vec<String> = all.iter().map(|(_, name, _)| format!("{name}.sql")).collect();
+            assert_eq!(applied, files);
+        }
+    }
 }
