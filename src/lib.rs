@@ -23,6 +23,7 @@ pub mod turn;
 pub mod upstream;
 pub mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,9 @@ use crate::upstream::Upstreams;
 /// How long a server that ends waits for the last answers to leave, beyond its time of grace.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Connections to a listener of the metrics' own.
+const METRICS_CONNECTIONS: usize = 64;
+
 /// What a server is made of besides its settings. A test hands in its own.
 pub struct Parts {
     /// Where the time comes from.
@@ -48,6 +52,10 @@ pub struct Parts {
     pub store: Store,
     /// The models.
     pub upstreams: Upstreams,
+    /// What is counted.
+    pub meter: Meter,
+    /// Where metrics are shown, if not with everything else.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Parts {
@@ -58,8 +66,16 @@ impl Parts {
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
         let upstreams =
             Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))?;
-        let store = Store::open(&config.database.url, config.stream.durability, config.limits.database()).await?;
-        Ok(Self { clock: Clock::System, store, upstreams })
+        let meter = Meter::default();
+        let (database, stream) = (&config.database, &config.stream);
+        let store = Store::open(&database.url, stream.durability, config.limits.database(), meter.clone()).await?;
+        let metrics = match config.metrics.listen {
+            Some(address) => {
+                Some(TcpListener::bind(address).await.map_err(|error| OpenError::Metrics(address, error))?)
+            }
+            None => None,
+        };
+        Ok(Self { clock: Clock::System, store, upstreams, meter, metrics })
     }
 }
 
@@ -72,6 +88,9 @@ pub enum OpenError {
     /// Another `serve` holds the SQLite file: one line that names it.
     #[error("{0}")]
     Held(String),
+    /// The metrics' own address cannot be had.
+    #[error("`metrics.listen`: cannot listen on {0}: {1}")]
+    Metrics(SocketAddr, std::io::Error),
     /// Anything else, such as a database that does not answer.
     #[error("{0}")]
     Failed(String),
@@ -107,7 +126,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams } = parts;
+    let Parts { clock, store, upstreams, meter, metrics } = parts;
     let settings = http_settings(&config, &listener)?;
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
@@ -117,17 +136,48 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         limits: config.limits,
         lease_s: config.cluster.lease_s,
     };
-    let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), Meter::default()).await?;
+    let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone()).await?;
+    let (stalls, over) = (meter.clone(), shutdown.hard().clone());
+    shutdown.spawn("event loop", async move {
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = meter::stall::watch(stalls) => {}
+        }
+    });
     let app = App { turns: turns.clone(), since: Arc::new(Instant::now()) };
-    let guard = http::guard::Guard::new(&settings, clock.clone());
-    let router = http::routes::assemble(guard, http::resources::routes(app));
-    let served = http::server::serve(listener, router, &settings, clock, shutdown.clone());
+    let with_metrics = metrics.is_none();
+    if let Some(listener) = metrics {
+        show_metrics(&app, listener, settings.clone())?;
+    }
+    let guard = http::guard::Guard::new(&settings, clock.clone(), meter.clone());
+    let router = http::routes::assemble(guard, http::resources::routes(app, with_metrics));
+    let served = http::server::serve(listener, router, &settings, clock, meter, shutdown.clone());
     tokio::join!(served, drain(&turns, grace));
     shutdown.hard().cancel();
     let finished = shutdown.finished(LAST_WORDS).await;
     // A database that is away must not keep the process.
     let _closed = tokio::time::timeout(LAST_WORDS, turns.store.close()).await;
     if finished { Ok(()) } else { Err(ServeError::Unfinished) }
+}
+
+/// Shows metrics on a listener of their own until everything else has ended: whoever watches sees the drain too.
+fn show_metrics(app: &App, listener: TcpListener, settings: http::settings::Settings) -> Result<(), ServeError> {
+    tracing::info!("metrics are at http://{}/metrics", listener.local_addr()?);
+    let settings = http::settings::Settings {
+        // Scrapers come under any name, and there is nothing here that a stranger's page could change.
+        auth_off: false,
+        max_connections: METRICS_CONNECTIONS,
+        drain_delay: settings.grace,
+        ..settings
+    };
+    let turn::House { clock, meter, lifecycle, .. } = &*app.turns;
+    let guard = http::guard::Guard::new(&settings, clock.clone(), meter.clone());
+    let router = http::routes::guarded(guard, http::resources::metrics(app.clone()));
+    let (clock, meter, life) = (clock.clone(), meter.clone(), lifecycle.clone());
+    lifecycle.spawn("metrics", async move {
+        http::server::serve(listener, router, &settings, clock, meter, life).await;
+    });
+    Ok(())
 }
 
 fn http_settings(config: &Config, listener: &TcpListener) -> Result<http::settings::Settings, std::io::Error> {

@@ -11,6 +11,7 @@ use tidegate::http::guard::Guard;
 use tidegate::http::settings::Settings;
 use tidegate::http::{routes, server};
 use tidegate::lifecycle::Lifecycle;
+use tidegate::meter::Meter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -39,9 +40,11 @@ async fn a_client_is_told_and_the_server_lives_on() {
         grace: Duration::from_secs(30),
     };
     let lifecycle = Lifecycle::new();
-    let app = routes::assemble(Guard::new(&settings, Clock::System), axum::Router::new());
+    let app = routes::assemble(Guard::new(&settings, Clock::System, Meter::default()), axum::Router::new());
     let within = lifecycle.clone();
-    lifecycle.spawn("server", async move { server::serve(listener, app, &settings, Clock::System, within).await });
+    lifecycle.spawn("server", async move {
+        server::serve(listener, app, &settings, Clock::System, Meter::default(), within).await
+    });
     assert!(ask(&mut TcpStream::connect(address).await.unwrap()).await.unwrap().starts_with("HTTP/1.1 200 "));
 
     let socket = TcpSocket::new_v4().unwrap();

@@ -10,6 +10,7 @@ use tidegate::domain::event::write_delta_line;
 use tidegate::domain::ids::{ReplicaId, TurnId};
 use tidegate::domain::owner::Owner;
 use tidegate::domain::stream::Durability;
+use tidegate::meter::Meter;
 use tidegate::store::Store;
 use tidegate::store::journal::Chunk;
 use tidegate::store::tail::Tail;
@@ -37,7 +38,7 @@ pub fn commit(criterion: &mut Criterion) {
             let now = Timestamp::from_micros(1_789_000_000_000_000);
             let replica = ReplicaId::new(now);
             let store = runtime.block_on(async {
-                let store = Store::open(&url, durability, PATIENCE).await.unwrap();
+                let store = Store::open(&url, durability, PATIENCE, Meter::default()).await.unwrap();
                 store.enter(&replica, now).await.unwrap();
                 store
             });

@@ -50,7 +50,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let code = match error {
             OpenError::Setting(_) | OpenError::Held(_) => REFUSED,
-            OpenError::Failed(_) => FAILED,
+            OpenError::Metrics(..) | OpenError::Failed(_) => FAILED,
         };
         Self::with_code(error, code)
     }

@@ -16,6 +16,9 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         web_address("public_url", url)?;
     }
     database(&config.database.url)?;
+    if let Some(endpoint) = &config.otel.endpoint {
+        web_address("otel.endpoint", endpoint)?;
+    }
     origins(&config.cors.allowed_origins)?;
     upstreams(&config.upstreams)?;
     default_model(config)

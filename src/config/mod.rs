@@ -46,6 +46,10 @@ pub struct Config {
     pub auth: Auth,
     /// Whose pages may call.
     pub cors: Cors,
+    /// Where metrics are shown.
+    pub metrics: Metrics,
+    /// Where traces go.
+    pub otel: Otel,
     /// How logs look.
     pub log: Log,
     /// How turns are shown and kept.
@@ -67,6 +71,8 @@ impl Default for Config {
             cluster: Cluster::default(),
             auth: Auth::default(),
             cors: Cors::default(),
+            metrics: Metrics::default(),
+            otel: Otel::default(),
             log: Log::default(),
             stream: Stream::default(),
             limits: Limits::default(),
@@ -153,6 +159,22 @@ pub enum AuthMode {
 pub struct Cors {
     /// Exact origins as browsers send them (RFC 6454, section 6.2).
     pub allowed_origins: Vec<String>,
+}
+
+/// Where metrics are shown: `[metrics]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// An address of their own; port 0 takes a free one. Absent: `/metrics` of the main one.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where traces go: `[otel]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Otel {
+    /// The base address of a collector that takes OTLP over HTTP; absent: there are none.
+    pub endpoint: Option<String>,
 }
 
 /// How logs look: `[log]`.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Version};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -23,6 +23,7 @@ use super::settings::Settings;
 use super::{cross_site, unread};
 use crate::domain::clock::Clock;
 use crate::domain::ids::RequestId;
+use crate::meter::{Answer, Meter, calls};
 
 /// The longest URL, in bytes.
 pub const MAX_URL: usize = 8 << 10;
@@ -39,16 +40,18 @@ pub struct Guard {
     own: Option<Own>,
     origins: Origins,
     max_body_bytes: usize,
+    meter: Meter,
 }
 
 impl Guard {
     /// The guard these settings ask for.
-    pub fn new(settings: &Settings, clock: Clock) -> Self {
+    pub fn new(settings: &Settings, clock: Clock, meter: Meter) -> Self {
         Self {
             clock,
             own: settings.auth_off.then(|| Own::new(&settings.public_url)),
             origins: Origins::new(&settings.allowed_origins),
             max_body_bytes: settings.max_body_bytes,
+            meter,
         }
     }
 
@@ -72,6 +75,7 @@ impl Guard {
     /// What every answer bears, and the body of a refusal.
     fn finish(&self, response: &mut Response, id: &RequestId, path: &Path) {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            self.meter.refused(problem.code().as_str());
             *response.body_mut() = Body::from(problem.to_json(id, self.clock.now()));
         }
         let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
@@ -133,15 +137,28 @@ pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next:
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     guard.finish(&mut response, &id, &path);
+    let (took, status) = (began.elapsed(), response.status().as_u16());
+    let answer = Answer {
+        http_request_method: known(&method),
+        http_route: route.as_ref().map_or_else(String::new, |route| route.as_str().to_owned()),
+        http_response_status_code: status,
+    };
+    guard.meter.answered(&answer, took);
     tracing::info!(
         request_id = %id,
         %method,
         route = route.as_ref().map_or("-", MatchedPath::as_str),
-        status = response.status().as_u16(),
-        duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        status,
+        duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "answered"
     );
     response
+}
+
+/// A method as it is counted: clients may make up others.
+fn known(method: &Method) -> &'static str {
+    const NAMES: [&str; 9] = ["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "PUT", "CONNECT", "TRACE"];
+    NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or(calls::OTHER)
 }
 
 /// The text a panic carries.

@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz`, `/metrics`: for whoever runs it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -13,6 +14,10 @@ use super::answer::json;
 use super::app::App;
 use super::schema::refusals;
 use crate::domain::clock::Timestamp;
+use crate::turn::live::Live;
+
+/// Events that have waited for so long are not saved as they should be; a quarter of a second is much already.
+const BEHIND: Duration = Duration::from_secs(3);
 
 /// That the process lives.
 #[derive(Serialize, ToSchema)]
@@ -59,6 +64,8 @@ pub struct Readiness {
 struct Components {
     /// The database.
     store: Component,
+    /// What saves events.
+    journal: Component,
     /// The turns.
     turns: Component,
 }
@@ -67,16 +74,24 @@ struct Components {
 #[derive(Serialize, ToSchema)]
 #[schema(as = ReadinessComponent)]
 struct Component {
-    /// `ok`, `unavailable` or `draining`.
+    /// `ok`; `unavailable` (the database does not answer), `behind` (events wait too long to be saved) or `draining`.
     status: &'static str,
     /// Which database it is: `sqlite` or `postgres`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kind: Option<&'static str>,
+    /// The version the database says it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    version: Option<String>,
     /// How long it took to answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     latency_ms: Option<u64>,
+    /// How long the oldest event waits that is not saved yet, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    lag_ms: Option<u64>,
     /// How many of them live.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -96,37 +111,56 @@ struct Component {
 pub async fn ready(State(app): State<App>) -> Response {
     let begun = Instant::now();
     let store = app.turns.store.ping().await;
+    let took = begun.elapsed();
     if let Err(error) = &store {
         tracing::warn!(%error, "the database is not ready");
     }
+    let lag = lag(&app.turns.registry.all());
+    let behind = lag > BEHIND;
     let draining = app.turns.lifecycle.soft().is_cancelled();
-    let ready = store.is_ok() && !draining;
+    let ready = store.is_ok() && !behind && !draining;
+    let store_status = Component::of(if store.is_ok() { "ok" } else { "unavailable" });
     let readiness = Readiness {
         status: if ready { "ready" } else { "not_ready" },
         version: env!("CARGO_PKG_VERSION"),
         time: app.turns.now(),
-        uptime_ms: u64::try_from(app.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        uptime_ms: millis(app.since.elapsed()),
         components: Components {
             store: Component {
-                status: if store.is_ok() { "ok" } else { "unavailable" },
                 kind: Some(app.turns.store.kind()),
-                latency_ms: Some(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
-                live: None,
+                latency_ms: Some(millis(took)),
+                version: store.ok(),
+                ..store_status
             },
+            journal: Component { lag_ms: Some(millis(lag)), ..Component::of(if behind { "behind" } else { "ok" }) },
             turns: Component {
-                status: if draining { "draining" } else { "ok" },
-                kind: None,
-                latency_ms: None,
                 live: Some(app.turns.registry.len()),
+                ..Component::of(if draining { "draining" } else { "ok" })
             },
         },
     };
     json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &readiness)
 }
 
+impl Component {
+    fn of(status: &'static str) -> Self {
+        Self { status, kind: None, version: None, latency_ms: None, lag_ms: None, live: None }
+    }
+}
+
+/// How long the oldest event of these turns waits that is not saved yet.
+fn lag(lives: &[Arc<Live>]) -> Duration {
+    let oldest = lives.iter().filter_map(|live| live.log.oldest_unsaved()).min();
+    oldest.map_or(Duration::ZERO, |since| since.elapsed())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Metrics
 ///
-/// What is counted, as OpenMetrics text for Prometheus.
+/// What is counted, as OpenMetrics text for Prometheus. Not here where `metrics.listen` gives it a listener of its own.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -139,8 +173,6 @@ pub async fn ready(State(app): State<App>) -> Response {
 )]
 pub async fn metrics(State(app): State<App>) -> Response {
     let lives = app.turns.registry.all();
-    let oldest = lives.iter().filter_map(|live| live.log.oldest_unsaved()).min();
-    let lag = oldest.map_or(Duration::ZERO, |since| since.elapsed());
-    let text = app.turns.meter.text(lives.len(), app.turns.journal.unsaved(), lag);
+    let text = app.turns.meter.text(lives.len(), app.turns.journal.unsaved(), lag(&lives));
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

@@ -10,20 +10,25 @@ use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{chat, conversations, health, messages, models, schema, sessions, turns};
 
-/// The resources.
-pub fn routes(app: App) -> Router {
-    let (resources, own) = listed();
+/// The resources; `/metrics` may have a listener of its own.
+pub fn routes(app: App, metrics: bool) -> Router {
+    let (resources, own) = listed(metrics);
     let ((resources, _), (own, _)) = (resources.split_for_parts(), own.split_for_parts());
     resources.with_state(app).merge(own.with_state(Document::new(&document())))
 }
 
+/// Metrics alone.
+pub fn metrics(app: App) -> Router {
+    OpenApiRouter::new().routes(routes!(health::metrics)).split_for_parts().0.with_state(app)
+}
+
 /// The document that describes them.
 pub fn document() -> OpenApi {
-    let (resources, own) = listed();
+    let (resources, own) = listed(true);
     schema::finish(resources.into_openapi().merge_from(own.into_openapi()))
 }
 
-fn listed() -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
+fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
     let resources = OpenApiRouter::with_openapi(schema::base())
         .routes(routes!(chat::post, chat::get).map(|methods| no_head("GET, POST", methods)))
         .routes(routes!(sessions::history))
@@ -37,7 +42,7 @@ fn listed() -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(turns::stop))
         .routes(routes!(models::list))
         .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::metrics));
+        .routes(routes!(health::ready));
+    let resources = if metrics { resources.routes(routes!(health::metrics)) } else { resources };
     (resources, OpenApiRouter::new().routes(routes!(docs::document)))
 }

@@ -12,9 +12,12 @@ use super::{docs, page};
 
 /// The whole: the resources, the page, the docs, what answers where nothing lives, and the guard before all of it.
 pub fn assemble(guard: Guard, resources: Router) -> Router {
-    resources
-        .merge(page::routes())
-        .merge(docs::routes())
+    guarded(guard, resources.merge(page::routes()).merge(docs::routes()))
+}
+
+/// Routes with a listener of their own, what answers where nothing lives, and the guard before all of it.
+pub fn guarded(guard: Guard, routes: Router) -> Router {
+    routes
         .fallback(async || Problem::new(Code::RouteNotFound, "Nothing lives at this path."))
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "This path does not take that method; Allow names those it takes.")

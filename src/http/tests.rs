@@ -30,6 +30,7 @@ use super::{routes, server};
 use crate::domain::clock::Clock;
 use crate::domain::ids::TurnId;
 use crate::lifecycle::Lifecycle;
+use crate::meter::Meter;
 
 /// Catches a hang, nothing else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -124,9 +125,11 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (lifecycle, gone) = (Lifecycle::new(), Arc::new(Semaphore::new(0)));
-        let app = routes::assemble(Guard::new(&settings, Clock::System), resources(gone.clone()));
+        let app = routes::assemble(Guard::new(&settings, Clock::System, Meter::default()), resources(gone.clone()));
         let (clock, within) = (Clock::System, lifecycle.clone());
-        lifecycle.spawn("server", async move { server::serve(listener, app, &settings, clock, within).await });
+        lifecycle.spawn("server", async move {
+            server::serve(listener, app, &settings, clock, Meter::default(), within).await
+        });
         Self { address, lifecycle, gone }
     }
 

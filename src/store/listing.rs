@@ -3,8 +3,8 @@
 use sqlx::Row;
 
 use super::conversations::{conversation_row, title};
-use super::pool::{self, read};
-use super::{Result, Store};
+use super::pool::read;
+use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::Conversation;
 use crate::domain::ids::ConversationId;
@@ -91,7 +91,8 @@ impl Store {
         from: Option<Place>,
         limit: usize,
     ) -> Result<Listed> {
-        pool::within(self.patience, Box::pin(self.search(owner, part.to_lowercase(), from, limit))).await
+        let search = self.search(owner, part.to_lowercase(), from, limit);
+        tokio::time::timeout(self.patience, search).await.unwrap_or(Err(Error::Slow(self.patience)))
     }
 
     async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {

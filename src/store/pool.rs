@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -15,28 +15,31 @@ use tokio::sync::Semaphore;
 use super::writer::Writer;
 use super::{Error, Result, migrate};
 use crate::domain::stream::Durability;
+use crate::meter::Meter;
+use crate::meter::database::Access;
 
 /// Runs a body on a connection that reads; the body is compiled once for each database.
 macro_rules! read {
     ($store:expr, $conn:ident => $body:expr) => {
-        $crate::store::pool::within(
-            $store.patience,
-            Box::pin(async {
-                match &$store.pool {
-                    $crate::store::pool::Pool::Sqlite { read, .. } => {
-                        let mut held = read.acquire().await?;
-                        let $conn = &mut *held;
-                        $body
+        $store
+            .within(
+                $crate::meter::database::Access::Read,
+                Box::pin(async {
+                    match &$store.pool {
+                        $crate::store::pool::Pool::Sqlite { read, .. } => {
+                            let mut held = read.acquire().await?;
+                            let $conn = &mut *held;
+                            $body
+                        }
+                        $crate::store::pool::Pool::Postgres { pool, .. } => {
+                            let mut held = pool.acquire().await?;
+                            let $conn = &mut *held;
+                            $body
+                        }
                     }
-                    $crate::store::pool::Pool::Postgres { pool, .. } => {
-                        let mut held = pool.acquire().await?;
-                        let $conn = &mut *held;
-                        $body
-                    }
-                }
-            }),
-        )
-        .await
+                }),
+            )
+            .await
     };
 }
 
@@ -52,8 +55,8 @@ macro_rules! write {
         $crate::store::pool::write!($store, true, $conn => $body)
     };
     ($store:expr, $first:literal, $conn:ident => $body:expr) => {
-        $crate::store::pool::within(
-            $store.patience,
+        $store.within(
+            $crate::meter::database::Access::Write,
             Box::pin(async {
                 match &$store.pool {
                     $crate::store::pool::Pool::Sqlite { write, queue, .. } => {
@@ -137,6 +140,7 @@ pub struct Store {
     pub(super) patience: Duration,
     /// Those who look through titles: they read long, and others want to read too.
     pub(super) searches: Arc<Semaphore>,
+    meter: Meter,
     _lock: Option<Arc<File>>,
 }
 
@@ -167,8 +171,13 @@ pub enum OpenError {
 
 impl Store {
     /// Opens the database at `url`, for this process alone if it is a file, and applies the migrations.
-    /// No call will wait longer than `patience`.
-    pub async fn open(url: &str, durability: Durability, patience: Duration) -> std::result::Result<Self, OpenError> {
+    /// No call will wait longer than `patience`; each is counted by `meter`.
+    pub async fn open(
+        url: &str,
+        durability: Durability,
+        patience: Duration,
+        meter: Meter,
+    ) -> std::result::Result<Self, OpenError> {
         let (pool, lock) = if let Some(path) = sqlite_path(url) {
             let lock = lock(&path)?;
             (sqlite(&path, durability, patience).await?, Some(Arc::new(lock)))
@@ -176,7 +185,7 @@ impl Store {
             (postgres(url, durability, patience).await?, None)
         };
         migrate::apply(&pool).await?;
-        Ok(Self { pool, patience, searches: Arc::new(Semaphore::new(SEARCHES)), _lock: lock })
+        Ok(Self { pool, patience, searches: Arc::new(Semaphore::new(SEARCHES)), meter, _lock: lock })
     }
 
     /// Applies the migrations beside whoever serves, and closes again.
@@ -195,15 +204,16 @@ impl Store {
         matches!(self.pool, Pool::Postgres { .. })
     }
 
-    /// Asks the database whether it is there.
+    /// Asks the database whether it is there, and which version it is.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn ping(&self) -> Result<()> {
-        read!(self, conn => {
-            let _one: i64 = sqlx::query_scalar("select cast(1 as bigint)").fetch_one(conn).await?;
-            Ok(())
-        })
+    pub async fn ping(&self) -> Result<String> {
+        let sql = match self.pool {
+            Pool::Sqlite { .. } => "select sqlite_version()",
+            Pool::Postgres { .. } => "select current_setting('server_version')",
+        };
+        read!(self, conn => Ok(sqlx::query_scalar(sql).fetch_one(conn).await?))
     }
 
     /// What the database calls itself: `sqlite` or `postgres`.
@@ -212,6 +222,22 @@ impl Store {
             Pool::Sqlite { .. } => "sqlite",
             Pool::Postgres { .. } => "postgres",
         }
+    }
+
+    /// Gives up on `work` after `patience`, and counts it. It lies in a box: a turn that waits for its upstream carries
+    /// no room for its queries.
+    pub(super) async fn within<T, F>(&self, access: Access, work: Pin<Box<F>>) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let begun = Instant::now();
+        let done = tokio::time::timeout(self.patience, work).await.unwrap_or(Err(Error::Slow(self.patience)));
+        let failed = match &done {
+            Ok(_) | Err(Error::Unchanged) => false,
+            Err(Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_)) => true,
+        };
+        self.meter.database_used(access, begun.elapsed(), failed);
+        done
     }
 
     /// Closes every connection; what is under way is finished first.
@@ -299,12 +325,6 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
     // A ping before every commit would cost it a round trip; a connection that has died fails the next try alone.
     let first = sized(FIRST).min_connections(1).test_before_acquire(false).connect_with(options.clone()).await?;
     Ok(Pool::Postgres { pool: sized(CONNECTIONS).connect_with(options).await?, first })
-}
-
-/// Gives up on `work` after `patience`. It lies in a box: a turn that waits for its upstream carries no room for
-/// its queries.
-pub(super) async fn within<T, F: Future<Output = Result<T>>>(patience: Duration, work: Pin<Box<F>>) -> Result<T> {
-    tokio::time::timeout(patience, work).await.unwrap_or(Err(Error::Slow(patience)))
 }
 
 #[cfg(test)]

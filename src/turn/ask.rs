@@ -12,7 +12,8 @@ use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Answer, Batch, Call, End, Fault, Finish, Part, Progress, Refusal, tokens};
+use crate::meter::calls;
+use crate::upstream::{Answer, Batch, Call, End, Entry, Fault, Finish, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
 const MANY: usize = 8;
@@ -29,10 +30,14 @@ struct Open {
 #[derive(Debug)]
 struct Asked {
     step_id: StepId,
+    upstream: Arc<str>,
+    provider: &'static str,
     begun: Instant,
     call: Arc<Call>,
-    /// An upstream took it: from here on it may cost.
+    /// The upstream took it: from here on it may cost.
     accepted: bool,
+    /// How the upstream failed.
+    trouble: Option<&'static str>,
 }
 
 /// A turn's talk with its upstreams: kept outside of the future that drives it, so that whatever ends the talk,
@@ -70,7 +75,7 @@ impl Talk {
         let call = Arc::new(call);
         let mut refused = None;
         for candidate in turns.upstreams.candidates(&call.model) {
-            self.ask(&call);
+            self.ask(&call, candidate);
             match candidate.upstream().open((*call).clone()).await {
                 Ok(answer) => {
                     if let Some(asked) = &mut self.asked {
@@ -83,6 +88,7 @@ impl Talk {
                     if let Refusal::RateLimited(Some(wait)) = refusal {
                         self.live.ask_again_after(wait);
                     }
+                    self.trouble(refusal.as_str());
                     let ending = refusal_ending(refusal);
                     Box::pin(self.close(&ending)).await;
                     refused = Some(ending);
@@ -97,12 +103,27 @@ impl Talk {
         })
     }
 
-    fn ask(&mut self, call: &Arc<Call>) {
+    fn ask(&mut self, call: &Arc<Call>, candidate: &Entry) {
         let step_id = StepId::new(self.turns.now());
         let (kind, label) = ("model".to_owned(), call.model.clone());
         let event = Event::StepStarted { step_id: step_id.clone(), parent_id: None, kind, label, input: None };
         self.append(|append| append.event(event));
-        self.asked = Some(Asked { step_id, begun: Instant::now(), call: call.clone(), accepted: false });
+        self.asked = Some(Asked {
+            step_id,
+            upstream: candidate.name().into(),
+            provider: candidate.kind().provider(),
+            begun: Instant::now(),
+            call: call.clone(),
+            accepted: false,
+            trouble: None,
+        });
+    }
+
+    /// Notes how the upstream failed.
+    fn trouble(&mut self, kind: &'static str) {
+        if let Some(asked) = &mut self.asked {
+            asked.trouble = Some(kind);
+        }
     }
 
     async fn listen(&mut self, mut answer: Box<dyn Answer>) -> Ending {
@@ -118,7 +139,10 @@ impl Talk {
             match progress {
                 Ok(Progress::More) => {}
                 Ok(Progress::Finished(finish)) => return finish_ending(&finish),
-                Err(fault) => return fault_ending(fault),
+                Err(fault) => {
+                    self.trouble(fault.as_str());
+                    return fault_ending(fault);
+                }
             }
             // A log that nobody saves must not grow without end: the upstream waits.
             while self.live.log.unsaved() > memory {
@@ -133,10 +157,11 @@ impl Talk {
     /// Logs what came with one read, all at once. False when the answer has become too long.
     fn log(&mut self, most: u64) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut fits = true;
+        let (mut fits, mut deltas) = (true, 0);
         let live = self.live.clone();
         let (bytes, tell) = live.log.append(|append| {
             for part in batch.parts() {
+                deltas += usize::from(matches!(part, Part::Delta(_) | Part::Reasoning(_)));
                 fits = self.part(append, part, most);
                 if !fits {
                     break;
@@ -144,6 +169,7 @@ impl Talk {
             }
         });
         self.turns.journal.note(&live, bytes, tell);
+        self.turns.meter.deltas(deltas);
         batch.clear();
         self.batch = batch;
         fits
@@ -202,6 +228,7 @@ impl Talk {
             None if asked.accepted => Some(self.estimate(&asked.call).await),
             None => None,
         };
+        self.count(&asked, now, usage);
         let open = std::mem::take(&mut self.open);
         let (status, error) = step_end(ending);
         let model = self.live.stub.model.clone();
@@ -221,6 +248,19 @@ impl Talk {
             }
             let (step_id, duration_ms) = (asked.step_id, millis(now - asked.begun));
             append.event(Event::StepFinished { step_id, status, output: None, error, duration_ms });
+        });
+    }
+
+    fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>) {
+        let first_chunk = self.first_token.filter(|_| asked.accepted).map(|first| self.begun + first - asked.begun);
+        self.turns.meter.called(&calls::Call {
+            upstream: &asked.upstream,
+            provider: asked.provider,
+            model: &asked.call.model,
+            duration: now - asked.begun,
+            first_chunk,
+            usage,
+            error: asked.trouble,
         });
     }
 

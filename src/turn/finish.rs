@@ -161,7 +161,7 @@ impl End<'_> {
     }
 
     fn log(&self) {
-        let finished = &self.finished;
+        let (finished, usage) = (&self.finished, self.message.as_ref().and_then(|message| message.usage));
         tracing::info!(
             turn_id = %self.live.lease.turn_id,
             conversation_id = %self.live.lease.conversation_id,
@@ -169,6 +169,9 @@ impl End<'_> {
             status = finished.status.as_str(),
             code = finished.error.as_ref().map(|problem| problem.code.as_str()),
             events = self.seq,
+            answer_bytes = self.message.as_ref().map(|message| message.weight()),
+            prompt_tokens = usage.map(|usage| usage.prompt_tokens),
+            completion_tokens = usage.map(|usage| usage.completion_tokens),
             duration_ms = finished.duration_ms,
             first_token_ms = finished.first_token_ms,
             "turn finished",

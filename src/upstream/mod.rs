@@ -6,7 +6,8 @@
 //! To add a provider: 1. a folder here whose type implements [`Upstream`], and says of each of the provider's words
 //! for an end which [`End`] it is; what `openai/answer.rs` does about patience, ends and whole answers is not OpenAI's
 //! own: the second dialect makes `openai::dialect::Dialect` a trait, and moves it up; 2. a `Kind`, with its line in
-//! [`Upstreams::new`], and its name out of `LATER_KINDS` in `config/keys.rs`; 3. how its key is sent, in
+//! [`Upstreams::new`], its name in [`settings::Kind::provider`], and out of
+//! `LATER_KINDS` in `config/keys.rs`; 3. how its key is sent, in
 //! `transport/envelope.rs`; 4. what its settings may be, in `config/check.rs`, and its note in `config/keys.rs`.
 
 pub mod decoder;
@@ -89,6 +90,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::RateLimited(_) => "rate_limited",
+            Self::RequestTimeout => "request_timeout",
+            Self::Rejected => "rejected",
+            Self::Garbled => "garbled",
+            Self::Silent => "silent",
+        }
+    }
+
     /// Whether the next upstream may be asked instead.
     pub fn may_fall_back(self) -> bool {
         match self {
@@ -109,6 +122,18 @@ pub enum Fault {
     Protocol,
     /// Silence for longer than `first_token_s` before the first token, or `idle_s` after it.
     Silent,
+}
+
+impl Fault {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Error => "error",
+            Self::Protocol => "protocol",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 /// How an answer came to its own end.

@@ -18,6 +18,16 @@ pub enum Kind {
     Demo,
 }
 
+impl Kind {
+    /// The provider's name in OpenTelemetry's conventions (`gen_ai.provider.name`).
+    pub fn provider(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Demo => "demo",
+        }
+    }
+}
+
 /// One upstream. Times are in seconds; an absent one is taken from `[limits]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

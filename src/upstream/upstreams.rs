@@ -26,6 +26,7 @@ pub struct Upstreams {
 /// One upstream, and which models it serves.
 pub struct Entry {
     name: Arc<str>,
+    kind: Kind,
     upstream: Arc<dyn Upstream>,
     globs: GlobSet,
     /// Names that are served whatever the globs say.
@@ -128,12 +129,17 @@ impl Entry {
                 (Arc::new(openai), catalog)
             }
         };
-        Ok(Self { name, upstream, globs, named, catalog })
+        Ok(Self { name, kind: settings.kind, upstream, globs, named, catalog })
     }
 
     /// Its name in logs and metrics.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Which provider it speaks as.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The upstream itself.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate::domain::stream::Durability;
+use tidegate::meter::Meter;
 use tidegate::store::Store;
 
 use crate::support::{Database, Kind};
@@ -13,7 +14,11 @@ async fn columns(kind: Kind) -> Vec<String> {
     Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
     // A second time changes nothing, and a server finds nothing left to do.
     Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
-    Store::open(&database.url(), Durability::Strict, Duration::from_secs(10)).await.unwrap().close().await;
+    Store::open(&database.url(), Durability::Strict, Duration::from_secs(10), Meter::default())
+        .await
+        .unwrap()
+        .close()
+        .await;
     let sql = match kind {
         Kind::Sqlite => {
             "select t.name || '.' || c.name || ' ' || c.\"notnull\" || ' ' || lower(c.type) \

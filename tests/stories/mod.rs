@@ -16,6 +16,7 @@ mod feed;
 mod foreign;
 mod kill;
 mod once;
+mod operations;
 mod readers;
 mod refusals;
 mod replay;

@@ -12,6 +12,7 @@ use tidegate::domain::message::Content;
 use tidegate::domain::owner::Owner;
 use tidegate::domain::stream::Durability;
 use tidegate::domain::turn::{Ending, IfBusy, Status};
+use tidegate::meter::Meter;
 use tidegate::store::Store;
 use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
 use tidegate::store::conversations::NewConversation;
@@ -57,7 +58,8 @@ impl House {
     /// A fresh one.
     pub async fn new() -> Self {
         let database = Database::fresh().await;
-        let store = Store::open(&database.url(), Durability::Relaxed, Duration::from_secs(10)).await.unwrap();
+        let store =
+            Store::open(&database.url(), Durability::Relaxed, Duration::from_secs(10), Meter::default()).await.unwrap();
         store.ping().await.unwrap();
         let me = ReplicaId::new(at(0));
         store.enter(&me, at(0)).await.unwrap();

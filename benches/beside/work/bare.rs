@@ -13,6 +13,7 @@ use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
 use tidegate::domain::message::Content;
 use tidegate::domain::owner::Owner;
 use tidegate::domain::turn::{Ending as End, IfBusy, Status};
+use tidegate::meter::Meter;
 use tidegate::store::Store;
 use tidegate::store::admission::{Admission, NewTurn, Plan, Target};
 use tidegate::store::conversations::NewConversation;
@@ -34,7 +35,7 @@ pub fn turns_per_s(record: &Record, users: u32, time: u64, core: usize) -> Resul
     cores::on(&[core], || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
-            let store = Store::open(&record.spare, record.durability, PATIENCE).await?;
+            let store = Store::open(&record.spare, record.durability, PATIENCE, Meter::default()).await?;
             let replica = ReplicaId::new(Clock::System.now());
             store.enter(&replica, Clock::System.now()).await?;
             let (turns, begun) = (AtomicU64::new(0), Instant::now());

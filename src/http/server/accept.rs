@@ -58,14 +58,14 @@ fn admit(server: &Arc<Server>, stream: TcpStream) {
         return;
     }
     if let Ok(place) = server.places.clone().try_acquire_owned() {
-        let this = server.clone();
+        let (this, counted) = (server.clone(), server.meter.connection());
         server.lifecycle.spawn("connection", async move {
             tokio::select! {
                 biased;
                 () = Seldom::new(this.dropping.cancelled()) => {}
                 () = connection::serve(&this, stream) => {}
             }
-            drop(place);
+            drop((place, counted));
         });
     } else if let Ok(refusal) = server.refusals.clone().try_acquire_owned() {
         let this = server.clone();

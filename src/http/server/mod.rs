@@ -26,6 +26,7 @@ use super::settings::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::RequestId;
 use crate::lifecycle::Lifecycle;
+use crate::meter::Meter;
 
 /// The most connections there ever are, whatever the descriptors allow.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -41,6 +42,7 @@ struct Server {
     app: Router,
     clock: Clock,
     lifecycle: Lifecycle,
+    meter: Meter,
     reader_stall: Duration,
     /// A permit is a connection.
     places: Arc<Semaphore>,
@@ -54,7 +56,14 @@ struct Server {
 
 /// Serves `app` on `listener` until the lifecycle's soft token and the drain that follows it: the listener stays open
 /// for `drain_delay`, open answers until `grace`, both counted from the token. The hard token cuts all of it short.
-pub async fn serve(listener: TcpListener, app: Router, settings: &Settings, clock: Clock, lifecycle: Lifecycle) {
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    settings: &Settings,
+    clock: Clock,
+    meter: Meter,
+    lifecycle: Lifecycle,
+) {
     let places = settings.max_connections.clamp(1, MOST_CONNECTIONS);
     let hard = lifecycle.hard().clone();
     let server = Arc::new(Server {
@@ -65,6 +74,7 @@ pub async fn serve(listener: TcpListener, app: Router, settings: &Settings, cloc
         refusals: Arc::new(Semaphore::new(REFUSALS)),
         closing: hard.child_token(),
         dropping: hard.child_token(),
+        meter,
         lifecycle,
     });
     let soft = server.lifecycle.soft().clone();
