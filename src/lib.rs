@@ -3,7 +3,7 @@
 //! The map of the house, from the ground up; a floor uses those below it and none above.
 //!
 //! - [`domain`]: pure types and rules.
-//! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts.
+//! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts; [`trace`]: what it tells a collector.
 //! - [`upstream`]: the models behind the gateway; [`wire`]: how events are framed; [`store`]: the record.
 //! - [`turn`]: the heart, one log with many readers.
 //! - [`http`]: the public door.
@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod meter;
 pub mod seldom;
 pub mod store;
+pub mod trace;
 pub mod turn;
 pub mod upstream;
 pub mod wire;
@@ -35,11 +36,15 @@ use crate::http::app::App;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
 use crate::store::Store;
+use crate::trace::Tracer;
 use crate::turn::Turns;
 use crate::upstream::Upstreams;
 
 /// How long a server that ends waits for the last answers to leave, beyond its time of grace.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long a server that ends waits for the collector to take its last traces.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// Connections to a listener of the metrics' own.
 const METRICS_CONNECTIONS: usize = 64;
@@ -54,6 +59,8 @@ pub struct Parts {
     pub upstreams: Upstreams,
     /// What is counted.
     pub meter: Meter,
+    /// Where traces go.
+    pub tracer: Tracer,
     /// Where metrics are shown, if not with everything else.
     pub metrics: Option<TcpListener>,
 }
@@ -67,6 +74,13 @@ impl Parts {
         let upstreams =
             Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))?;
         let meter = Meter::default();
+        let tracer = match &config.otel.endpoint {
+            Some(endpoint) => {
+                let cannot = |error| OpenError::Setting(format!("`otel.endpoint`: {error}"));
+                Tracer::open(endpoint).map_err(cannot)?
+            }
+            None => Tracer::default(),
+        };
         let (database, stream) = (&config.database, &config.stream);
         let store = Store::open(&database.url, stream.durability, config.limits.database(), meter.clone()).await?;
         let metrics = match config.metrics.listen {
@@ -75,7 +89,7 @@ impl Parts {
             }
             None => None,
         };
-        Ok(Self { clock: Clock::System, store, upstreams, meter, metrics })
+        Ok(Self { clock: Clock::System, store, upstreams, meter, tracer, metrics })
     }
 }
 
@@ -126,7 +140,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, meter, metrics } = parts;
+    let Parts { clock, store, upstreams, meter, tracer, metrics } = parts;
     let settings = http_settings(&config, &listener)?;
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
@@ -136,7 +150,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         limits: config.limits,
         lease_s: config.cluster.lease_s,
     };
-    let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone()).await?;
+    let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());
     shutdown.spawn("event loop", async move {
         tokio::select! {
@@ -153,6 +167,9 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let router = http::routes::assemble(guard, http::resources::routes(app, with_metrics));
     let served = http::server::serve(listener, router, &settings, clock, meter, shutdown.clone());
     tokio::join!(served, drain(&turns, grace));
+    // Nothing is left to tell of; the collector may be slow, or gone.
+    let tracer = turns.tracer.clone();
+    let _sent = shutdown.blocking(move || tracer.close(LAST_TRACES)).await;
     shutdown.hard().cancel();
     let finished = shutdown.finished(LAST_WORDS).await;
     // A database that is away must not keep the process.

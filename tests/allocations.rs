@@ -75,7 +75,14 @@ fn count<T>(counted: &mut AllocationInfo, poll: impl FnOnce() -> Poll<T>) -> Pol
 
 async fn hear(openai: &Openai, listener: &TcpListener, batch: &mut Batch) -> Heard {
     let lines = vec![Line { speaker: Speaker::User, text: "Hi".to_owned() }];
-    let call = Call { turn_id: "turn_1".into(), model: "m".to_owned(), lines, temperature: None, max_tokens: None };
+    let call = Call {
+        turn_id: "turn_1".into(),
+        model: "m".to_owned(),
+        lines,
+        temperature: None,
+        max_tokens: None,
+        traceparent: None,
+    };
     let mut counted = AllocationInfo::default();
     let mut asking = pin!(openai.open(call));
     let asking = poll_fn(|cx| count(&mut counted, || asking.as_mut().poll(cx)));

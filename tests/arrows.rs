@@ -9,8 +9,8 @@ const TABLE: &str = "
     floor                            may use
     domain                           nothing; no runtime, no I/O
     lifecycle, seldom                nothing
-    meter                            domain
-    wire, upstream, store, cluster   domain, lifecycle, meter, seldom; never one another
+    meter, trace                     domain
+    wire, upstream, store, cluster   domain, lifecycle, meter, seldom, trace; never one another
     turn, jobs                       all of the floors below
     http                             all below
     main, cli, config, lib           all below, and one another
@@ -22,7 +22,7 @@ const TABLE: &str = "
 fn floor(part: &str) -> Option<u8> {
     Some(match part {
         "domain" => 0,
-        "lifecycle" | "meter" | "seldom" => 1,
+        "lifecycle" | "meter" | "seldom" | "trace" => 1,
         "wire" | "upstream" | "store" | "cluster" => 2,
         "turn" | "jobs" => 3,
         "http" => 4,
@@ -44,6 +44,8 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "axum" | "axum_extra" | "tower_http" | "utoipa" | "utoipa_axum" | "utoipa_swagger_ui" => &["http"],
         "hyper" | "hyper_util" => &["http", "upstream"],
         "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli"],
+        "opentelemetry" | "opentelemetry_otlp" | "opentelemetry_sdk" => &["trace"],
+        "prometheus_client" => &["meter"],
         "rustls" | "tokio_rustls" | "rustls_platform_verifier" => &["upstream"],
         _ => return None,
     })

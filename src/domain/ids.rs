@@ -28,6 +28,11 @@ macro_rules! ids {
                 Self(text($prefix, now))
             }
 
+            /// The number in it; `None` for an id that this program did not make.
+            pub fn uuid(&self) -> Option<Uuid> {
+                Uuid::try_parse(self.0.strip_prefix(concat!($prefix, "_"))?).ok()
+            }
+
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -80,8 +85,9 @@ mod tests {
     #[test]
     fn an_id_is_its_prefix_and_a_uuid_of_version_7() {
         let id = TurnId::new(Timestamp::from_micros(1_700_000_000_000_000));
-        let (prefix, hex) = id.as_str().split_once('_').unwrap();
-        let uuid = Uuid::parse_str(hex).unwrap();
-        assert_eq!((prefix, uuid.get_version_num()), ("turn", 7));
+        let uuid = id.uuid().unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(id.as_str(), format!("turn_{}", uuid.simple()));
+        assert_eq!(TurnId::from("turn_x").uuid(), None);
     }
 }

@@ -3,6 +3,7 @@
 //! To add a kind of event: 1. a variant in [`event`]; 2. its line in [`draft`] (the fold);
 //! 3. its schema in `http/schema.rs`. The compiler names every other place.
 
+pub mod called;
 pub mod clock;
 pub mod conversation;
 pub mod cursor;

@@ -13,6 +13,7 @@ use super::body::Json;
 use super::problem::Problem;
 use super::query::{Query, pairs};
 use super::schema::{self, parameters, refusals, streams};
+use super::traced::traceparent;
 use super::{fingerprint, idempotency, prefer, sessions};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
@@ -76,7 +77,7 @@ pub async fn post(
     let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
-    let started = start(&app, &owner, body.value, key, &wanted).await;
+    let started = start(&app, &owner, &headers, body.value, key, &wanted).await;
     tell_started(&app, &owner, started, wanted).await
 }
 
@@ -149,11 +150,18 @@ async fn get_or_refuse(
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };
-    let started = start(app, owner, new, Some(key), &wanted).await;
+    let started = start(app, owner, headers, new, Some(key), &wanted).await;
     tell_started(app, owner, started, wanted).await
 }
 
-async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>, wanted: &Wanted) -> Result<Started, Problem> {
+async fn start(
+    app: &App,
+    owner: &Owner,
+    headers: &HeaderMap,
+    new: New,
+    key: Option<Key>,
+    wanted: &Wanted,
+) -> Result<Started, Problem> {
     let New { message, session_id, assistant_id, language, history, model } = new;
     no_assistant(assistant_id.as_ref())?;
     if message.is_empty() {
@@ -193,6 +201,7 @@ async fn start(app: &App, owner: &Owner, new: New, key: Option<Key>, wanted: &Wa
         if_busy: None,
         history,
         language,
+        traceparent: traceparent(app, headers),
         key,
         attended: wanted.prefer.is_none(),
     };

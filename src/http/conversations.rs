@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
+use super::traced::traceparent;
 use super::{cursor, fingerprint, idempotency, paging};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation};
@@ -120,6 +121,7 @@ pub async fn create(
                 if_busy: None,
                 history: None,
                 language: None,
+                traceparent: traceparent(&app, &headers),
                 key,
                 attended: false,
             };

@@ -14,6 +14,7 @@ use super::body::Json;
 use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
+use super::traced::traceparent;
 use super::{fingerprint, idempotency, paging, prefer};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::{Content, Message};
@@ -90,6 +91,7 @@ pub async fn create(
         if_busy,
         history: None,
         language: None,
+        traceparent: traceparent(&app, &headers),
         key,
         attended: wanted.prefer.is_none(),
     };

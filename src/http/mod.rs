@@ -42,6 +42,7 @@ pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod stream;
+pub mod traced;
 pub mod turns;
 mod unread;
 

@@ -2,7 +2,6 @@
 //! `gen_ai.client.operation.duration`, `…time_to_first_chunk`, `gen_ai.client.token.usage`).
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Histograms;
-use crate::domain::usage::Usage;
+use crate::domain::called::Called;
 
 /// Models that are counted by name. Where an upstream serves a pattern, clients make the names up: further ones are
 /// counted as [`OTHER`].
@@ -23,25 +22,6 @@ pub const OTHER: &str = "_OTHER";
 
 /// The one operation there is.
 const CHAT: &str = "chat";
-
-/// One call of a model, from the request to its end.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// The upstream's name in the settings.
-    pub upstream: &'a str,
-    /// Which provider it speaks as, by the conventions' name.
-    pub provider: &'static str,
-    /// The model, by our name for it.
-    pub model: &'a str,
-    /// How long it took.
-    pub duration: Duration,
-    /// From the request to the first delta or reasoning.
-    pub first_chunk: Option<Duration>,
-    /// What it used, where it was taken.
-    pub usage: Option<Usage>,
-    /// What went wrong: a name from a fixed list.
-    pub error: Option<&'static str>,
-}
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Labels {
@@ -112,7 +92,7 @@ impl Calls {
         calls
     }
 
-    pub(super) fn count(&self, call: &Call<'_>) {
+    pub(super) fn count(&self, call: &Called<'_>) {
         let labels = Labels {
             gen_ai_operation_name: CHAT,
             gen_ai_provider_name: call.provider,
@@ -153,10 +133,12 @@ impl Calls {
 mod tests {
     use super::super::Meter;
     use super::*;
-    use crate::domain::usage::Basis;
+    use std::time::Duration;
 
-    fn call(model: &str) -> Call<'_> {
-        Call {
+    use crate::domain::usage::{Basis, Usage};
+
+    fn call(model: &str) -> Called<'_> {
+        Called {
             upstream: "local",
             provider: "openai",
             model,
@@ -183,7 +165,7 @@ mod tests {
             cost_nano_usd: None,
             basis: Basis::Reported,
         };
-        meter.called(&Call { usage: Some(usage), error: Some("truncated"), ..call("a") });
+        meter.called(&Called { usage: Some(usage), error: Some("truncated"), ..call("a") });
         let text = text(&meter);
         let who =
             r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="a",upstream="local""#;

@@ -25,8 +25,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::calls::{Call, Calls};
+use self::calls::Calls;
 use self::database::{Access, Database};
+use crate::domain::called::Called;
 use crate::domain::turn::Status;
 
 /// One label of one name.
@@ -157,7 +158,7 @@ impl Meter {
     }
 
     /// A call of a model is over.
-    pub fn called(&self, call: &Call<'_>) {
+    pub fn called(&self, call: &Called<'_>) {
         self.0.calls.count(call);
     }
 

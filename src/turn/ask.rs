@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::Turns;
 use super::live::Live;
 use super::log::Append;
+use crate::domain::called::Called;
 use crate::domain::event::Event;
 use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::meter::calls;
 use crate::upstream::{Answer, Batch, Call, End, Entry, Fault, Finish, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
@@ -76,7 +76,7 @@ impl Talk {
         let mut refused = None;
         for candidate in turns.upstreams.candidates(&call.model) {
             self.ask(&call, candidate);
-            match candidate.upstream().open((*call).clone()).await {
+            match candidate.upstream().open(self.traced(&call)).await {
                 Ok(answer) => {
                     if let Some(asked) = &mut self.asked {
                         asked.accepted = true;
@@ -117,6 +117,13 @@ impl Talk {
             accepted: false,
             trouble: None,
         });
+    }
+
+    /// The call, as it is made for the step that has begun.
+    fn traced(&self, call: &Call) -> Call {
+        let step = self.asked.as_ref().map(|asked| &asked.step_id);
+        let traceparent = step.and_then(|step| self.turns.tracer.traceparent(self.live.traced(), step));
+        Call { traceparent, ..call.clone() }
     }
 
     /// Notes how the upstream failed.
@@ -253,7 +260,7 @@ impl Talk {
 
     fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>) {
         let first_chunk = self.first_token.filter(|_| asked.accepted).map(|first| self.begun + first - asked.begun);
-        self.turns.meter.called(&calls::Call {
+        let called = Called {
             upstream: &asked.upstream,
             provider: asked.provider,
             model: &asked.call.model,
@@ -261,7 +268,9 @@ impl Talk {
             first_chunk,
             usage,
             error: asked.trouble,
-        });
+        };
+        self.turns.meter.called(&called);
+        self.turns.tracer.call(self.live.traced(), &asked.step_id, &called);
     }
 
     /// Counts with a tokenizer what the upstream did not report.

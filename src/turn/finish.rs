@@ -63,6 +63,9 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
             }
             turns.meter.turn_finished(end.finished.status, times.duration_ms, times.first_token_ms);
             end.log();
+            if let Some(message) = &end.message {
+                turns.tracer.turn(live.traced(), message, turns.now());
+            }
         }
         Some(Outcome::Lost) => {
             turns.journal.settle(live.log.close(Closed::LostLease));

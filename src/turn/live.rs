@@ -17,6 +17,7 @@ use crate::domain::ids::MessageId;
 use crate::domain::message::Message;
 use crate::domain::turn::{OnDisconnect, StoppedBy};
 use crate::store::ending::Lease;
+use crate::trace;
 
 /// A reader of another replica counts as long as it has been seen within this.
 const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
@@ -126,6 +127,11 @@ impl Live {
             elsewhere: Mutex::new(Elsewhere::default()),
             place: Mutex::new(permit),
         }
+    }
+
+    /// As its spans need it.
+    pub fn traced(&self) -> trace::Turn<'_> {
+        trace::Turn { id: &self.lease.turn_id, traceparent: self.request.traceparent.as_deref() }
     }
 
     /// Asks for its end; the first to ask is remembered.

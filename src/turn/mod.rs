@@ -40,6 +40,7 @@ use crate::domain::stream::Stream;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
 use crate::store::{Store, checkpoint};
+use crate::trace::Tracer;
 use crate::upstream::Upstreams;
 use journal::Journal;
 use registry::Registry;
@@ -78,6 +79,8 @@ pub struct House {
     pub lifecycle: Lifecycle,
     /// What is counted.
     pub meter: Meter,
+    /// Where traces go.
+    pub tracer: Tracer,
     /// The turns that live here.
     pub registry: Registry,
     /// What saves their events.
@@ -112,6 +115,7 @@ impl Turns {
         clock: Clock,
         lifecycle: Lifecycle,
         meter: Meter,
+        tracer: Tracer,
     ) -> Result<Self, crate::store::Error> {
         let replica = ReplicaId::new(clock.now());
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
@@ -123,6 +127,7 @@ impl Turns {
             clock,
             lifecycle,
             meter,
+            tracer,
             registry: Registry::default(),
             journal: Journal::default(),
             replica: RwLock::new(replica),

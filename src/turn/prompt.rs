@@ -41,6 +41,9 @@ pub struct Request {
     /// Stands for what was said before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Said>>,
+    /// The span it comes from (`traceparent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// What becomes of the turn when its last reader leaves.
     pub on_disconnect: String,
 }
@@ -115,6 +118,7 @@ pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&
         lines,
         temperature: request.temperature,
         max_tokens: request.max_tokens,
+        traceparent: None,
     })
 }
 

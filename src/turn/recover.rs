@@ -92,8 +92,9 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     }
     let (turn_id, owner, epoch) = (record.id.clone(), record.owner.clone(), record.epoch);
     let rest = Chunk { turn_id, owner, epoch, first_seq: crash.resumed, last_seq: seq, lines: lines.into() };
+    let message = Arc::new(draft.into_message(record.stub()));
     let ending = ending::Ending {
-        message: Arc::new(draft.into_message(record.stub())),
+        message: message.clone(),
         finished,
         rest: vec![rest],
         crash: Some(crash),
@@ -104,6 +105,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     if let Some(next) = next.and_then(|next| turns.registry.any(&next)) {
         next.due.cancel();
     }
+    turns.tracer.turn(live.traced(), &message, now);
     turns.meter.turn_finished(Status::Interrupted, now.millis_since(since), None);
     tracing::info!(turn_id = %record.id, last_saved = saved, "a turn was interrupted by a crash");
     Ok(())

@@ -46,6 +46,8 @@ pub struct Ask {
     pub history: Option<Vec<Said>>,
     /// The language to answer in (BCP 47).
     pub language: Option<String>,
+    /// The span it comes from (`traceparent`).
+    pub traceparent: Option<String>,
     /// The key it is asked under.
     pub key: Option<Key>,
     /// Whether whoever asks also reads it, and so counts as its first reader.
@@ -213,6 +215,7 @@ impl Turns {
         let request = Request {
             language: ask.language.clone(),
             history: ask.history.clone(),
+            traceparent: ask.traceparent.clone(),
             ..Request::new(config, &self.settings.instructions, on_disconnect)
         };
         Some(Plan { model: model.clone(), request: request.to_text() })

@@ -70,6 +70,8 @@ pub struct Call {
     pub temperature: Option<f64>,
     /// The longest answer, in tokens; not sent when absent.
     pub max_tokens: Option<u32>,
+    /// The span it is made for, sent along as the header `traceparent`.
+    pub traceparent: Option<String>,
 }
 
 /// Why an upstream did not take a call: none of these has cost anything.

@@ -30,7 +30,14 @@ struct Told {
 
 fn call() -> Call {
     let lines = vec![Line { speaker: Speaker::User, text: "Hi".to_owned() }];
-    Call { turn_id: "turn_1".into(), model: "m".to_owned(), lines, temperature: None, max_tokens: None }
+    Call {
+        turn_id: "turn_1".into(),
+        model: "m".to_owned(),
+        lines,
+        temperature: None,
+        max_tokens: None,
+        traceparent: None,
+    }
 }
 
 fn delta(text: &str) -> String {

@@ -22,4 +22,5 @@ mod refusals;
 mod replay;
 mod stop;
 mod store;
+mod traces;
 mod windows;

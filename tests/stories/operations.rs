@@ -1,6 +1,6 @@
 //! Whoever runs it can see what it does: metrics by their names, readiness by component, one line a turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use serde_json::json;
@@ -25,6 +25,16 @@ impl Figures {
         Self(figures.collect())
     }
 
+    /// The names there are, without what a histogram adds to its own.
+    fn names(&self) -> BTreeSet<String> {
+        let name = |key: &String| {
+            let name = key.split('{').next().unwrap_or_default();
+            let parts = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part));
+            parts.unwrap_or(name).to_owned()
+        };
+        self.0.keys().map(name).collect()
+    }
+
     #[track_caller]
     fn get(&self, name: &str) -> f64 {
         *self.0.get(name).unwrap_or_else(|| panic!("no {name} in {:#?}", self.0.keys()))
@@ -35,6 +45,13 @@ impl Figures {
         let with = |key: &&String| key.starts_with(name) && labels.iter().all(|label| key.contains(label));
         self.0.keys().filter(with).map(|key| self.0[key]).sum()
     }
+}
+
+/// The metrics that the docs list.
+fn documented() -> BTreeSet<String> {
+    let docs = include_str!("../../docs/operations.md");
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -85,6 +102,10 @@ async fn metrics_tell_what_an_operator_needs() {
     assert!(figures.get("tidegate_journal_lag_seconds") < 30.0);
     assert!(figures.get("tidegate_unsaved_bytes") >= 0.0);
     assert_eq!(figures.sum("tidegate_build_info", &[concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"")]), 1.0);
+    // Nothing has failed in the database; all else has been counted.
+    let names: BTreeSet<String> =
+        figures.names().into_iter().chain(["tidegate_database_failures_total".into()]).collect();
+    assert_eq!(names, documented(), "docs/operations.md lists what there is");
     eventually("the event loop to be looked at", async || {
         (Figures::of(client).await.get("tidegate_event_loop_stall_seconds_count") > 0.0).then_some(())
     })

@@ -48,11 +48,13 @@
 //! - [`Pulse`]: how long the gateway takes to say that it lives, for promises in milliseconds.
 //! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
+//! - [`Collector`]: takes traces by OTLP and keeps them: `url`, `spans`, `wait_for(n)`.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
 #![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
 
 mod browser;
 mod client;
+mod collector;
 mod database;
 mod fold;
 mod foreign;
@@ -80,6 +82,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     browser::Browser,
     client::{Client, Encoding, Reply, Request},
+    collector::{Collector, Span},
     database::{Database, Kind},
     fold::Fold,
     foreign::Foreign,

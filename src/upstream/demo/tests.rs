@@ -28,6 +28,7 @@ fn call(lines: &[&str]) -> Call {
         lines: lines.iter().map(line).collect(),
         temperature: None,
         max_tokens: None,
+        traceparent: None,
     }
 }
 

@@ -49,7 +49,8 @@ impl Upstream for Openai {
             let deadline = Instant::now() + self.first_token;
             let model = self.rename.get(&call.model).unwrap_or(&call.model);
             let body = request::body(&call, model, &self.extra_body);
-            let asked = timeout_at(deadline, self.transport.post(&["chat", "completions"], body)).await;
+            let asked = self.transport.post(&["chat", "completions"], body, call.traceparent.as_deref());
+            let asked = timeout_at(deadline, asked).await;
             let mut reply = match asked {
                 Ok(Ok(reply)) => reply,
                 Ok(Err(unanswered)) => {

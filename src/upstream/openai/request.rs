@@ -73,7 +73,14 @@ mod tests {
         let line = |speaker, text: &str| Line { speaker, text: text.to_owned() };
         let lines =
             vec![line(Speaker::System, "Be kind."), line(Speaker::User, "A\n\"b\""), line(Speaker::Assistant, "c")];
-        Call { turn_id: "turn_1".into(), model: "ours".to_owned(), lines, temperature: None, max_tokens: None }
+        Call {
+            turn_id: "turn_1".into(),
+            model: "ours".to_owned(),
+            lines,
+            temperature: None,
+            max_tokens: None,
+            traceparent: None,
+        }
     }
 
     fn sent(call: &Call, extra: Value) -> Value {

@@ -95,13 +95,16 @@ impl Transport {
         Ok(Self { client, raw, base, headers, secrets })
     }
 
-    /// Sends JSON to a path below the base URL. Ready with the head of the answer, whatever its status.
+    /// Sends JSON to a path below the base URL, for the span that `traceparent` names. Ready with the head of the answer, whatever its status.
     ///
     /// # Errors
     /// When there is no answer. Nothing is sent again.
-    pub async fn post(&self, path: &[&str], json: Vec<u8>) -> Result<Reply, Unanswered> {
+    pub async fn post(&self, path: &[&str], json: Vec<u8>, traceparent: Option<&str>) -> Result<Reply, Unanswered> {
         let url = self.url(path);
-        let headers = self.headers("text/event-stream", true);
+        let mut headers = self.headers("text/event-stream", true);
+        if let Some(traceparent) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.entry("traceparent").or_insert(traceparent);
+        }
         let Some(raw) = &self.raw else {
             return client::send(self.client.request(Method::POST, url).headers(headers).body(json)).await;
         };

@@ -111,7 +111,7 @@ async fn giving_up_on_an_answer_closes_its_connection() {
     })
     .await;
     let transport = transport(&url, json!({}));
-    assert!(tokio::time::timeout(Duration::from_millis(50), transport.post(&["x"], Vec::new())).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(50), transport.post(&["x"], Vec::new(), None)).await.is_err());
     assert!(life.finished(HANG_LIMIT).await);
 }
 
@@ -147,7 +147,7 @@ async fn an_answer_may_come_before_all_of_the_request_has_gone() {
     })
     .await;
     let transport = transport(&url, json!({}));
-    let reply = transport.post(&["x"], large()).await.unwrap();
+    let reply = transport.post(&["x"], large(), None).await.unwrap();
     assert_eq!(reply.status, 413);
     assert_eq!(rest(reply).await.unwrap(), "hello");
     // On a connection with half a request nothing else can be asked.
@@ -167,7 +167,7 @@ async fn the_request_goes_on_while_its_answer_comes() {
     })
     .await;
     let transport = transport(&url, json!({}));
-    let reply = transport.post(&["x"], vec![b' '; 8 << 20]).await.unwrap();
+    let reply = transport.post(&["x"], vec![b' '; 8 << 20], None).await.unwrap();
     assert_eq!(rest(reply).await.unwrap(), "hello");
     assert_hello(&transport).await;
     assert!(life.finished(HANG_LIMIT).await);
@@ -185,7 +185,7 @@ async fn a_server_that_does_not_read_is_waited_for_as_long_as_the_caller_wishes(
     .await;
     let transport = transport(&url, json!({}));
     let patience = Duration::from_millis(50);
-    assert!(tokio::time::timeout(patience, transport.post(&["x"], large())).await.is_err());
+    assert!(tokio::time::timeout(patience, transport.post(&["x"], large(), None)).await.is_err());
     gave_up.send(()).unwrap();
     assert!(life.finished(HANG_LIMIT).await, "the connection stays open");
 }

@@ -150,7 +150,7 @@ fn transport(url: &str, fields: Value) -> Transport {
 }
 
 async fn post(transport: &Transport) -> Result<Reply, Unanswered> {
-    tokio::time::timeout(HANG_LIMIT, transport.post(&["x"], b"{}".to_vec())).await.expect("the call hangs")
+    tokio::time::timeout(HANG_LIMIT, transport.post(&["x"], b"{}".to_vec(), None)).await.expect("the call hangs")
 }
 
 /// The rest of an answer.
