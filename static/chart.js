@@ -1,6 +1,6 @@
 // Tables and charts of a visualization: SVG with the table behind, and the table alone where there is nothing to draw.
 
-import { drawn, element } from "/static/element.js";
+import { drawn, element, scrolling } from "/static/element.js";
 import { language, say } from "/static/words.js";
 
 const WIDTH = 640;
@@ -45,11 +45,7 @@ function tableOf(columns, rows) {
       line.append(element("td", column.type === "number" ? "number" : "", String(row[column.key] ?? "")));
     }
   }
-  const box = element("div", "scroll", table);
-  box.tabIndex = 0; // Scrolled by keyboard too.
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", say.table);
-  return box;
+  return scrolling(element("div", "scroll", table), say.table);
 }
 
 function picturing(kind, columns, rows, spec, title) {

@@ -8,6 +8,14 @@ export function element(tag, className = "", ...holds) {
   return made;
 }
 
+/** Makes a box that may be wider than its place one that keys scroll too. `name` is read out where it has the focus. */
+export function scrolling(box, name) {
+  box.tabIndex = 0;
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", name);
+  return box;
+}
+
 /** Makes a button that does something. */
 export function button(className, text, onClick) {
   const made = element("button", className, text);

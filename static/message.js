@@ -2,7 +2,7 @@
 
 import { Fold, isOpen } from "/client.js";
 import { visualize } from "/static/chart.js";
-import { button, element } from "/static/element.js";
+import { button, element, scrolling } from "/static/element.js";
 import { Prose } from "/static/prose.js";
 import { language, say } from "/static/words.js";
 
@@ -167,7 +167,7 @@ export class Answer {
 
   detail(item, name, value) {
     const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-    item.append(element("details", "", element("summary", "", name), element("pre", "", text)));
+    item.append(element("details", "", element("summary", "", name), scrolling(element("pre", "", text), name)));
   }
 
   source(source) {

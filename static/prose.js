@@ -1,7 +1,8 @@
 // Text as it grows: blocks of text nodes, one per paragraph or code fence. What was shown is not touched again, so a long
 // answer costs what its new text costs. The text of all blocks together is the text, character by character.
 
-import { element } from "/static/element.js";
+import { element, scrolling } from "/static/element.js";
+import { say } from "/static/words.js";
 
 /** So much is added in one frame, in UTF-16 code units: a burst is shown in steps that nobody feels. */
 const FRAME = 8192;
@@ -63,7 +64,8 @@ export class Prose {
 
   open(tag) {
     this.node = document.createTextNode("");
-    this.root.append(element(tag, "block", this.node));
+    const block = element(tag, "block", this.node);
+    this.root.append(tag === "pre" ? scrolling(block, say.code) : block);
   }
 
   lineEnds() {

@@ -1,6 +1,7 @@
 //! Stories that need a browser. `scripts/test` installs one.
 #![cfg(test)]
 
+mod axe;
 mod chat;
 mod event_source;
 mod page;

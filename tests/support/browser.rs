@@ -89,9 +89,35 @@ impl Browser {
 
     /// What the console has said since the last time, but for what the network did.
     pub async fn complaints(&self) -> Vec<String> {
-        let said = within("the console", self.page.issue_cmd(Console)).await.unwrap();
+        let said = self.command("se/log", json!({"type": "browser"})).await;
         let entries = said.as_array().cloned().unwrap_or_default();
         entries.iter().filter(|entry| entry["source"] != "network").map(Value::to_string).collect()
+    }
+
+    /// Has the page as wide as this, in CSS pixels; a window would not be made so narrow.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Has the person prefer `light` or `dark`.
+    pub async fn prefer(&self, scheme: &str) {
+        let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    /// A command of the DevTools protocol to the page.
+    pub async fn devtools(&self, method: &str, params: Value) -> Value {
+        self.command("goog/cdp/execute", json!({"cmd": method, "params": params})).await
+    }
+
+    /// A command that only chromedriver knows.
+    async fn command(&self, path: &'static str, body: Value) -> Value {
+        let what = body.to_string();
+        match within(path, self.page.issue_cmd(Own { path, body })).await {
+            Ok(value) => value,
+            Err(error) => panic!("{path} {what}\n{error}"),
+        }
     }
 
     /// Closes it; a browser that is only dropped is killed with its driver.
@@ -100,17 +126,20 @@ impl Browser {
     }
 }
 
-/// Asks chromedriver for what the console has said since the last time.
+/// A command that is chromedriver's own.
 #[derive(Debug)]
-struct Console;
+struct Own {
+    path: &'static str,
+    body: Value,
+}
 
-impl WebDriverCompatibleCommand for Console {
+impl WebDriverCompatibleCommand for Own {
     fn endpoint(&self, base_url: &url::Url, session_id: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base_url.join(&format!("session/{}/se/log", session_id.unwrap_or_default()))
+        base_url.join(&format!("session/{}/{}", session_id.unwrap_or_default(), self.path))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
-        (http::Method::POST, Some(json!({"type": "browser"}).to_string()))
+        (http::Method::POST, Some(self.body.to_string()))
     }
 }
 
