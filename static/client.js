@@ -5,7 +5,8 @@
 //   const client = new Client();
 //   const message = await client.ask({ sessionId: "a-visitor", content: "Hello!", onEvent: (event, fold) => show(fold.message) });
 //
-// The shapes of messages, turns, conversations and events are those of /openapi.json.
+// The shapes of messages, turns, conversations and events are those of /openapi.json; /events.schema.json has those of
+// the events by themselves, as a JSON Schema, for whoever checks them or makes types of them.
 
 /** The gateway gives a sign of life every `heartbeat_s`, 10 s by default; silence for so long is a dead connection. */
 const SILENCE_MS = 30000;

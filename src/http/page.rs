@@ -1,4 +1,4 @@
-//! The chat page and the client module it is built on: files inside the binary.
+//! The chat page, the client module it is built on, and the schema of what comes over it: files inside the binary.
 
 use std::io::Write;
 
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::accept::weighted;
 use super::headers;
+use super::schema::json_schema;
 
 /// Nothing from elsewhere, nothing inline, no markup made of text.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -52,11 +53,13 @@ const fn script(path: &'static str, bytes: &'static [u8]) -> Asset {
     Asset { path, kind: "text/javascript; charset=utf-8", bytes }
 }
 
-/// `/` and what it loads.
+/// `/` and what it loads, and what pages of others load.
 pub fn routes() -> Router {
-    ASSETS.into_iter().fold(Router::new(), |router, asset| {
-        let served = Served::new(asset);
-        router.route(asset.path, get(async move |headers: HeaderMap| served.answer(&headers)))
+    let files = ASSETS.into_iter().map(|asset| (asset.path, Served::new(asset.kind, Bytes::from_static(asset.bytes))));
+    let schema = Bytes::from(crate::domain::json::to_vec(&json_schema::document()));
+    let schema = (json_schema::PATH, Served::new(json_schema::KIND, schema));
+    files.chain([schema]).fold(Router::new(), |router, (path, served)| {
+        router.route(path, get(async move |headers: HeaderMap| served.answer(&headers)))
     })
 }
 
@@ -70,19 +73,18 @@ struct Served {
 }
 
 impl Served {
-    fn new(asset: Asset) -> Self {
-        let hash: String = Sha256::digest(asset.bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    fn new(kind: &'static str, plain: Bytes) -> Self {
+        let hash: String = Sha256::digest(&plain).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         // Weak, for it names two encodings of one file (RFC 9110, section 8.8.1).
         let tag = HeaderValue::try_from(format!("W/\"{hash}\"")).unwrap_or(HeaderValue::from_static("W/\"0\""));
-        let plain = Bytes::from_static(asset.bytes);
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         let written = gzip.write_all(&plain).and_then(|()| gzip.finish());
         let gzipped = written.ok().map(Bytes::from);
-        Self { kind: HeaderValue::from_static(asset.kind), tag, plain, gzipped }
+        Self { kind: HeaderValue::from_static(kind), tag, plain, gzipped }
     }
 
     /// The file, or 304 when the browser has it (RFC 9110, section 13.1.2). There is nothing in it that pages of other
-    /// origins may not read, and they import `/client.js`.
+    /// origins may not read, and they import `/client.js` and read the schema.
     fn answer(self, headers: &HeaderMap) -> Response {
         let ours = self.tag.to_str().map(opaque).unwrap_or_default();
         let known = headers::list(headers, IF_NONE_MATCH, ',').any(|known| known == "*" || opaque(known) == ours);

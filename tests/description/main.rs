@@ -8,6 +8,7 @@ mod judge;
 mod mirrors;
 mod refusals;
 mod routes;
+mod schema;
 #[path = "../support/mod.rs"]
 mod support;
 

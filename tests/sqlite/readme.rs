@@ -113,9 +113,9 @@ async fn its_routes_are_those_that_are_described() {
     }
     let told: BTreeSet<String> = names(&readme, "## Routes").into_iter().map(str::to_owned).collect();
     // Pages are not described.
-    let pages = ["GET /", "GET /client.js", "GET /docs"].map(str::to_owned).into();
+    let pages = ["GET /", "GET /client.js", "GET /docs", "GET /events.schema.json"].map(str::to_owned).into();
     assert_eq!(told, &described | &pages);
-    for page in ["/", "/client.js", "/docs"] {
+    for page in ["/", "/client.js", "/docs", "/events.schema.json"] {
         assert_eq!(gateway.client().send(Request::get(page)).await.status, 200, "{page}");
     }
 }

@@ -48,6 +48,26 @@ fn events() -> Vec<Kind> {
     ]
 }
 
+/// What else a turn's stream has.
+fn others() -> [Kind; 3] {
+    [kind::<Snapshot>("snapshot"), kind::<Ping>("ping"), kind::<StreamClosed>("closed")]
+}
+
+/// What else a feed has.
+fn of_feeds() -> [Kind; 2] {
+    [kind::<ConversationUpdated>("conversation.updated"), kind::<ConversationDeleted>("conversation.deleted")]
+}
+
+/// All of them.
+fn every() -> impl Iterator<Item = Kind> {
+    events().into_iter().chain(others()).chain(of_feeds())
+}
+
+/// The names of their schemas.
+pub fn names() -> impl Iterator<Item = String> {
+    every().map(|kind| kind.name)
+}
+
 /// One of `kinds`, told apart by `type`.
 fn one_of<'a>(kinds: impl IntoIterator<Item = &'a Kind>, about: &str) -> Schema {
     let mut discriminator = Discriminator::new("type");
@@ -126,10 +146,7 @@ fn server_sent(frame: &str, id: &str) -> Schema {
 
 /// Adds the frames, and all that they speak of.
 pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
-    let (events, snapshot) = (events(), kind::<Snapshot>("snapshot"));
-    let others = [kind::<Ping>("ping"), kind::<StreamClosed>("closed")];
-    let updated = kind::<ConversationUpdated>("conversation.updated");
-    let deleted = kind::<ConversationDeleted>("conversation.deleted");
+    let (events, others) = (events(), others());
     let placed = |what: Ref| Schema::from(AllOfBuilder::new().item(what).item(reference::<FeedPlace>()).build());
     let feed = OneOfBuilder::new()
         .description(Some("One line, or one `data:`, of a conversation's feed."))
@@ -143,15 +160,12 @@ pub fn components(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema("ServerSentFrame", server_sent("Frame", "seq"))
         .schema("ServerSentFeedFrame", server_sent("FeedFrame", "cursor"))
         .schema("Event", one_of(&events, "One thing that happened in a turn. `seq` starts at 1 and rises by 1."))
-        .schema(
-            "Frame",
-            one_of(events.iter().chain([&snapshot]).chain(&others), "One line, or one `data:`, of a turn's stream."),
-        )
+        .schema("Frame", one_of(events.iter().chain(&others), "One line, or one `data:`, of a turn's stream."))
         .schema("FeedEvent", placed(Ref::from_schema_name("Event")))
         .schema("FeedSnapshot", placed(Ref::from_schema_name("Snapshot")))
         .schema("FeedPlace", own::<FeedPlace>())
         .schema("FeedFrame", Schema::from(feed.build()));
-    for kind in events.into_iter().chain(others).chain([snapshot, updated, deleted]) {
+    for kind in every() {
         components = add_nested(components.schema(kind.name, kind.schema), kind.nested);
     }
     components

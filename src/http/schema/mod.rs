@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod event;
 pub mod frame;
 pub mod headers;
+pub mod json_schema;
 pub mod message;
 pub mod new_content;
 pub mod parameters;

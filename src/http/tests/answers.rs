@@ -61,6 +61,7 @@ async fn the_page_and_the_docs_come_from_the_binary_alone() {
         ("/client.js", "text/javascript; charset=utf-8"),
         ("/static/chat.js", "text/javascript; charset=utf-8"),
         ("/static/chat.css", "text/css; charset=utf-8"),
+        ("/events.schema.json", "application/schema+json"),
         ("/docs", "text/html; charset=utf-8"),
         ("/docs/", "text/html; charset=utf-8"),
         ("/docs/errors", "text/html; charset=utf-8"),
@@ -77,7 +78,7 @@ async fn the_page_and_the_docs_come_from_the_binary_alone() {
         let html = kind.starts_with("text/html");
         assert_eq!(
             response.headers().contains_key("content-security-policy"),
-            html || path.starts_with("/static") || path == "/client.js",
+            html || path.starts_with("/static") || ["/client.js", "/events.schema.json"].contains(&path),
             "{path}"
         );
         let text = response.text().await.unwrap();
