@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Browser, Gateway, Scene, Script, assert_stamps, chance};
+use crate::support::{Browser, Gate, Gateway, Scene, Script, assert_stamps, chance};
 
 /// Opens the source, and keeps in `seen` the fold of what comes by the rule of snapshots.
 const FOLLOW: &str = r#"
@@ -76,13 +76,62 @@ async fn it_goes_on_over_a_gateway_that_was_told_to_stop_and_tells_a_saved_end()
     browser.close().await;
 }
 
+/// A snippet of a page of the docs.
+fn snippet(page: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("{}/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- tested: {name} -->\n```js\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_snippets_of_its_own_page_ask_resume_and_give_up() {
+    let snippet = |name: &str| snippet("docs/event-source.md", name);
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    scene.upstream.push(Script::new().role().delta("It ").gate(&gate).delta("rains.").finish("stop").done());
+    blank(&browser, &scene.gateway).await;
+
+    // The first asks, the second takes the turn up where the record has it, as a page does that was reloaded.
+    browser.js(&format!("{}; Object.assign(window, {{ shown, source }});", snippet("ask"))).await;
+    browser.until("the beginning", "return shown.text === 'It '").await;
+    let history = scene.client.get("/v1/chat/my-page/history").await.expect(200);
+    let turn = history["messages"][1]["turn_id"].as_str().unwrap().to_owned();
+    let resume = format!(
+        "const resume = async (turnId) => {{ {}; window.resumed = {{ shown, source }}; }}; resume('{turn}');",
+        snippet("resume")
+    );
+    browser.js(&resume).await;
+    browser.until("the beginning again", "return window.resumed?.shown.text === 'It '").await;
+    gate.open();
+    for page in ["window", "resumed"] {
+        browser.until("the end", &format!("return {page}.shown.status === 'completed'")).await;
+        let seen = format!("return [{page}.shown.text, {page}.shown.refused, {page}.source.readyState]");
+        assert_eq!(browser.js(&seen).await, json!(["It rains.", false, 2]));
+    }
+    // What has ended has no more events: the source is told so, and the text is all there.
+    browser.js(&resume.replace("window.resumed", "window.late")).await;
+    browser.until("no more events", "return window.late?.source.readyState === EventSource.CLOSED").await;
+    assert_eq!(browser.js("return [late.shown.text, late.shown.status]").await, json!(["It rains.", "completed"]));
+
+    // By name; and what is refused is refused for good.
+    scene.upstream.push(Script::answer(&["It ", "snows."]));
+    browser.js(&format!("const query = 'message=now&key=k-2'; window.text = ''; {}", snippet("named"))).await;
+    browser.until("the end", "return document.title === 'completed'").await;
+    assert_eq!(browser.js("return window.text").await, "It snows.");
+    let refused = snippet("ask").replace("message: \"Hello!\"", "message: \"\"");
+    browser.js(&format!("{refused}; Object.assign(window, {{ shown, source }});")).await;
+    browser.until("the refusal", "return shown.refused").await;
+    let why = format!("const why = async () => {{ {}; window.why = problem.field; }}; why();", snippet("why"));
+    browser.js(&why.replace("${query}", "message=&key=k-3")).await;
+    assert_eq!(browser.until("the reason", "return window.why").await, "message");
+    assert_eq!(scene.upstream.calls().len(), 2);
+    browser.close().await;
+}
+
 #[tokio::test]
 async fn the_readmes_snippets_do_what_they_say() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let snippet = |name: &str| {
-        let (_, rest) = readme.split_once(&format!("<!-- tested: {name} -->\n```js\n")).unwrap();
-        rest.split_once("```").unwrap().0.to_owned()
-    };
+    let snippet = |name: &str| snippet("README.md", name);
     let browser = Browser::start().await;
     let scene = Scene::new().await;
     scene.upstream.always(Script::answer(&["It ", "rains."]));

@@ -1,6 +1,7 @@
 //! The stories, told on SQLite. Needs nothing but the built program.
 #![cfg(test)]
 
+mod docs;
 #[path = "../stories/file.rs"]
 mod file;
 mod readme;

@@ -1,71 +1,43 @@
-//! What the README says, held against the program. `TIDEGATE_TEST_UPDATE=1` writes its tables anew.
+//! What the README says, held against the program. `TIDEGATE_TEST_UPDATE=1` writes its table anew.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-use tidegate::config::keys::{KEYS, Shown};
-use tidegate::http::code::Code;
-
 use crate::support::{Database, Frame, Gateway, Request};
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")
+/// A page of the repository.
+pub fn page(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(path()).unwrap()
+    page("README.md")
 }
 
-/// What stands in the README between the two marks of `name`, and where.
-fn marked<'a>(readme: &'a str, name: &str) -> (usize, &'a str) {
-    let (before, rest) = readme.split_once(&format!("<!-- {name}: ")).unwrap_or_else(|| panic!("no mark {name}"));
+/// Fails unless `text` stands in the page between the two marks of `name`; writes it there when it is asked to.
+#[track_caller]
+pub fn assert_held(file: &str, name: &str, text: &str) {
+    let whole = page(file);
+    let (before, rest) = whole.split_once(&format!("<!-- {name}: ")).unwrap_or_else(|| panic!("no mark {name}"));
     let (mark, rest) = rest.split_once("-->\n").unwrap();
-    let (inside, _) = rest.split_once(&format!("<!-- /{name} -->")).unwrap();
-    (before.len() + format!("<!-- {name}: ").len() + mark.len() + "-->\n".len(), inside)
-}
-
-fn settings() -> String {
-    let mut table = "| setting | default | what it is |\n|---|---|---|\n".to_owned();
-    for key in &KEYS {
-        let default = match key.shown {
-            Shown::Default(value) => format!("`{value}`"),
-            Shown::Sample(_) => "none".to_owned(),
-            Shown::Later(_) => continue,
-        };
-        writeln!(table, "| `{}` | {default} | {} |", key.path, key.note).unwrap();
+    let (inside, after) = rest.split_once(&format!("<!-- /{name} -->")).unwrap();
+    if std::env::var("TIDEGATE_TEST_UPDATE").is_ok() {
+        std::fs::write(path(file), format!("{before}<!-- {name}: {mark}-->\n{text}<!-- /{name} -->{after}")).unwrap();
+    } else {
+        assert_eq!(inside, text, "`{name}` in {file} has drifted; TIDEGATE_TEST_UPDATE=1 writes it anew");
     }
-    table
-}
-
-fn codes() -> String {
-    let mut table = "| code | status | when |\n|---|---|---|\n".to_owned();
-    for code in Code::ALL {
-        writeln!(table, "| `{}` | {} | {} |", code.as_str(), code.status().as_u16(), code.doc()).unwrap();
-    }
-    table
-}
-
-fn demo() -> String {
-    let source = include_str!("../../src/upstream/demo/mod.rs");
-    let lines = source.lines().filter_map(|line| line.strip_prefix("//! |"));
-    lines.map(|line| format!("|{line}\n")).collect()
 }
 
 #[test]
-fn its_tables_are_the_programs() {
-    for (name, table) in [("settings", settings()), ("codes", codes()), ("demo", demo())] {
-        let mut readme = readme();
-        let (at, inside) = marked(&readme, name);
-        if std::env::var("TIDEGATE_TEST_UPDATE").is_ok() {
-            let range = at..at + inside.len();
-            readme.replace_range(range, &table);
-            std::fs::write(path(), readme).unwrap();
-        } else {
-            assert_eq!(inside, table, "the table `{name}` has drifted; TIDEGATE_TEST_UPDATE=1 writes it anew");
-        }
-    }
+fn its_words_for_the_demo_are_the_demos() {
+    let source = include_str!("../../src/upstream/demo/mod.rs");
+    let lines = source.lines().filter_map(|line| line.strip_prefix("//! |"));
+    assert_held("README.md", "demo", &lines.map(|line| format!("|{line}\n")).collect::<String>());
 }
 
 /// The rows of the table under the heading, without its head: the first column's name in backticks.
