@@ -198,3 +198,77 @@ async fn what_was_typed_before_a_reload_is_asked_once_after_it() {
     assert_eq!(browser.js("return document.querySelectorAll('article').length").await, 2);
     browser.close().await;
 }
+
+#[tokio::test]
+async fn a_tab_that_slept_shows_what_was_said_meanwhile_once() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let gate = Gate::new();
+    halved(&scene, &gate);
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "go").await;
+    browser.until("half of the answer", HALF).await;
+    let turn = history(&browser, &scene.client).await[1]["turn_id"].as_str().unwrap().to_owned();
+    let watch = "window.lived = [];
+        for (const name of ['freeze', 'resume']) document.addEventListener(name, () => lived.push(name))";
+    browser.js(watch).await;
+    browser.freeze().await;
+    gate.open();
+    scene.client.ended(&turn).await;
+    browser.thaw().await;
+    assert_whole(&browser, &scene).await;
+    assert_eq!(browser.js("return lived").await, json!(["freeze", "resume"]));
+    assert_eq!(scene.upstream.calls().len(), 1);
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+/// The word for how things stand with the gateway.
+const STATE: &str = "return document.getElementById('state').dataset.state";
+
+/// Takes the network away. The browser is told, and what is open breaks, which the browser leaves alone by itself.
+async fn lose(browser: &Browser, proxy: &Proxy) {
+    browser.network(false).await;
+    proxy.cut();
+    browser.until("the state", &format!("{STATE} === 'offline'")).await;
+}
+
+#[tokio::test]
+async fn a_network_that_goes_in_mid_answer_is_told_and_what_was_said_meanwhile_is_caught_up() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    let proxy = Proxy::to(scene.gateway.address()).await;
+    let gate = Gate::new();
+    halved(&scene, &gate);
+    scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
+    open(&browser, &format!("http://{}", proxy.address())).await;
+    ask(&browser, "first").await;
+    browser.until("half of the answer", HALF).await;
+    let turn = history(&browser, &scene.client).await[1]["turn_id"].as_str().unwrap().to_owned();
+    lose(&browser, &proxy).await;
+    gate.open();
+    scene.client.ended(&turn).await;
+    // What is written while an answer runs, as far as the page knows, waits in its field.
+    ask(&browser, "second").await;
+    assert_eq!(browser.js("return document.getElementById('message').value").await, "second");
+    assert!(browser.js(ANSWER).await.as_str().unwrap().ends_with("[19]"));
+    proxy.heal();
+    browser.network(true).await;
+    assert_whole(&browser, &scene).await;
+    browser.until("the state", &format!("{STATE} === 'caught up'")).await;
+
+    // Sent without a network it waits for one, and is asked once.
+    lose(&browser, &proxy).await;
+    ask(&browser, "").await;
+    browser.until("the question", "return document.querySelector('article.unsent')").await;
+    proxy.heal();
+    browser.network(true).await;
+    browser.until("its answer", ENDED).await;
+    assert_true(&browser, &scene.client).await;
+    let asked = history(&browser, &scene.client).await;
+    let asked: Vec<&Value> = asked.iter().map(|message| &message["content"]).step_by(2).collect();
+    assert_eq!(json!(asked), json!(["first", "second"]));
+    assert_eq!(scene.upstream.calls().len(), 2);
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}

@@ -106,8 +106,31 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// Puts the page to sleep, as a browser does with a tab that nobody looks at: nothing in it runs.
+    pub async fn freeze(&self) {
+        self.devtools("Page.setWebLifecycleState", json!({"state": "frozen"})).await;
+    }
+
+    /// Wakes it, and looks at it again.
+    pub async fn thaw(&self) {
+        self.devtools("Page.setWebLifecycleState", json!({"state": "active"})).await;
+        // It counts as hidden until it is come back to from another tab.
+        let page = self.page.window().await.unwrap();
+        let other = self.page.new_window(true).await.unwrap().handle;
+        self.page.switch_to_window(other).await.unwrap();
+        self.page.close_window().await.unwrap();
+        self.page.switch_to_window(page).await.unwrap();
+        self.until("the page to be seen", "return document.visibilityState === 'visible'").await;
+    }
+
+    /// Takes the network away from the page, or gives it back.
+    pub async fn network(&self, is_there: bool) {
+        let limits = json!({"offline": !is_there, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.devtools("Network.emulateNetworkConditions", limits).await;
+    }
+
     /// A command of the DevTools protocol to the page.
-    pub async fn devtools(&self, method: &str, params: Value) -> Value {
+    async fn devtools(&self, method: &str, params: Value) -> Value {
         self.command("goog/cdp/execute", json!({"cmd": method, "params": params})).await
     }
 

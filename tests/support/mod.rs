@@ -42,7 +42,8 @@
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Foreign`]: a program of somebody else's, `serve(…)` for one that listens; gone when dropped.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
-//!   `complaints` (what the console said), `resize`, `prefer` (light or dark), `devtools`.
+//!   `complaints` (what the console said), `resize`, `prefer` (light or dark),
+//!   `freeze`, `thaw`, `network` (whether it is there).
 //! - [`chance`]: random numbers whose seed is printed, and can be given as `TIDEGATE_TEST_SEED`.
 //! - [`seeds`], [`chance_of`]: the same for a story of many rounds, each with a seed of its own.
 //! - [`Pulse`]: how long the gateway takes to say that it lives, for promises in milliseconds.
