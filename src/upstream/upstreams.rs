@@ -58,6 +58,14 @@ impl Upstreams {
         Ok(Self { entries })
     }
 
+    /// With one more that is made already, and is asked after the others. `models` are names, not patterns.
+    #[must_use]
+    pub fn and(mut self, name: &str, upstream: Arc<dyn Upstream>, models: &[&str]) -> Self {
+        let named = models.iter().copied().map(str::to_owned).collect();
+        self.entries.push(Entry { name: name.into(), upstream, globs: GlobSet::empty(), named, catalog: None });
+        self
+    }
+
     /// Those that serve the model, in the order they are to be asked.
     pub fn candidates<'a>(&'a self, model: &'a str) -> impl Iterator<Item = &'a Entry> {
         self.entries.iter().filter(move |entry| entry.serves(model))

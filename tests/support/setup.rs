@@ -38,6 +38,11 @@ impl Setup {
         self.add_upstream(toml::toml! { kind = "demo" models = ["demo"] }, "demo", None)
     }
 
+    /// The settings as a file, for a server in the test's own process.
+    pub fn text(&self) -> String {
+        self.config.to_string()
+    }
+
     fn upstreams(&self) -> usize {
         self.config.get("upstreams").and_then(Value::as_array).map_or(0, Vec::len)
     }
