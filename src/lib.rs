@@ -3,7 +3,8 @@
 //! The map of the house, from the ground up; a floor uses those below it and none above.
 //!
 //! - [`domain`]: pure types and rules.
-//! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts; [`trace`]: what it tells a collector.
+//! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts; [`trace`]: what it tells a collector;
+//!   [`latest`]: what is replaced in use.
 //! - [`upstream`]: the models behind the gateway; [`wire`]: how events are framed; [`store`]: the record.
 //! - [`turn`]: the heart, one log with many readers.
 //! - [`http`]: the public door.
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod latest;
 pub mod lifecycle;
 pub mod meter;
 pub mod seldom;
@@ -33,6 +35,8 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::http::app::App;
+use crate::http::server::certificate::Certificate;
+use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
 use crate::store::Store;
@@ -55,8 +59,10 @@ pub struct Parts {
     pub clock: Clock,
     /// The record.
     pub store: Store,
-    /// The models.
-    pub upstreams: Upstreams,
+    /// The models. Whoever has a clone may replace them.
+    pub upstreams: Latest<Upstreams>,
+    /// What to speak TLS with, if at all. Whoever has a clone may replace it.
+    pub certificate: Option<Certificate>,
     /// What is counted.
     pub meter: Meter,
     /// Where traces go.
@@ -71,16 +77,10 @@ impl Parts {
     /// # Errors
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
-        let upstreams =
-            Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))?;
+        let upstreams = Latest::new(upstreams(config)?);
+        let certificate = certificate(config)?;
         let meter = Meter::default();
-        let tracer = match &config.otel.endpoint {
-            Some(endpoint) => {
-                let cannot = |error| OpenError::Setting(format!("`otel.endpoint`: {error}"));
-                Tracer::open(endpoint).map_err(cannot)?
-            }
-            None => Tracer::default(),
-        };
+        let tracer = tracer(config)?;
         let (database, stream) = (&config.database, &config.stream);
         let store = Store::open(&database.url, stream.durability, config.limits.database(), meter.clone()).await?;
         let metrics = match config.metrics.listen {
@@ -89,8 +89,32 @@ impl Parts {
             }
             None => None,
         };
-        Ok(Self { clock: Clock::System, store, upstreams, meter, tracer, metrics })
+        Ok(Self { clock: Clock::System, store, upstreams, certificate, meter, tracer, metrics })
     }
+}
+
+/// The upstreams that `config` asks for.
+///
+/// # Errors
+/// [`OpenError::Setting`].
+pub fn upstreams(config: &Config) -> Result<Upstreams, OpenError> {
+    Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))
+}
+
+/// The certificate that `config` names, read.
+///
+/// # Errors
+/// [`OpenError::Setting`].
+pub fn certificate(config: &Config) -> Result<Option<Certificate>, OpenError> {
+    let files = config.tls.files();
+    let opened = files.map(|(cert, key)| Certificate::open(cert, key)).transpose();
+    opened.map_err(|error| OpenError::Setting(error.to_string()))
+}
+
+/// Where traces go that `config` asks for.
+fn tracer(config: &Config) -> Result<Tracer, OpenError> {
+    let Some(endpoint) = &config.otel.endpoint else { return Ok(Tracer::default()) };
+    Tracer::open(endpoint).map_err(|error| OpenError::Setting(format!("`otel.endpoint`: {error}")))
 }
 
 /// Why a server's parts cannot be opened.
@@ -140,8 +164,8 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, meter, tracer, metrics } = parts;
-    let settings = http_settings(&config, &listener)?;
+    let Parts { clock, store, upstreams, certificate, meter, tracer, metrics } = parts;
+    let settings = http_settings(&config, certificate, &listener)?;
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
         default_model: config.default_model,
@@ -183,6 +207,7 @@ fn show_metrics(app: &App, listener: TcpListener, settings: http::settings::Sett
     let settings = http::settings::Settings {
         // Scrapers come under any name, and there is nothing here that a stranger's page could change.
         auth_off: false,
+        certificate: None,
         max_connections: METRICS_CONNECTIONS,
         drain_delay: settings.grace,
         ..settings
@@ -197,14 +222,20 @@ fn show_metrics(app: &App, listener: TcpListener, settings: http::settings::Sett
     Ok(())
 }
 
-fn http_settings(config: &Config, listener: &TcpListener) -> Result<http::settings::Settings, std::io::Error> {
-    let bound = format!("http://{}", listener.local_addr()?);
+fn http_settings(
+    config: &Config,
+    certificate: Option<Certificate>,
+    listener: &TcpListener,
+) -> Result<http::settings::Settings, std::io::Error> {
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let bound = format!("{scheme}://{}", listener.local_addr()?);
     let public_url = config.public_url.as_deref().unwrap_or(&bound);
     Ok(http::settings::Settings {
         public_url: public_url.parse().map_err(std::io::Error::other)?,
         allowed_origins: config.cors.allowed_origins.clone(),
         auth_off: config.auth.mode == config::AuthMode::Off,
         max_body_bytes: config.limits.max_body_bytes,
+        certificate,
         max_connections: http::server::connections_allowed(),
         reader_stall: Duration::from_secs(config.limits.reader_stall_s),
         drain_delay: Duration::from_secs(config.limits.drain_delay_s),

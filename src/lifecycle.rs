@@ -4,10 +4,12 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio_stream::wrappers::SignalStream;
 use tokio_stream::{Stream, StreamExt};
@@ -28,13 +30,14 @@ fn words(kind: SignalKind, word: Word) -> io::Result<impl Stream<Item = Word> + 
     Ok(SignalStream::new(signal(kind)?).map(move |()| word))
 }
 
-/// The life of one server: its tasks, and the two words that end them.
+/// The life of one server: its tasks, the two words that end them, and the one that has settings read again.
 #[derive(Clone, Debug, Default)]
 pub struct Lifecycle {
     tasks: TaskTracker,
     soft: CancellationToken,
     curfew: CancellationToken,
     hard: CancellationToken,
+    reload: Arc<Notify>,
 }
 
 impl Lifecycle {
@@ -94,8 +97,13 @@ impl Lifecycle {
         &self.hard
     }
 
-    /// Runs `server` to its end and turns the process's signals into its two words: the first SIGTERM or SIGINT
-    /// is the soft one, the second the hard one, and further ones change nothing.
+    /// Waits for the word to read the settings again. One that comes while nobody waits is kept; several are one.
+    pub async fn told_to_reload(&self) {
+        self.reload.notified().await;
+    }
+
+    /// Runs `server` to its end and turns the process's signals into its words: the first SIGTERM or SIGINT is the soft
+    /// one, the second the hard one, and further ones change nothing; SIGHUP is the one to reload.
     ///
     /// # Errors
     /// When signals cannot be listened to; then `server` has not begun.
@@ -110,7 +118,7 @@ impl Lifecycle {
                 end = &mut server => return Ok(end),
                 Some(word) = words.next() => match word {
                     Word::Stop(signal) => self.stop(signal),
-                    Word::Reload => tracing::warn!("SIGHUP: reloading the settings is not supported yet"),
+                    Word::Reload => self.reload.notify_one(),
                 }
             }
         }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 const TABLE: &str = "
     floor                            may use
     domain                           nothing; no runtime, no I/O
-    lifecycle, seldom                nothing
+    lifecycle, seldom, latest        nothing
     meter, trace                     domain
-    wire, upstream, store, cluster   domain, lifecycle, meter, seldom, trace; never one another
+    wire, upstream, store, cluster   domain, lifecycle, meter, seldom, latest, trace; never one another
     turn, jobs                       all of the floors below
     http                             all below
     main, cli, config, lib           all below, and one another
@@ -22,7 +22,7 @@ const TABLE: &str = "
 fn floor(part: &str) -> Option<u8> {
     Some(match part {
         "domain" => 0,
-        "lifecycle" | "meter" | "seldom" | "trace" => 1,
+        "lifecycle" | "meter" | "seldom" | "latest" | "trace" => 1,
         "wire" | "upstream" | "store" | "cluster" => 2,
         "turn" | "jobs" => 3,
         "http" => 4,
@@ -33,7 +33,7 @@ fn floor(part: &str) -> Option<u8> {
 
 fn may_use(user: &str, used: &str) -> bool {
     let (Some(high), Some(low)) = (floor(user), floor(used)) else { return true };
-    user == used || (high > low && user != "lifecycle" && user != "seldom") || (high == 5 && low == 5)
+    user == used || (high > low && !matches!(user, "lifecycle" | "seldom" | "latest")) || (high == 5 && low == 5)
 }
 
 /// Where a crate may be named; `None` = everywhere.
@@ -46,7 +46,8 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli"],
         "opentelemetry" | "opentelemetry_otlp" | "opentelemetry_sdk" => &["trace"],
         "prometheus_client" => &["meter"],
-        "rustls" | "tokio_rustls" | "rustls_platform_verifier" => &["upstream"],
+        "rustls" | "tokio_rustls" => &["http", "upstream"],
+        "rustls_platform_verifier" => &["upstream"],
         _ => return None,
     })
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rcgen::generate_simple_self_signed;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -83,7 +84,8 @@ fn a_setting_that_is_unknown_or_impossible_exits_2_with_one_line() {
     for (text, said) in [
         ("[limits]\nmax_boddy_bytes = 1\n", "tidegate: bad.toml: `limits.max_boddy_bytes` is no setting"),
         ("[cluster]\nlease_s = 0\n", "tidegate: bad.toml: `cluster.lease_s` must be at least 1"),
-        ("[tls]\ncert_file = \"x\"\n", "tidegate: bad.toml: `tls` is not supported yet"),
+        ("[tls]\ncert_file = \"x\"\n", "tidegate: bad.toml: `tls.key_file` is missing"),
+        ("[[prices]]\nmodel = \"x\"\n", "tidegate: bad.toml: `prices` is not supported yet"),
         ("= 1\n", "tidegate: bad.toml:1: "),
     ] {
         fs::write(home.path().join("bad.toml"), text).unwrap();
@@ -101,6 +103,50 @@ fn a_setting_that_is_unknown_or_impossible_exits_2_with_one_line() {
     let (code, _, stderr) = run(home.path(), &["--config", "absent.toml"]);
     assert_eq!(code, 2);
     assert!(one_line(&stderr).starts_with("tidegate: absent.toml: cannot be read"), "{stderr}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_exits_2_with_the_setting_and_the_file() {
+    let home = TempDir::new().unwrap();
+    let names = || ["localhost".to_owned()];
+    let (one, other) = (generate_simple_self_signed(names()).unwrap(), generate_simple_self_signed(names()).unwrap());
+    let (cert, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+    let (no_cert, no_key) =
+        ("`tls.cert_file` holds no certificate", "`tls.key_file` holds no private key in PEM (key.pem)");
+    let locked = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let torn = &key[..key.len() / 2];
+    fs::write(home.path().join("tidegate.toml"), "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n").unwrap();
+    for (cert, key, said) in [
+        (None, Some(key.as_str()), "`tls.cert_file` cannot be read (cert.pem): "),
+        (Some(cert.as_str()), None, "`tls.key_file` cannot be read (key.pem): "),
+        (Some("no PEM"), Some(&key), &format!("{no_cert} in PEM (cert.pem)")),
+        (Some(&key), Some(&key), &format!("{no_cert} in PEM (cert.pem)")),
+        (Some(broken), Some(&key), &format!("{no_cert} that can be used (cert.pem): ")),
+        (Some(&cert), Some("no PEM"), no_key),
+        (Some(&cert), Some(&cert), no_key),
+        (Some(&cert), Some(torn), "`tls.key_file` is not PEM (key.pem): "),
+        (Some(&cert), Some(&locked), "`tls.key_file` is encrypted (key.pem)"),
+        (
+            Some(&cert),
+            Some(&other.signing_key.serialize_pem()),
+            "`tls.key_file` does not fit: key.pem is not the key of cert.pem",
+        ),
+    ] {
+        for (name, text) in [("cert.pem", cert), ("key.pem", key)] {
+            let path = home.path().join(name);
+            match text {
+                Some(text) => fs::write(path, text).unwrap(),
+                None => drop(fs::remove_file(path)),
+            }
+        }
+        for arguments in [&["--config", "tidegate.toml"][..], &["config", "check", "tidegate.toml"]] {
+            let (code, stdout, stderr) = run(home.path(), arguments);
+            assert_eq!((code, stdout.as_str()), (2, ""), "{arguments:?}: {stderr}");
+            assert!(one_line(&stderr).starts_with(&format!("tidegate: {said}")), "{stderr} is not {said}");
+        }
+    }
+    assert!(!home.path().join("tidegate.db").exists());
 }
 
 #[test]

@@ -35,6 +35,7 @@ async fn a_client_is_told_and_the_server_lives_on() {
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),
+        certificate: None,
         max_connections: 100,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(30),

@@ -6,18 +6,16 @@ use std::path::Path;
 
 use super::Failure;
 use super::print::print;
-use crate::OpenError;
 use crate::config::example::example as settings;
 use crate::config::load::File;
 use crate::config::{Flags, load};
-use crate::upstream::Upstreams;
 
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let file = File::read(path)?;
     let loaded = load(Some(&file), env::vars_os(), Flags::default())?;
     // What only shows when it is set up, such as a file of authorities that cannot be read.
-    Upstreams::new(&loaded.config.upstreams, &loaded.config.limits)
-        .map_err(|error| OpenError::Setting(error.to_string()))?;
+    crate::upstreams(&loaded.config)?;
+    crate::certificate(&loaded.config)?;
     let mut stderr = io::stderr().lock();
     for warning in loaded.warnings {
         let _ = writeln!(stderr, "warning: {warning}");

@@ -4,19 +4,21 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Prints the lines. The last word of the first one is the URL, for programs that start this one.
-pub(super) fn print(address: SocketAddr, public_url: Option<&str>) {
+pub(super) fn print(address: SocketAddr, tls: bool, public_url: Option<&str>) {
     let mut out = io::stdout().lock();
     // Whoever closed our stdout does not want to know.
-    let _ = out.write_all(lines(address, public_url).as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(lines(address, tls, public_url).as_bytes()).and_then(|()| out.flush());
 }
 
-fn lines(address: SocketAddr, public_url: Option<&str>) -> String {
-    let url = format!("http://{}", reachable(address));
+fn lines(address: SocketAddr, tls: bool, public_url: Option<&str>) -> String {
+    // The certificate is hardly one for this address, and whoever pastes the line sits before this machine.
+    let (scheme, insecure) = if tls { ("https", "--insecure ") } else { ("http", "") };
+    let url = format!("{scheme}://{}", reachable(address));
     let public = public_url.map(|url| format!("Others reach it at {url}\n")).unwrap_or_default();
     format!(
         "Tidegate is listening on {url}\n\
          {public}\
-         curl --no-buffer {url}/v1/chat/stream --header 'Content-Type: application/json' \
+         curl {insecure}--no-buffer {url}/v1/chat/stream --header 'Content-Type: application/json' \
          --header 'Accept: application/x-ndjson' --data '{{\"message\":\"Hello!\"}}'\n"
     )
 }
@@ -34,7 +36,7 @@ mod tests {
 
     #[test]
     fn the_first_line_ends_with_the_url_and_a_curl_follows() {
-        let text = lines("127.0.0.1:4321".parse().unwrap(), None);
+        let text = lines("127.0.0.1:4321".parse().unwrap(), false, None);
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("Tidegate is listening on http://127.0.0.1:4321"));
         let curl = lines.next().unwrap();
@@ -51,8 +53,15 @@ mod tests {
     }
 
     #[test]
+    fn under_tls_the_url_and_the_curl_say_so() {
+        let text = lines("127.0.0.1:4321".parse().unwrap(), true, None);
+        assert_eq!(text.lines().next(), Some("Tidegate is listening on https://127.0.0.1:4321"));
+        assert!(text.contains("\ncurl --insecure --no-buffer https://127.0.0.1:4321/v1/"), "{text}");
+    }
+
+    #[test]
     fn a_public_url_is_told_too() {
-        let text = lines("127.0.0.1:1".parse().unwrap(), Some("https://chat.example"));
+        let text = lines("127.0.0.1:1".parse().unwrap(), false, Some("https://chat.example"));
         assert!(text.lines().any(|line| line.ends_with(" https://chat.example")), "{text}");
     }
 }

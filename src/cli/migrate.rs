@@ -8,7 +8,7 @@ use crate::config::{Flags, Loaded, load};
 
 pub(super) async fn run(args: MigrateArgs) -> Result<(), Failure> {
     let file = args.config.as_deref().map(File::read).transpose()?;
-    let Loaded { config, warnings } = load(file.as_ref(), env::vars_os(), Flags::default())?;
+    let Loaded { config, warnings, .. } = load(file.as_ref(), env::vars_os(), Flags::default())?;
     logs::install(config.log.format);
     for warning in warnings {
         tracing::warn!("{warning}");

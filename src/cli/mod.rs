@@ -10,6 +10,7 @@ mod first_lines;
 mod logs;
 mod migrate;
 mod print;
+mod reload;
 mod serve;
 
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use globset::GlobBuilder;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::{AuthMode, Config, ConfigError};
+use super::{AuthMode, Config, ConfigError, Tls};
 use crate::upstream::settings::{Kind, Settings};
 
 /// Refuses what cannot be meant; types and bounds are already known to hold.
@@ -15,6 +15,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(url) = &config.public_url {
         web_address("public_url", url)?;
     }
+    tls(&config.tls)?;
     database(&config.database.url)?;
     if let Some(endpoint) = &config.otel.endpoint {
         web_address("otel.endpoint", endpoint)?;
@@ -36,6 +37,14 @@ fn auth(config: &Config) -> Result<(), ConfigError> {
                 config.listen
             ),
         )),
+    }
+}
+
+fn tls(tls: &Tls) -> Result<(), ConfigError> {
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(_), None) => Err(ConfigError::at("tls.key_file", "is missing: `tls.cert_file` is not enough for TLS")),
+        (None, Some(_)) => Err(ConfigError::at("tls.cert_file", "is missing: `tls.key_file` is not enough for TLS")),
+        (Some(_), Some(_)) | (None, None) => Ok(()),
     }
 }
 

@@ -52,7 +52,7 @@ impl Key {
 }
 
 /// Sections that are known and not supported yet; what is in them is not looked at.
-pub const LATER: [&str; 3] = ["tls", "applications", "prices"];
+pub const LATER: [&str; 2] = ["applications", "prices"];
 
 /// Kinds of upstreams that are known and not supported yet.
 pub const LATER_KINDS: [&str; 3] = ["anthropic", "gemini", "ollama"];
@@ -73,11 +73,13 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 56] = [
+pub const KEYS: [Key; 58] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
     default("instructions", Text, r#""""#, "The system prompt where a conversation has none of its own."),
+    sample("tls.cert_file", Text, r#""cert.pem""#, "Speak TLS with this certificate and its chain, in PEM; absent: plain HTTP."),
+    sample("tls.key_file", Text, r#""key.pem""#, "The certificate's private key, in PEM, without a password."),
     default("database.url", Text, r#""sqlite://tidegate.db""#, "sqlite://FILE, or postgres://user@host/db."),
     default("cluster.lease_s", Seconds(1), "10", "How long a turn stays with a replica that does not renew it."),
     later("cluster.redis_url", Text, r#""""#),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::changes::Kept;
 use super::environment::{self, Origins};
 use super::{Config, ConfigError, check, secrets, tree};
 
@@ -52,6 +53,8 @@ pub struct Flags {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
+    /// What of it a running server cannot change.
+    pub kept: Kept,
     /// One line for each `TIDEGATE_…` variable that names no setting.
     pub warnings: Vec<String>,
 }
@@ -78,12 +81,12 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
     };
     let warnings = environment::lay_over(&mut tree, &environment, &mut origins)?;
     lay_flags_over(&mut tree, flags, &mut origins);
-    let config = finish(tree, &environment).map_err(|error| match (origin(&origins, error.path()), file) {
+    let (config, kept) = finish(tree, &environment).map_err(|error| match (origin(&origins, error.path()), file) {
         (Some(origin), _) => error.set_by(origin),
         (None, Some(file)) => error.set_by(&file.name),
         (None, None) => error,
     })?;
-    Ok(Loaded { config, warnings })
+    Ok(Loaded { config, kept, warnings })
 }
 
 fn lay_flags_over(tree: &mut Table, flags: Flags, origins: &mut Origins) {
@@ -111,9 +114,10 @@ fn origin<'a>(origins: &'a Origins, path: Option<&str>) -> Option<&'a str> {
     }
 }
 
-fn finish(mut tree: Table, environment: &HashMap<OsString, OsString>) -> Result<Config, ConfigError> {
+fn finish(mut tree: Table, environment: &HashMap<OsString, OsString>) -> Result<(Config, Kept), ConfigError> {
     tree::check(&tree)?;
     tree::drop_empty(&mut tree, "");
+    let kept = Kept::of(&tree);
     let mut config: Config = serde_path_to_error::deserialize(tree).map_err(|error| {
         let path = error.path().to_string().replace('[', ".").replace(']', "");
         match path.as_str() {
@@ -127,5 +131,5 @@ fn finish(mut tree: Table, environment: &HashMap<OsString, OsString>) -> Result<
     config.public_url = config.public_url.map(|url| url.trim_end_matches('/').to_owned());
     check::check(&config)?;
     secrets::fetch(&mut config, environment)?;
-    Ok(config)
+    Ok((config, kept))
 }

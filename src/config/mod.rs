@@ -3,6 +3,7 @@
 //! To add a setting: 1. a field here, or in the settings of the floor that reads it; 2. its line in [`keys`];
 //! 3. a sentence in [`check`] if some values are impossible. Tests compare the three.
 
+pub mod changes;
 pub mod check;
 pub mod environment;
 pub mod error;
@@ -16,6 +17,7 @@ mod tree;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub default_model: String,
     /// The system prompt where a conversation has none of its own; may be empty.
     pub instructions: String,
+    /// What to speak TLS with.
+    pub tls: Tls,
     /// Where the record is kept.
     pub database: Database,
     /// How replicas share turns.
@@ -67,6 +71,7 @@ impl Default for Config {
             public_url: None,
             default_model: "demo".to_owned(),
             instructions: String::new(),
+            tls: Tls::default(),
             database: Database::default(),
             cluster: Cluster::default(),
             auth: Auth::default(),
@@ -95,6 +100,23 @@ impl Default for Config {
                 idle_s: None,
             }],
         }
+    }
+}
+
+/// What to speak TLS with: `[tls]`. Both files or neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Tls {
+    /// The certificate and its chain, in PEM.
+    pub cert_file: Option<PathBuf>,
+    /// The certificate's key, in PEM.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Certificate and key; `None` without TLS.
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        self.cert_file.as_deref().zip(self.key_file.as_deref())
     }
 }
 

@@ -152,8 +152,8 @@ fn a_bad_value_in_a_variable_names_the_variable() {
         let line = from_environment([(variable, value)]).unwrap_err();
         assert!(line.starts_with(&format!("{variable}: `{setting}` ")), "{variable}={value} gives {line}");
     }
-    let line = from_environment([("TIDEGATE_TLS__CERT_FILE", "cert.pem")]).unwrap_err();
-    assert_eq!(line, "TIDEGATE_TLS__CERT_FILE: `tls` is not supported yet");
+    let line = from_environment([("TIDEGATE_PRICES__0__MODEL", "gpt")]).unwrap_err();
+    assert_eq!(line, "TIDEGATE_PRICES__0__MODEL: `prices` is not supported yet");
 }
 
 #[cfg(unix)]
@@ -253,7 +253,6 @@ fn impossible_upstreams_are_refused_by_name() {
 #[test]
 fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
     for (text, setting) in [
-        ("[tls]\ncert_file = \"cert.pem\"", "tls"),
         ("[[applications]]\nname = \"default\"", "applications"),
         ("[[prices]]\nmodel = \"gpt\"", "prices"),
         ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
@@ -267,6 +266,14 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
         [otel]\nendpoint = \"\"\n[auth]\npepper_file = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
     assert_eq!(from_file(neutral).unwrap(), Config::default());
+}
+
+#[test]
+fn tls_takes_a_certificate_and_a_key() {
+    let config = from_file("[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"").unwrap();
+    assert_eq!(config.tls.files(), Some((Path::new("cert.pem"), Path::new("key.pem"))));
+    refused("[tls]\ncert_file = \"cert.pem\"", "tls.key_file", "is missing");
+    refused("[tls]\nkey_file = \"key.pem\"\ncert_file = \"\"", "tls.cert_file", "is missing");
 }
 
 #[test]
@@ -346,6 +353,7 @@ fn what_the_example_comments_out_is_known_and_of_the_right_type() {
 #[test]
 fn every_field_has_its_key_and_every_supported_key_its_field() {
     let sections = [
+        ("tls.", fields::<Tls>()),
         ("database.", fields::<Database>()),
         ("cluster.", fields::<Cluster>()),
         ("auth.", fields::<Auth>()),

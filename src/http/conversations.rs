@@ -182,7 +182,7 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
         return Err(Problem::field("config.timeout_seconds", format!("must be 1 to {most}")));
     }
     match &config.model {
-        Some(model) if !app.turns.upstreams.serves(model) => {
+        Some(model) if !app.turns.upstreams.get().serves(model) => {
             Err(Problem::new(Code::ModelNotFound, "No upstream serves this model.").at("config.model"))
         }
         Some(_) | None => Ok(()),

@@ -44,13 +44,14 @@ struct Model {
     responses((status = 200, description = "The models.", body = List), refusals::OfAny)
 )]
 pub async fn list(State(app): State<App>) -> Response {
-    let models = app.turns.upstreams.models().await;
+    let upstreams = app.turns.upstreams.get();
+    let models = upstreams.models().await;
     let named = |id: String, owned_by| Model { id, object: "model", created: 0, owned_by };
     let mut data: Vec<Model> = models.into_iter().map(|model| named(model.id, model.owned_by)).collect();
     // A pattern may serve it without anybody listing it.
     let default = &app.turns.settings.default_model;
     if !data.iter().any(|model| model.id == *default)
-        && let Some(first) = app.turns.upstreams.candidates(default).next()
+        && let Some(first) = upstreams.candidates(default).next()
     {
         data.push(named(default.clone(), first.name().to_owned()));
     }

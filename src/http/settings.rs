@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::server::certificate::Certificate;
+
 /// What the HTTP floor is told. The bounds have the names and defaults of [`crate::domain::limits::Limits`].
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -17,6 +19,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// A reader that takes no byte for so long is gone.
     pub reader_stall: Duration,
+    /// Speaks TLS with it; without one, plain HTTP.
+    pub certificate: Option<Certificate>,
     /// Open connections; one more is told 503 `too_many_connections`. See [`super::server::connections_allowed`].
     pub max_connections: usize,
     /// Between the word to stop and the closing of the listener.

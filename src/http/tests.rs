@@ -3,6 +3,7 @@
 mod answers;
 mod connections;
 mod refusals;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -74,6 +75,7 @@ fn settings() -> Settings {
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),
+        certificate: None,
         max_connections: 100,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(30),

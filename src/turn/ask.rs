@@ -73,8 +73,9 @@ impl Talk {
     pub async fn go(&mut self, call: Call) -> Ending {
         let turns = self.turns.clone();
         let call = Arc::new(call);
+        let upstreams = turns.upstreams.get();
         let mut refused = None;
-        for candidate in turns.upstreams.candidates(&call.model) {
+        for candidate in upstreams.candidates(&call.model) {
             self.ask(&call, candidate);
             match candidate.upstream().open(self.traced(&call)).await {
                 Ok(answer) => {
@@ -111,7 +112,7 @@ impl Talk {
         self.asked = Some(Asked {
             step_id,
             upstream: candidate.name().into(),
-            provider: candidate.kind().provider(),
+            provider: candidate.provider(),
             begun: Instant::now(),
             call: call.clone(),
             accepted: false,

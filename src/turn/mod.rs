@@ -37,6 +37,7 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
 use crate::domain::stream::Stream;
+use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
 use crate::store::{Store, checkpoint};
@@ -71,8 +72,8 @@ pub struct House {
     pub settings: Settings,
     /// The record.
     pub store: Store,
-    /// The models.
-    pub upstreams: Upstreams,
+    /// The models. They may be replaced: a turn takes them when it asks, and keeps those.
+    pub upstreams: Latest<Upstreams>,
     /// The time.
     pub clock: Clock,
     /// Where tasks live.
@@ -111,7 +112,7 @@ impl Turns {
     pub async fn open(
         settings: Settings,
         store: Store,
-        upstreams: Upstreams,
+        upstreams: Latest<Upstreams>,
         clock: Clock,
         lifecycle: Lifecycle,
         meter: Meter,

@@ -208,7 +208,7 @@ impl Turns {
 
     fn plan(&self, ask: &Ask, config: &crate::domain::conversation::Config) -> Option<Plan> {
         let model = ask.model.as_ref().or(config.model.as_ref()).unwrap_or(&self.settings.default_model);
-        if !self.upstreams.serves(model) {
+        if !self.upstreams.get().serves(model) {
             return None;
         }
         let on_disconnect = ask.on_disconnect.unwrap_or(self.settings.stream.on_disconnect);

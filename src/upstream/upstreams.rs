@@ -16,6 +16,7 @@ use super::settings::{Kind, Settings};
 use super::setup::SetupError;
 use super::transport::Transport;
 use crate::domain::limits::Limits;
+use crate::meter::calls::OTHER;
 
 /// The upstreams of one server, in the order of its settings.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Upstreams {
 /// One upstream, and which models it serves.
 pub struct Entry {
     name: Arc<str>,
-    kind: Kind,
+    provider: &'static str,
     upstream: Arc<dyn Upstream>,
     globs: GlobSet,
     /// Names that are served whatever the globs say.
@@ -62,7 +63,8 @@ impl Upstreams {
     #[must_use]
     pub fn and(mut self, name: &str, upstream: Arc<dyn Upstream>, models: &[&str]) -> Self {
         let named = models.iter().copied().map(str::to_owned).collect();
-        self.entries.push(Entry { name: name.into(), upstream, globs: GlobSet::empty(), named, catalog: None });
+        let (name, globs) = (name.into(), GlobSet::empty());
+        self.entries.push(Entry { name, provider: OTHER, upstream, globs, named, catalog: None });
         self
     }
 
@@ -137,7 +139,7 @@ impl Entry {
                 (Arc::new(openai), catalog)
             }
         };
-        Ok(Self { name, kind: settings.kind, upstream, globs, named, catalog })
+        Ok(Self { name, provider: settings.kind.provider(), upstream, globs, named, catalog })
     }
 
     /// Its name in logs and metrics.
@@ -145,9 +147,9 @@ impl Entry {
         &self.name
     }
 
-    /// Which provider it speaks as.
-    pub fn kind(&self) -> Kind {
-        self.kind
+    /// Which provider it speaks as, by OpenTelemetry's name.
+    pub fn provider(&self) -> &'static str {
+        self.provider
     }
 
     /// The upstream itself.

@@ -5,11 +5,13 @@ mod docs;
 #[path = "../stories/file.rs"]
 mod file;
 mod readme;
+mod reload;
 #[path = "../stories/mod.rs"]
 mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;
+mod tls;
 mod tools;
 
 /// The kind of every fresh database here.

@@ -26,7 +26,7 @@ impl Setup {
         std::fs::write(home.path().join("tidegate.toml"), self.config.to_string()).unwrap();
         let (environment, arguments) = (self.environment, self.arguments);
         let child = spawn(home.path(), &environment, &arguments);
-        Gateway { child, home, environment, arguments, address: None, client: None }
+        Gateway { child, home, environment, arguments, scheme: String::new(), address: None, client: None }
     }
 
     /// Starts what must not start: its exit code, and what it said.
@@ -43,6 +43,7 @@ pub struct Gateway {
     home: TempDir,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    scheme: String,
     address: Option<SocketAddr>,
     client: Option<Client>,
 }
@@ -65,7 +66,7 @@ impl Gateway {
 
     /// Its base URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        format!("{}://{}", self.scheme, self.address())
     }
 
     /// A client of it.
@@ -78,12 +79,12 @@ impl Gateway {
         self.home.path()
     }
 
-    /// Waits until it listens and says that it is ready.
+    /// Waits until it listens and, without TLS, says that it is ready.
     pub async fn await_ready(&mut self) {
         let start = Instant::now();
-        let address = loop {
-            if let Some(address) = self.announced() {
-                break address;
+        let (scheme, address) = loop {
+            if let Some(announced) = self.announced() {
+                break announced;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the gateway ended ({status}):\n{}", self.log());
@@ -91,8 +92,11 @@ impl Gateway {
             assert!(start.elapsed() < PATIENCE, "the gateway does not say where it listens:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        self.address = Some(address);
+        (self.scheme, self.address) = (scheme, Some(address));
         let client = self.client.get_or_insert_with(|| Client::new(address)).clone();
+        if self.scheme == "https" {
+            return;
+        }
         eventually("the gateway to be ready", async || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the gateway ended ({status}):\n{}", self.log());
@@ -102,12 +106,14 @@ impl Gateway {
         .await;
     }
 
-    /// The address on the first line it printed.
-    fn announced(&self) -> Option<SocketAddr> {
+    /// Scheme and address on the first line it printed.
+    fn announced(&self) -> Option<(String, SocketAddr)> {
         let printed = std::fs::read_to_string(self.home.path().join("stdout")).ok()?;
         let (line, _) = printed.split_once('\n')?;
-        let address = line.trim_end().rsplit_once("http://")?.1.trim_end_matches('/');
-        Some(address.parse().unwrap_or_else(|_| panic!("the first line does not end with the URL: {line}")))
+        let url = line.trim_end().rsplit(' ').next()?.trim_end_matches('/');
+        let (scheme, address) = url.split_once("://")?;
+        let address = address.parse().unwrap_or_else(|_| panic!("the first line does not end with the URL: {line}"));
+        Some((scheme.to_owned(), address))
     }
 
     /// What it has printed and logged, all its lives together.
@@ -124,6 +130,24 @@ impl Gateway {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Has it read these settings in place of its own, and waits until it says how that went: that line.
+    pub async fn reload(&self, setup: Setup) -> String {
+        std::fs::write(self.home().join("tidegate.toml"), setup.config.to_string()).unwrap();
+        self.hang_up().await
+    }
+
+    /// SIGHUP, and the line that answers it.
+    pub async fn hang_up(&self) -> String {
+        let answers = || {
+            let log = self.log();
+            let lines = log.lines().filter(|line| line.contains("reloaded")).map(str::to_owned);
+            lines.collect::<Vec<_>>()
+        };
+        let before = answers().len();
+        self.signal(Signal::HUP);
+        eventually("the settings to be read again", async || answers().into_iter().nth(before)).await
     }
 
     /// `kill -9`, and waits until it is gone.

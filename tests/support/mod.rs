@@ -31,6 +31,8 @@
 //! - [`Fold`]: the test's own fold, written from the contract.
 //! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
 //!   `memory`, `peak_memory`, `descriptors`, `holds(port)`, `log`; a panic in it fails the test at the end; `Gateway::on(..).fails()` for a start that must not succeed.
+//!   `reload(setup)` and `hang_up` (SIGHUP) give the line that answers.
+//! - [`Certificate`]: for a gateway under TLS (`setup.tls(&certificate)`): `fresh`, `renew`, `spoil`, `client`, `connect`.
 //! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
 //!   event to its end with the saved message, checked against each other.
 //! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `block` (nobody
@@ -54,6 +56,7 @@
 #![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
 
 mod browser;
+mod certificate;
 mod client;
 mod collector;
 mod database;
@@ -82,6 +85,7 @@ use std::time::{Duration, Instant};
 #[expect(unused_imports, reason = "no target tells every story, so none uses every tool")]
 pub use self::{
     browser::Browser,
+    certificate::Certificate,
     client::{Client, Encoding, Reply, Request},
     collector::{Collector, Span},
     database::{Database, Kind},

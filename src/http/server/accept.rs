@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
-use super::{REFUSAL, Server};
+use super::{REFUSAL, Server, tls};
 use crate::seldom::Seldom;
 
 /// How long to leave the listener alone when it can give nothing.
@@ -58,14 +58,18 @@ fn admit(server: &Arc<Server>, stream: TcpStream) {
         return;
     }
     if let Ok(place) = server.places.clone().try_acquire_owned() {
-        let (this, counted) = (server.clone(), server.meter.connection());
+        let held = (place, server.meter.connection());
+        if let Some(certificate) = &server.certificate {
+            return tls::serve(server, certificate, held, stream);
+        }
+        let this = server.clone();
         server.lifecycle.spawn("connection", async move {
             tokio::select! {
                 biased;
                 () = Seldom::new(this.dropping.cancelled()) => {}
                 () = connection::serve(&this, stream) => {}
             }
-            drop((place, counted));
+            drop(held);
         });
     } else if let Ok(refusal) = server.refusals.clone().try_acquire_owned() {
         let this = server.clone();
@@ -86,16 +90,24 @@ fn prepare(stream: &TcpStream, stall: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Says 503, and stays until it is heard: closing over unread bytes would take the words back.
+/// Says 503.
 async fn refuse(server: &Server, mut stream: TcpStream) {
     let words = server.refusal();
-    let told = async {
-        let mut heard = [0; 1024];
-        let _ = stream.read(&mut heard).await?;
-        stream.write_all(&words).await?;
-        stream.shutdown().await?;
-        while stream.read(&mut heard).await? > 0 {}
-        io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(REFUSAL, told).await;
+    match &server.certificate {
+        None => {
+            let _ = tokio::time::timeout(REFUSAL, tell(&mut stream, &words)).await;
+        }
+        Some(certificate) => Box::pin(tls::refuse(certificate, stream, &words)).await,
+    }
+}
+
+/// Says `words` once the client has said something, and stays until they are heard: closing over unread bytes would
+/// take them back.
+pub async fn tell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &[u8]) -> io::Result<()> {
+    let mut heard = [0; 1024];
+    let _ = stream.read(&mut heard).await?;
+    stream.write_all(words).await?;
+    stream.shutdown().await?;
+    while stream.read(&mut heard).await? > 0 {}
+    Ok(())
 }

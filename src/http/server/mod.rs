@@ -1,15 +1,19 @@
-//! The door: one port, HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
+//! The door: one port, HTTP/1.1 and HTTP/2, whichever the client begins with; all of it under TLS where there is a
+//! [`certificate`].
 //!
-//! To add a transport (TLS): 1. make a stream of it after `accept`; 2. hand that to `connection::serve`, which asks
-//! only for `AsyncRead + AsyncWrite`.
+//! To add a transport: 1. make a stream of it after `accept`, in a task of its own that holds the connection's place and
+//! ends with `dropping`, as `tls.rs` does; 2. hand that to `connection::serve`, which asks only for
+//! `AsyncRead + AsyncWrite`; 3. say there how a connection hears that there is no place for it.
 
 mod accept;
 mod carry;
+pub mod certificate;
 mod connection;
 mod http1;
 mod http2;
 mod sniff;
 mod stalled;
+mod tls;
 mod watched;
 
 use std::sync::Arc;
@@ -17,16 +21,17 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::certificate::Certificate;
 use super::code::Code;
 use super::problem::{MEDIA_TYPE, Problem};
 use super::settings::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::RequestId;
 use crate::lifecycle::Lifecycle;
-use crate::meter::Meter;
+use crate::meter::{Counted, Meter};
 
 /// The most connections there ever are, whatever the descriptors allow.
 const MOST_CONNECTIONS: usize = 1 << 20;
@@ -37,6 +42,9 @@ const REFUSALS: usize = 32;
 /// How long such a one may take to hear it.
 const REFUSAL: Duration = Duration::from_millis(250);
 
+/// What a connection holds while it lasts: its place, and its being counted.
+type Held = (OwnedSemaphorePermit, Counted);
+
 /// One listener's life.
 struct Server {
     app: Router,
@@ -44,6 +52,8 @@ struct Server {
     lifecycle: Lifecycle,
     meter: Meter,
     reader_stall: Duration,
+    /// Where there is one, connections speak TLS.
+    certificate: Option<Certificate>,
     /// A permit is a connection.
     places: Arc<Semaphore>,
     /// A permit is a connection that is being refused.
@@ -70,6 +80,7 @@ pub async fn serve(
         app,
         clock,
         reader_stall: settings.reader_stall,
+        certificate: settings.certificate.clone(),
         places: Arc::new(Semaphore::new(places)),
         refusals: Arc::new(Semaphore::new(REFUSALS)),
         closing: hard.child_token(),

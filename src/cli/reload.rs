@@ -1,0 +1,104 @@
+//! SIGHUP: the settings are read again, and what of them can change under way is put in place.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::Parts;
+use crate::config::load::File;
+use crate::config::{Config, ConfigError, Flags, Loaded, check, load};
+use crate::http::server::certificate::Certificate;
+use crate::latest::Latest;
+use crate::lifecycle::Lifecycle;
+use crate::upstream::Upstreams;
+
+/// Where the settings come from.
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+    /// The command line.
+    pub flags: Flags,
+}
+
+impl Sources {
+    /// Reads them, as they are now.
+    pub(super) fn read(&self) -> Result<Loaded, ConfigError> {
+        let file = self.file.as_deref().map(File::read).transpose()?;
+        load(file.as_ref(), env::vars_os(), self.flags.clone())
+    }
+}
+
+/// What a reload needs to know, and what it replaces.
+#[derive(Debug)]
+pub(super) struct Reload {
+    sources: Sources,
+    /// What the server was started with.
+    started: Loaded,
+    upstreams: Latest<Upstreams>,
+    certificate: Option<Certificate>,
+}
+
+/// How a reload went that went well.
+struct Done {
+    /// What is in place.
+    reloaded: String,
+    /// What changed and is not in place.
+    waiting: Vec<&'static str>,
+}
+
+impl Reload {
+    /// Of a server with these parts.
+    pub(super) fn new(sources: Sources, started: Loaded, parts: &Parts) -> Self {
+        Self { sources, started, upstreams: parts.upstreams.clone(), certificate: parts.certificate.clone() }
+    }
+
+    /// Reloads at each word, until nobody waits any more.
+    pub(super) async fn run(self, life: Lifecycle) {
+        let this = Arc::new(self);
+        loop {
+            tokio::select! {
+                () = life.hard().cancelled() => return,
+                () = life.told_to_reload() => {}
+            }
+            let that = this.clone();
+            // Files are read, and trust is gathered: on a thread that may wait.
+            match life.blocking(move || that.once()).await {
+                Some(Ok(Done { reloaded, waiting })) => {
+                    tracing::info!("SIGHUP: reloaded {reloaded}");
+                    if !waiting.is_empty() {
+                        tracing::warn!("SIGHUP: changed, and kept as it was until a restart: {}", waiting.join(", "));
+                    }
+                }
+                Some(Err(line)) => tracing::warn!("SIGHUP: nothing is reloaded: {line}"),
+                None => tracing::error!("SIGHUP: nothing is reloaded: it panicked"),
+            }
+        }
+    }
+
+    /// Puts everything in place, or nothing.
+    fn once(&self) -> Result<Done, String> {
+        // Its warnings are of the environment, which nobody changes from outside: they were said at the start.
+        let Loaded { config, kept, warnings: _ } = self.sources.read().map_err(|error| error.to_string())?;
+        let mut waiting = self.started.kept.changed(&kept);
+        let was = &self.started.config;
+        let is_switched = config.tls.files().is_some() != was.tls.files().is_some();
+        if is_switched {
+            waiting.extend(["tls.cert_file", "tls.key_file"]);
+        }
+        let tls = if is_switched { was.tls.clone() } else { config.tls };
+        // Whatever else is new waits, so what is put in place must go with what there was.
+        let next = Config { upstreams: config.upstreams, tls, ..was.clone() };
+        check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
+        let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
+        let certificate = crate::certificate(&next).map_err(|error| error.to_string())?;
+        let names: Vec<&str> = next.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let mut reloaded = format!("the upstreams ({})", names.join(", "));
+        self.upstreams.replace(upstreams);
+        if let (Some(old), Some(new)) = (&self.certificate, certificate) {
+            old.replace(&new);
+            reloaded.push_str(" and the certificate");
+        }
+        Ok(Done { reloaded, waiting })
+    }
+}
