@@ -154,6 +154,9 @@ pub enum ServeError {
     /// The listener is broken.
     #[error("the listener: {0}")]
     Listener(#[from] std::io::Error),
+    /// A part without which nothing goes on broke: what lived was ended in order.
+    #[error("the task `{0}` panicked, and nothing goes on without it")]
+    Broken(&'static str),
     /// Tasks that did not end although they were told to.
     #[error("some tasks did not end when told to")]
     Unfinished,
@@ -191,14 +194,19 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let router = http::routes::assemble(guard, http::resources::routes(app, with_metrics));
     let served = http::server::serve(listener, router, &settings, clock, meter, shutdown.clone());
     tokio::join!(served, drain(&turns, grace));
-    // Nothing is left to tell of; the collector may be slow, or gone.
+    // The collector may be slow, or gone; whoever said to stop twice does not wait for it.
+    let patience = if shutdown.hard().is_cancelled() { Duration::ZERO } else { LAST_TRACES };
     let tracer = turns.tracer.clone();
-    let _sent = shutdown.blocking(move || tracer.close(LAST_TRACES)).await;
+    let _sent = shutdown.blocking(move || tracer.close(patience)).await;
     shutdown.hard().cancel();
     let finished = shutdown.finished(LAST_WORDS).await;
     // A database that is away must not keep the process.
     let _closed = tokio::time::timeout(LAST_WORDS, turns.store.close()).await;
-    if finished { Ok(()) } else { Err(ServeError::Unfinished) }
+    match shutdown.broken() {
+        Some(task) => Err(ServeError::Broken(task)),
+        None if finished => Ok(()),
+        None => Err(ServeError::Unfinished),
+    }
 }
 
 /// Shows metrics on a listener of their own until everything else has ended: whoever watches sees the drain too.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -37,6 +37,8 @@ pub struct Lifecycle {
     soft: CancellationToken,
     curfew: CancellationToken,
     hard: CancellationToken,
+    /// The vital task that panicked first.
+    broken: Arc<OnceLock<&'static str>>,
     reload: Arc<Notify>,
 }
 
@@ -58,10 +60,11 @@ impl Lifecycle {
 
     /// The same for a task without which the rest is of no use: a panic stops the server, in order.
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let soft = self.soft.clone();
+        let (soft, broken) = (self.soft.clone(), self.broken.clone());
         self.tasks.spawn(AssertUnwindSafe(task).catch_unwind().map(move |ended| {
             if ended.is_err() {
                 tracing::error!(task = name, "a task panicked that nothing goes on without");
+                let _first = broken.set(name);
                 soft.cancel();
             }
         }));
@@ -80,6 +83,11 @@ impl Lifecycle {
     /// Runs work that would hold up other tasks; `None` when it panicked.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         self.tasks.spawn_blocking(work).await.ok()
+    }
+
+    /// The vital task whose panic stops the server, if one does.
+    pub fn broken(&self) -> Option<&'static str> {
+        self.broken.get().copied()
     }
 
     /// Cancelled when nothing new is to begin.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turns;
+use super::ending;
 use super::live::Live;
 use super::log::Append;
 use crate::domain::called::Called;
@@ -13,7 +14,7 @@ use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Answer, Batch, Call, End, Entry, Fault, Finish, Part, Progress, Refusal, tokens};
+use crate::upstream::{Answer, Batch, Call, Entry, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
 const MANY: usize = 8;
@@ -90,7 +91,7 @@ impl Talk {
                         self.live.ask_again_after(wait);
                     }
                     self.trouble(refusal.as_str());
-                    let ending = refusal_ending(refusal);
+                    let ending = ending::of_refusal(refusal);
                     Box::pin(self.close(&ending)).await;
                     refused = Some(ending);
                     if !refusal.may_fall_back() {
@@ -146,10 +147,10 @@ impl Talk {
             }
             match progress {
                 Ok(Progress::More) => {}
-                Ok(Progress::Finished(finish)) => return finish_ending(&finish),
+                Ok(Progress::Finished(finish)) => return ending::of_finish(&finish),
                 Err(fault) => {
                     self.trouble(fault.as_str());
-                    return fault_ending(fault);
+                    return ending::of_fault(fault);
                 }
             }
             // A log that nobody saves must not grow without end: the upstream waits.
@@ -238,7 +239,7 @@ impl Talk {
         };
         self.count(&asked, now, usage);
         let open = std::mem::take(&mut self.open);
-        let (status, error) = step_end(ending);
+        let (status, error) = ending::of_step(ending);
         let model = self.live.stub.model.clone();
         self.append(|append| {
             for Open { step_id, begun, .. } in open.into_iter().rev() {
@@ -318,56 +319,4 @@ fn nothing() -> Usage {
 /// A duration in whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn step_end(ending: &Ending) -> (StepStatus, Option<String>) {
-    match ending.status {
-        Status::Completed | Status::Length | Status::Filtered => (StepStatus::Ok, None),
-        Status::Failed | Status::Truncated | Status::Timeout => {
-            (StepStatus::Error, ending.error.as_ref().map(|problem| problem.code.clone()))
-        }
-        Status::Stopped | Status::Interrupted | Status::Queued | Status::Running => {
-            (StepStatus::Error, Some(ending.status.as_str().to_owned()))
-        }
-    }
-}
-
-fn finish_ending(finish: &Finish) -> Ending {
-    let status = match finish.end {
-        End::Whole => Status::Completed,
-        End::Length => Status::Length,
-        End::Filtered => Status::Filtered,
-    };
-    Ending::finished(status, &finish.reason)
-}
-
-fn refusal_ending(refusal: Refusal) -> Ending {
-    match refusal {
-        Refusal::Unavailable => {
-            Ending::problem(Status::Failed, "upstream_unavailable", "The model is not available at present.")
-        }
-        Refusal::RateLimited(_) => {
-            Ending::problem(Status::Failed, "upstream_rate_limited", "The model takes no more requests at present.")
-        }
-        Refusal::RequestTimeout | Refusal::Rejected => {
-            Ending::problem(Status::Failed, "upstream_error", "The model refused the request.")
-        }
-        Refusal::Garbled => {
-            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
-        }
-        Refusal::Silent => Ending::problem(Status::Timeout, "timeout", "The model did not answer in time."),
-    }
-}
-
-fn fault_ending(fault: Fault) -> Ending {
-    match fault {
-        Fault::Truncated => {
-            Ending::problem(Status::Truncated, "upstream_truncated", "The model's answer broke off before its end.")
-        }
-        Fault::Error => Ending::problem(Status::Failed, "upstream_error", "The model reported an error."),
-        Fault::Protocol => {
-            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
-        }
-        Fault::Silent => Ending::problem(Status::Timeout, "timeout", "The model fell silent."),
-    }
 }

@@ -1,0 +1,61 @@
+//! What an upstream's word, or its failure, means for a turn: the words clients read. An upstream's own are for the log.
+
+use crate::domain::message::StepStatus;
+use crate::domain::turn::{Ending, Status};
+use crate::upstream::{End, Fault, Finish, Refusal};
+
+/// How a step ends that was open when its turn ended so, and the code of what went wrong.
+pub fn of_step(ending: &Ending) -> (StepStatus, Option<String>) {
+    match ending.status {
+        Status::Completed | Status::Length | Status::Filtered => (StepStatus::Ok, None),
+        Status::Failed | Status::Truncated | Status::Timeout => {
+            (StepStatus::Error, ending.error.as_ref().map(|problem| problem.code.clone()))
+        }
+        Status::Stopped | Status::Interrupted | Status::Queued | Status::Running => {
+            (StepStatus::Error, Some(ending.status.as_str().to_owned()))
+        }
+    }
+}
+
+/// What a model's own end is to the turn.
+pub fn of_finish(finish: &Finish) -> Ending {
+    let status = match finish.end {
+        End::Whole => Status::Completed,
+        End::Length => Status::Length,
+        End::Filtered => Status::Filtered,
+    };
+    Ending::finished(status, &finish.reason)
+}
+
+/// What the last upstream's refusal is to the turn.
+pub fn of_refusal(refusal: Refusal) -> Ending {
+    match refusal {
+        Refusal::Unavailable => {
+            Ending::problem(Status::Failed, "upstream_unavailable", "The model is not available at present.")
+        }
+        Refusal::RateLimited(_) => {
+            Ending::problem(Status::Failed, "upstream_rate_limited", "The model takes no more requests at present.")
+        }
+        Refusal::RequestTimeout | Refusal::Rejected => {
+            Ending::problem(Status::Failed, "upstream_error", "The model refused the request.")
+        }
+        Refusal::Garbled => {
+            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
+        }
+        Refusal::Silent => Ending::problem(Status::Timeout, "timeout", "The model did not answer in time."),
+    }
+}
+
+/// What an answer that broke off is to the turn.
+pub fn of_fault(fault: Fault) -> Ending {
+    match fault {
+        Fault::Truncated => {
+            Ending::problem(Status::Truncated, "upstream_truncated", "The model's answer broke off before its end.")
+        }
+        Fault::Error => Ending::problem(Status::Failed, "upstream_error", "The model reported an error."),
+        Fault::Protocol => {
+            Ending::problem(Status::Failed, "upstream_protocol", "The model's answer could not be understood.")
+        }
+        Fault::Silent => Ending::problem(Status::Timeout, "timeout", "The model fell silent."),
+    }
+}
