@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use fantoccini::Locator;
 use serde_json::json;
-use support::{Browser, Foreign, Gate, Kind, Proxy, Scene, Script, eventually};
+use support::{Browser, Certificate, Foreign, Gate, Kind, Proxy, Scene, Script, Setup, eventually};
 
 /// The kind of every fresh database here.
 const DATABASE: Kind = Kind::Sqlite;
@@ -101,4 +101,18 @@ async fn ended(mut child: Child) -> (bool, String, String) {
     eventually("an example to end", async || child.try_wait().unwrap()).await;
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[tokio::test]
+async fn what_is_printed_under_tls_works_when_pasted() {
+    let certificate = Certificate::fresh();
+    let set = |setup: Setup| setup.set("upstreams.0.models", vec!["test-*"]).demo().set("default_model", "demo");
+    let scene = Scene::with(|setup| set(setup).tls(&certificate)).await;
+    let printed = std::fs::read_to_string(scene.gateway.home().join("stdout")).unwrap();
+    let curl = printed.lines().nth(1).unwrap();
+    assert!(curl.starts_with("curl ") && curl.contains(&format!(" {}/v1/", scene.gateway.url())), "{printed}");
+    let output = Command::new("sh").args(["-c", curl]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let last = said.lines().last().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    assert!(last.contains("\"completed\""), "{said}");
 }

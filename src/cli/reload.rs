@@ -81,21 +81,25 @@ impl Reload {
         // Its warnings are of the environment, which nobody changes from outside: they were said at the start.
         let Loaded { config, kept, warnings: _ } = self.sources.read().map_err(|error| error.to_string())?;
         let mut waiting = self.started.kept.changed(&kept);
-        let was = &self.started.config;
-        let is_switched = config.tls.files().is_some() != was.tls.files().is_some();
-        if is_switched {
-            waiting.extend(["tls.cert_file", "tls.key_file"]);
-        }
-        let tls = if is_switched { was.tls.clone() } else { config.tls };
         // Whatever else is new waits, so what is put in place must go with what there was.
-        let next = Config { upstreams: config.upstreams, tls, ..was.clone() };
+        let next = Config { upstreams: config.upstreams, tls: config.tls, ..self.started.config.clone() };
         check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
         let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
-        let certificate = crate::certificate(&next).map_err(|error| error.to_string())?;
+        let certificate = match &self.certificate {
+            Some(old) if next.tls.files().is_some() => {
+                crate::certificate(&next).map_err(|error| error.to_string())?.map(|new| (old, new))
+            }
+            None if next.tls.files().is_none() => None,
+            // The port goes on as it began.
+            Some(_) | None => {
+                waiting.extend(["tls.cert_file", "tls.key_file"]);
+                None
+            }
+        };
         let names: Vec<&str> = next.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         let mut reloaded = format!("the upstreams ({})", names.join(", "));
         self.upstreams.replace(upstreams);
-        if let (Some(old), Some(new)) = (&self.certificate, certificate) {
+        if let Some((old, new)) = certificate {
             old.replace(&new);
             reloaded.push_str(" and the certificate");
         }

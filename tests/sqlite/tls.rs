@@ -1,13 +1,12 @@
 //! The gateway under TLS.
 
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::{Response, Version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Certificate, Gate, Scene, Script, Setup, within};
+use crate::support::{Certificate, Gate, Gateway, Scene, Script, Setup, within};
 
 /// A gateway under TLS, with one upstream.
 async fn scene() -> (Certificate, Scene) {
@@ -155,22 +154,6 @@ async fn a_reader_comes_back_where_it_was() {
 }
 
 #[tokio::test]
-async fn what_is_printed_works_when_pasted() {
-    let certificate = Certificate::fresh();
-    let scene = Scene::with(|setup| {
-        setup.demo().set("default_model", "demo").set("upstreams.0.models", vec!["test-*"]).tls(&certificate)
-    })
-    .await;
-    let printed = std::fs::read_to_string(scene.gateway.home().join("stdout")).unwrap();
-    let curl = printed.lines().nth(1).unwrap().to_owned();
-    assert!(curl.contains(&format!(" {}/v1/", scene.gateway.url())), "{printed}");
-    let output = tokio::task::spawn_blocking(move || Command::new("sh").args(["-c", &curl]).output().unwrap());
-    let output = within("curl", output).await.unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(last(&said)["status"], "completed", "{said}{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[tokio::test]
 async fn a_renewed_certificate_is_for_new_handshakes_and_the_open_stream_goes_on() {
     let (mut certificate, scene) = scene().await;
     let url = format!("{}/healthz", scene.gateway.url());
@@ -195,6 +178,12 @@ async fn a_renewed_certificate_is_for_new_handshakes_and_the_open_stream_goes_on
     certificate.spoil();
     let line = scene.gateway.hang_up().await;
     assert!(line.contains("nothing is reloaded: `tls.key_file` holds no private key"), "{line}");
+    assert!(knows(certificate.client()).await);
+
+    // Without it in the settings, and its files unusable, the port goes on as it began.
+    let plain = Gateway::on(&scene.database).upstream(&scene.upstream);
+    let line = scene.gateway.reload(plain).await;
+    assert!(line.contains("reloaded the upstreams (fake0)") && !line.contains("certificate"), "{line}");
     assert!(knows(certificate.client()).await);
 
     gate.open();
