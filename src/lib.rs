@@ -31,10 +31,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::http::app::App;
+use crate::http::health::SCRAPES;
 use crate::http::server::certificate::Certificate;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
@@ -72,15 +74,15 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// What `config` asks for, with the machine's clock.
+    /// What `config` asks for, with the machine's clock; what must wait for itself does so within `life`.
     ///
     /// # Errors
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
-    pub async fn open(config: &Config) -> Result<Self, OpenError> {
+    pub async fn open(config: &Config, life: &Lifecycle) -> Result<Self, OpenError> {
         let upstreams = Latest::new(upstreams(config)?);
         let certificate = certificate(config)?;
         let meter = Meter::default();
-        let tracer = tracer(config)?;
+        let tracer = tracer(config, life).await?;
         let (database, stream) = (&config.database, &config.stream);
         let store = Store::open(&database.url, stream.durability, config.limits.database(), meter.clone()).await?;
         let metrics = match config.metrics.listen {
@@ -112,9 +114,11 @@ pub fn certificate(config: &Config) -> Result<Option<Certificate>, OpenError> {
 }
 
 /// Where traces go that `config` asks for.
-fn tracer(config: &Config) -> Result<Tracer, OpenError> {
-    let Some(endpoint) = &config.otel.endpoint else { return Ok(Tracer::default()) };
-    Tracer::open(endpoint).map_err(|error| OpenError::Setting(format!("`otel.endpoint`: {error}")))
+async fn tracer(config: &Config, life: &Lifecycle) -> Result<Tracer, OpenError> {
+    let Some(endpoint) = config.otel.endpoint.clone() else { return Ok(Tracer::default()) };
+    let opened = life.blocking(move || Tracer::open(&endpoint)).await;
+    let opened = opened.unwrap_or_else(|| Err("it panicked".to_owned()));
+    opened.map_err(|error| OpenError::Setting(format!("`otel.endpoint`: {error}")))
 }
 
 /// Why a server's parts cannot be opened.
@@ -185,7 +189,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
             () = meter::stall::watch(stalls) => {}
         }
     });
-    let app = App { turns: turns.clone(), since: Arc::new(Instant::now()) };
+    let app = App { turns: turns.clone(), since: Arc::new(Instant::now()), scrapes: Arc::new(Semaphore::new(SCRAPES)) };
     let with_metrics = metrics.is_none();
     if let Some(listener) = metrics {
         show_metrics(&app, listener, settings.clone())?;
@@ -196,10 +200,11 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     tokio::join!(served, drain(&turns, grace));
     // The collector may be slow, or gone; whoever said to stop twice does not wait for it.
     let patience = if shutdown.hard().is_cancelled() { Duration::ZERO } else { LAST_TRACES };
-    let tracer = turns.tracer.clone();
-    let _sent = shutdown.blocking(move || tracer.close(patience)).await;
     shutdown.hard().cancel();
     let finished = shutdown.finished(LAST_WORDS).await;
+    // Whoever makes spans has ended.
+    let tracer = turns.tracer.clone();
+    let _sent = shutdown.blocking(move || tracer.close(patience)).await;
     // A database that is away must not keep the process.
     let _closed = tokio::time::timeout(LAST_WORDS, turns.store.close()).await;
     match shutdown.broken() {

@@ -1,6 +1,7 @@
 //! Traces: a turn is a span of OpenTelemetry, its steps are spans below it, and a collector gets them by OTLP over HTTP.
 //!
-//! A span is made when what it tells of is over, from the record: while a turn streams, its trace costs nothing. A
+//! A span is made when what it tells of is over: a call's from what was measured, a turn's and its other steps' from the
+//! record. While a turn streams, its trace costs nothing. A
 //! trace is found by its turn, whose id without `turn_` is the trace's, unless the request named a trace of its own
 //! (`traceparent`, W3C Trace Context, section 3.2). Names and attributes are those of OpenTelemetry's conventions for
 //! generative AI. Nothing that was said is in them.
@@ -13,14 +14,15 @@ use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status as SpanStatus, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{Context, InstrumentationScope, KeyValue, StringValue};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry::{Context, InstrumentationScope, Key, KeyValue, Value};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
+use reqwest::redirect::Policy;
 use uuid::Uuid;
 
-use crate::domain::called::Called;
+use crate::domain::called::{CHAT, Called, OTHER};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{StepId, TurnId};
 use crate::domain::message::{Message, Step, StepStatus};
@@ -31,6 +33,9 @@ pub const HEADER: &str = "traceparent";
 
 /// A header longer than this is none (55 characters, and room for later versions).
 const LONGEST: usize = 128;
+
+/// How long the collector may take for one batch (OTLP specification, "Configuration Options").
+const EXPORT: Duration = Duration::from_secs(10);
 
 /// Where spans go; nowhere unless it was opened. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -67,15 +72,25 @@ impl Tracer {
     /// Sends spans to the collector at this base URL, to the path `/v1/traces` (OTLP specification, "OTLP/HTTP Request").
     /// What OpenTelemetry's own environment variables say of headers, resource and batches holds too.
     ///
+    /// It blocks.
+    ///
     /// # Errors
     /// Why it cannot.
     pub fn open(endpoint: &str) -> Result<Self, String> {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-        let exporter = SpanExporter::builder().with_http().with_endpoint(url).build();
+        // The collector's key goes to the collector alone: no redirect is followed, no proxy taken from the environment.
+        let client = reqwest::blocking::Client::builder().redirect(Policy::none()).referer(false).no_proxy();
+        let client = client.timeout(EXPORT).build().map_err(|error| error.to_string())?;
+        let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(url).build();
         let exporter = exporter.map_err(|error| error.to_string())?;
         let mut spans = BatchSpanProcessor::builder(exporter).build();
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        spans.set_resource(&Resource::builder().with_service_name(service()).with_attribute(version).build());
+        spans.set_resource(
+            &Resource::builder()
+                .with_attribute(KeyValue::new("service.name", service()))
+                .with_attribute(version)
+                .build(),
+        );
         let scope = InstrumentationScope::builder("tidegate").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Self(Some(Arc::new(Open { spans, scope }))))
     }
@@ -97,7 +112,7 @@ impl Tracer {
         let Some(open) = &self.0 else { return };
         let (Some(place), Some(uuid)) = (place(turn), step.uuid()) else { return };
         let mut attributes = vec![
-            KeyValue::new("gen_ai.operation.name", "chat"),
+            KeyValue::new("gen_ai.operation.name", CHAT),
             KeyValue::new("gen_ai.provider.name", call.provider),
             KeyValue::new("gen_ai.request.model", call.model.to_owned()),
             KeyValue::new("gen_ai.request.stream", true),
@@ -118,7 +133,7 @@ impl Tracer {
                 id: span_id(uuid),
                 parent: Some(place.span),
                 kind: SpanKind::Client,
-                name: format!("chat {}", call.model),
+                name: format!("{CHAT} {}", call.model),
                 start,
                 end: start + call.duration,
                 status: call.error.map_or(SpanStatus::Unset, SpanStatus::error),
@@ -207,11 +222,12 @@ impl Open {
                 id: span_id(uuid),
                 parent: Some(parent.unwrap_or(place.span)),
                 kind: SpanKind::Internal,
-                name: step.kind.clone(),
+                // A call of a model has its model for a label.
+                name: if step.kind == "model" { format!("{CHAT} {}", step.label) } else { step.kind.clone() },
                 start,
                 end: step.duration_ms.map_or(time(ended), |millis| start + Duration::from_millis(millis)),
                 status: if failed { SpanStatus::error("") } else { SpanStatus::Unset },
-                attributes: failed.then(|| KeyValue::new("error.type", "_OTHER")).into_iter().collect(),
+                attributes: failed.then(|| KeyValue::new("error.type", OTHER)).into_iter().collect(),
             },
         );
     }
@@ -244,13 +260,22 @@ pub fn is_traceparent(text: &str) -> bool {
 }
 
 fn read(text: &str) -> Option<SpanContext> {
-    if text.len() > LONGEST {
+    if text.len() > LONGEST || !has_shape(text) {
         return None;
     }
     let carrier = HashMap::from([(HEADER.to_owned(), text.to_owned())]);
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
     let span = context.span().span_context().clone();
     span.is_valid().then_some(span)
+}
+
+/// Whether it is lower-case hex of 2, 32, 16 and 2 digits, with more behind it only in a later version (W3C Trace Context,
+/// section 3.2.2).
+fn has_shape(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let is_whole = [2, 32, 16, 2].iter().all(|len| parts.next().is_some_and(|part| part.len() == *len && is_hex(part)));
+    is_whole && (parts.next().is_none() || !text.starts_with("00"))
 }
 
 fn place(turn: Turn<'_>) -> Option<Place> {
@@ -286,13 +311,10 @@ fn number(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The service's name, unless the environment has another.
-fn service() -> StringValue {
-    std::env::var("OTEL_SERVICE_NAME")
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "tidegate".to_owned())
-        .into()
+/// The service's name, unless the environment has another (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`).
+fn service() -> Value {
+    let found = Resource::builder().build().get(&Key::from_static_str("service.name"));
+    found.filter(|name| !name.as_str().starts_with("unknown_service")).unwrap_or_else(|| "tidegate".into())
 }
 
 #[cfg(test)]
@@ -324,6 +346,9 @@ mod tests {
             "00",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-+af7651916cd43dd8448eb211c80319c-+7ad6b7169203331-01",
+            "00-af7-b7-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
             "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             &format!("{PARENT}-{}", "x".repeat(200)),

@@ -172,6 +172,7 @@ class Talk {
 
   /** Asks once more what led to an answer; that stays. */
   again(answerId) {
+    if (this.live || this.unsent.size) return; // A second click is no second question.
     const question = this.views.get(this.views.get(answerId).message.parent_id);
     if (question) this.ask(question.message.content);
   }
@@ -267,6 +268,7 @@ class Talk {
     const { live } = this;
     byId("send").hidden = Boolean(live);
     byId("stop").hidden = !live;
+    log.classList.toggle("busy", Boolean(live || this.unsent.size));
     const state = navigator.onLine ? (this.state === "live" && !live ? "caught up" : this.state) : "offline";
     byId("state").textContent = say[state];
     byId("state").dataset.state = state;
@@ -290,6 +292,14 @@ function named(title) {
   document.title = `${title} · ${say.title}`;
 }
 
+/** Where the list covers the page: shows it, or not. */
+function unfold(shown) {
+  byId("side").classList.toggle("shown", shown);
+  byId("menu").setAttribute("aria-expanded", String(shown));
+}
+
+const isUnfolded = () => byId("side").classList.contains("shown");
+
 /** Opens what the address names. */
 function route() {
   const id = /^#(conv_[0-9a-f]{32})$/.exec(location.hash)?.[1] ?? null;
@@ -299,8 +309,7 @@ function route() {
   stick();
   note("");
   byId("ask").hidden = false;
-  byId("side").classList.remove("shown");
-  byId("menu").setAttribute("aria-expanded", "false");
+  unfold(false);
   if (!id) {
     log.replaceChildren(start());
     named(say.newConversation);
@@ -353,14 +362,18 @@ box.addEventListener("keydown", (event) => {
   }
 });
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing && !event.target.closest?.("dialog, #side")) stop();
+  if (event.key !== "Escape" || event.isComposing || event.target.closest?.("dialog")) return;
+  if (isUnfolded()) {
+    unfold(false);
+    byId("menu").focus();
+  } else if (!event.target.closest?.("#side")) stop();
 });
 byId("stop").addEventListener("click", stop);
-byId("new").addEventListener("click", () => { location.hash = ""; box.focus(); });
+byId("new").addEventListener("click", () => { unfold(false); location.hash = ""; box.focus(); });
 byId("latest").addEventListener("click", stick);
-byId("menu").addEventListener("click", () => {
-  byId("menu").setAttribute("aria-expanded", String(byId("side").classList.toggle("shown")));
-});
+byId("menu").addEventListener("click", () => unfold(!isUnfolded()));
+byId("list").addEventListener("click", (event) => { if (event.target.closest("a")) unfold(false); });
+byId("page").addEventListener("click", (event) => { if (!event.target.closest("#menu")) unfold(false); });
 log.addEventListener("scroll", settle);
 
 addEventListener("hashchange", route);

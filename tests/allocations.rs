@@ -225,7 +225,7 @@ fn a_delta_allocates_next_to_nothing_from_socket_to_socket() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let life = Lifecycle::new();
     let (server, serving) = runtime.block_on(async {
-        let parts = Parts::open(&config).await.unwrap();
+        let parts = Parts::open(&config, &life).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         (listener.local_addr().unwrap(), serve(config, parts, listener, life.clone()))
     });

@@ -16,7 +16,7 @@ const TABLE: &str = "
     main, cli, config, lib           all below, and one another
 
     sqlx only in store; redis only in cluster; axum, hyper's server side and utoipa only in http; HTTP clients only
-    in upstream and cli; spawning only in lifecycle.";
+    in upstream, cli and trace; spawning only in lifecycle.";
 
 /// The height of a part of the house.
 fn floor(part: &str) -> Option<u8> {
@@ -43,10 +43,10 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "redis" => &["cluster"],
         "axum" | "axum_extra" | "tower_http" | "utoipa" | "utoipa_axum" | "utoipa_swagger_ui" => &["http"],
         "hyper" | "hyper_util" => &["http", "upstream"],
-        "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli"],
+        "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli", "trace"],
         "opentelemetry" | "opentelemetry_otlp" | "opentelemetry_sdk" => &["trace"],
         "prometheus_client" => &["meter"],
-        "rustls" | "tokio_rustls" => &["http", "upstream"],
+        "rustls" | "tokio_rustls" => &["http", "upstream", "cli"],
         "rustls_platform_verifier" => &["upstream"],
         _ => return None,
     })

@@ -63,12 +63,12 @@ impl Server {
         let setup = Gateway::on(&database).upstream(&upstream).set("upstreams.0.models", vec!["test-model"]);
         let file = File { name: "settings".to_owned(), text: setup.text() };
         let config = load(Some(&file), Vec::<(String, String)>::new(), Flags::default()).unwrap().config;
-        let parts = Parts::open(&config).await.unwrap();
+        let life = Lifecycle::new();
+        let parts = Parts::open(&config, &life).await.unwrap();
         let upstreams = tidegate::upstreams(&config).unwrap();
         parts.upstreams.replace(upstreams.and("faulty", Arc::new(Faulty), &["faulty-at-once", "faulty-in-answer"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());
-        let life = Lifecycle::new();
         let serving = Task::start(serve(config, parts, listener, life.clone()));
         Self { life, client, upstream, serving, _database: database }
     }

@@ -26,7 +26,7 @@ async fn start(sources: Sources, life: Lifecycle) -> Result<(), Failure> {
     }
     // Before the listener: who cannot have the database must not take connections, and is told so rather than
     // that the port is taken.
-    let parts = Parts::open(&config).await?;
+    let parts = Parts::open(&config, &life).await?;
     let cannot = |error| Failure::new(format_args!("cannot listen on {}: {error}", config.listen));
     let listener = TcpListener::bind(config.listen).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;

@@ -1,7 +1,8 @@
 //! What a server is told before it starts: built-in default < file (TOML) < environment < flag.
 //!
 //! To add a setting: 1. a field here, or in the settings of the floor that reads it; 2. its line in [`keys`];
-//! 3. a sentence in [`check`] if some values are impossible. Tests compare the three.
+//! 3. a sentence in [`check`] if some values are impossible. Tests compare the three. 4. where SIGHUP
+//! is to take it anew, its section in [`changes`], and its value in `cli/reload.rs`.
 
 pub mod changes;
 pub mod check;

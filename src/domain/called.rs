@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use super::usage::Usage;
 
+/// The one operation there is, by OpenTelemetry's name (`gen_ai.operation.name`).
+pub const CHAT: &str = "chat";
+
+/// Stands for what has no name of its own, as in OpenTelemetry's conventions.
+pub const OTHER: &str = "_OTHER";
+
 /// One call of a model, from the request to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Called<'a> {
@@ -19,6 +25,8 @@ pub struct Called<'a> {
     pub first_chunk: Option<Duration>,
     /// What it used, where it was taken.
     pub usage: Option<Usage>,
-    /// What went wrong: a name from a fixed list.
+    /// How the upstream failed: a name from a fixed list.
+    pub fault: Option<&'static str>,
+    /// What went wrong, with the upstream or here: the same, or another name from a fixed list.
     pub error: Option<&'static str>,
 }

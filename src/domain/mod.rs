@@ -1,7 +1,8 @@
 //! Pure types and rules: no runtime, no I/O, nothing of the floors above.
 //!
 //! To add a kind of event: 1. a variant in [`event`]; 2. its line in [`draft`] (the fold);
-//! 3. its schema in `http/schema.rs`. The compiler names every other place.
+//! 3. its schema in `http/schema/event.rs`, and its line in `events()` of `http/schema/frame.rs`, from which both documents
+//! follow. The compiler names every other place.
 
 pub mod called;
 pub mod clock;

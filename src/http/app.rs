@@ -6,6 +6,7 @@ use std::time::Instant;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::code::Code;
 use super::problem::Problem;
@@ -22,6 +23,8 @@ pub struct App {
     pub turns: Turns,
     /// When the process was ready.
     pub since: Arc<Instant>,
+    /// A permit is a reading of the metrics. See [`super::health::SCRAPES`].
+    pub scrapes: Arc<Semaphore>,
 }
 
 /// Who asks. With auth off there is one.

@@ -18,12 +18,13 @@ use super::body::BodyLimit;
 use super::code::Code;
 use super::cors::Origins;
 use super::host::Own;
-use super::problem::{MEDIA_TYPE, Problem};
+use super::problem::{MEDIA_TYPE, Problem, Refused};
 use super::settings::Settings;
 use super::{cross_site, unread};
+use crate::domain::called::OTHER;
 use crate::domain::clock::Clock;
 use crate::domain::ids::RequestId;
-use crate::meter::{Answer, Meter, calls};
+use crate::meter::{Answer, Meter};
 
 /// The longest URL, in bytes.
 pub const MAX_URL: usize = 8 << 10;
@@ -75,8 +76,10 @@ impl Guard {
     /// What every answer bears, and the body of a refusal.
     fn finish(&self, response: &mut Response, id: &RequestId, path: &Path) {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            self.meter.refused(problem.code().as_str());
             *response.body_mut() = Body::from(problem.to_json(id, self.clock.now()));
+        }
+        if let Some(Refused(code)) = response.extensions_mut().remove() {
+            self.meter.refused(code.as_str());
         }
         let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
         let headers = response.headers_mut();
@@ -158,7 +161,7 @@ pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next:
 /// A method as it is counted: clients may make up others.
 fn known(method: &Method) -> &'static str {
     const NAMES: [&str; 9] = ["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "PUT", "CONNECT", "TRACE"];
-    NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or(calls::OTHER)
+    NAMES.into_iter().find(|name| *name == method.as_str()).unwrap_or(OTHER)
 }
 
 /// The text a panic carries.

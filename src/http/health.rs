@@ -1,10 +1,13 @@
 //! `/healthz`, `/readyz`, `/metrics`: for whoever runs it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures::stream;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
@@ -12,9 +15,18 @@ use utoipa::ToSchema;
 
 use super::answer::json;
 use super::app::App;
+use super::code::Code;
+use super::problem::Problem;
 use super::schema::refusals;
 use crate::domain::clock::Timestamp;
+use crate::turn::ask::millis;
 use crate::turn::live::Live;
+
+/// How many may read the metrics at once: whoever takes nothing holds all of the text.
+pub const SCRAPES: usize = 4;
+
+/// So much of them is handed on at once, in bytes.
+const PIECE: usize = 16 << 10;
 
 /// Events that have waited for so long are not saved as they should be; a quarter of a second is much already.
 const BEHIND: Duration = Duration::from_secs(3);
@@ -154,10 +166,6 @@ fn lag(lives: &[Arc<Live>]) -> Duration {
     oldest.map_or(Duration::ZERO, |since| since.elapsed())
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Metrics
 ///
 /// What is counted, as OpenMetrics text for Prometheus. Not here where `metrics.listen` gives it a listener of its own.
@@ -168,11 +176,22 @@ fn millis(duration: Duration) -> u64 {
     operation_id = "get_metrics",
     responses(
         (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"),
-        refusals::OfAny
+        refusals::OfMetrics
     )
 )]
-pub async fn metrics(State(app): State<App>) -> Response {
+pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+    let permit = app.scrapes.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::new(Code::TooManyReaders, "As many read the metrics as may."))?;
     let lives = app.turns.registry.all();
-    let text = app.turns.meter.text(lives.len(), app.turns.journal.unsaved(), lag(&lives));
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    let (unsaved, lag, meter) = (app.turns.journal.unsaved(), lag(&lives), app.turns.meter.clone());
+    // On a thread of its own: it may be long, and streams do not wait for it.
+    let text = app.turns.lifecycle.blocking(move || meter.text(lives.len(), unsaved, lag)).await;
+    let text = Bytes::from(text.ok_or_else(Problem::internal)?);
+    // In pieces, so that the permit is kept until almost all of it is taken.
+    let pieces = stream::unfold((text, permit), async |(mut text, permit)| {
+        let piece = text.split_to(text.len().min(PIECE));
+        (!piece.is_empty()).then(|| (Ok::<_, Infallible>(piece), (text, permit)))
+    });
+    let kind = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    Ok((kind, Body::from_stream(pieces)).into_response())
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -37,7 +38,13 @@ pub struct Problem {
     turn_id: Option<TurnId>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    /// It tells of a turn's end, and refuses nothing.
+    is_end: bool,
 }
+
+/// Laid into an answer that is a refusal, for the guard to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused(pub Code);
 
 /// A problem as JSON.
 #[derive(Serialize)]
@@ -69,6 +76,7 @@ impl Problem {
             turn_id: None,
             retry_after: code.is_transient().then_some(RETRY),
             allow: None,
+            is_end: false,
         }
     }
 
@@ -106,7 +114,7 @@ impl Problem {
         let own =
             matches!(code, Code::UpstreamRateLimited | Code::UpstreamUnavailable) && status == turn::Status::Failed;
         let status = if own { code.status() } else { http };
-        Some(Self { status, ..Self::new(code, detail) }.turn(turn_id))
+        Some(Self { status, is_end: true, ..Self::new(code, detail) }.turn(turn_id))
     }
 
     /// The field at fault, by its path.
@@ -151,7 +159,7 @@ impl Problem {
         let wait = self.retry_after.unwrap_or(RETRY).as_millis();
         let text = format!(": {}\nretry: {wait}\n\n", self.code.as_str());
         let headers = [(CONTENT_TYPE, "text/event-stream"), (http::header::CACHE_CONTROL, "no-store, no-transform")];
-        (headers, text).into_response()
+        (Extension(Refused(self.code)), headers, text).into_response()
     }
 
     /// The body: one JSON object.
@@ -183,6 +191,9 @@ impl IntoResponse for Problem {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if !self.is_end {
+            response.extensions_mut().insert(Refused(self.code));
         }
         response.extensions_mut().insert(self);
         response

@@ -10,18 +10,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Histograms;
-use crate::domain::called::Called;
+use super::{Histograms, escaped};
+use crate::domain::called::{CHAT, Called, OTHER};
 
 /// Models that are counted by name. Where an upstream serves a pattern, clients make the names up: further ones are
-/// counted as [`OTHER`].
+/// counted as [`OTHER`]. A name takes a place when an upstream has taken a call by it.
 pub const MODELS: usize = 200;
-
-/// Stands for what has no label of its own, as in OpenTelemetry's conventions.
-pub const OTHER: &str = "_OTHER";
-
-/// The one operation there is.
-const CHAT: &str = "chat";
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Labels {
@@ -93,15 +87,16 @@ impl Calls {
     }
 
     pub(super) fn count(&self, call: &Called<'_>) {
+        let upstream = escaped(call.upstream);
+        if let Some(kind) = call.fault {
+            self.errors.get_or_create(&Error { upstream: upstream.clone(), kind }).inc();
+        }
         let labels = Labels {
             gen_ai_operation_name: CHAT,
             gen_ai_provider_name: call.provider,
-            gen_ai_request_model: self.known(call.model).to_owned(),
-            upstream: call.upstream.to_owned(),
+            gen_ai_request_model: escaped(self.known(call)),
+            upstream,
         };
-        if let Some(kind) = call.error {
-            self.errors.get_or_create(&Error { upstream: call.upstream.to_owned(), kind }).inc();
-        }
         if let Some(first_chunk) = call.first_chunk {
             self.first_chunk.get_or_create(&labels).observe(first_chunk.as_secs_f64());
         }
@@ -116,16 +111,16 @@ impl Calls {
     }
 
     /// The model's label: its name, as long as there are few.
-    fn known<'a>(&self, model: &'a str) -> &'a str {
+    fn known<'a>(&self, call: &Called<'a>) -> &'a str {
         let mut models = self.models.lock();
-        if models.contains(model) {
-            return model;
+        if models.contains(call.model) {
+            return call.model;
         }
-        if models.len() >= MODELS {
+        if call.usage.is_none() || models.len() >= MODELS {
             return OTHER;
         }
-        models.insert(model.to_owned());
-        model
+        models.insert(call.model.to_owned());
+        call.model
     }
 }
 
@@ -144,10 +139,21 @@ mod tests {
             model,
             duration: Duration::from_millis(70),
             first_chunk: Some(Duration::from_millis(30)),
-            usage: None,
+            usage: Some(USAGE),
+            fault: None,
             error: None,
         }
     }
+
+    const USAGE: Usage = Usage {
+        prompt_tokens: 5,
+        completion_tokens: 70,
+        cached_tokens: None,
+        cache_write_tokens: None,
+        reasoning_tokens: None,
+        cost_nano_usd: None,
+        basis: Basis::Reported,
+    };
 
     fn text(meter: &Meter) -> String {
         meter.text(0, 0, Duration::ZERO)
@@ -156,16 +162,7 @@ mod tests {
     #[test]
     fn a_call_is_counted_by_the_names_of_the_conventions() {
         let meter = Meter::default();
-        let usage = Usage {
-            prompt_tokens: 5,
-            completion_tokens: 70,
-            cached_tokens: None,
-            cache_write_tokens: None,
-            reasoning_tokens: None,
-            cost_nano_usd: None,
-            basis: Basis::Reported,
-        };
-        meter.called(&Called { usage: Some(usage), error: Some("truncated"), ..call("a") });
+        meter.called(&Called { fault: Some("truncated"), error: Some("truncated"), ..call("a") });
         let text = text(&meter);
         let who =
             r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="a",upstream="local""#;
@@ -184,6 +181,10 @@ mod tests {
     #[test]
     fn models_that_clients_make_up_do_not_fill_the_memory() {
         let meter = Meter::default();
+        // Names that no upstream took take no place.
+        for number in 0..MODELS {
+            meter.called(&Called { usage: None, fault: Some("rejected"), ..call(&format!("refused-{number}")) });
+        }
         for number in 0..MODELS + 50 {
             meter.called(&call(&format!("model-{number}")));
         }
@@ -194,7 +195,15 @@ mod tests {
             let mut lines = text.lines().filter(|line| line.contains("operation_duration_seconds_count"));
             lines.find(|line| line.contains(&label)).and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         };
-        assert_eq!((count("model-0"), count(OTHER)), (Some(2), Some(50)));
+        assert_eq!((count("model-0"), count(OTHER)), (Some(2), Some(MODELS as u64 + 50)));
         assert_eq!(count(&format!("model-{MODELS}")), None);
+    }
+
+    #[test]
+    fn a_name_with_quotes_is_one_label() {
+        let meter = Meter::default();
+        meter.called(&call(r#"a"b\c",upstream="forged"#));
+        let text = text(&meter);
+        assert!(text.contains(r#"gen_ai_request_model="a\"b\\c\",upstream=\"forged""#), "{text}");
     }
 }

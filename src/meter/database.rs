@@ -47,6 +47,10 @@ impl Default for Database {
 impl Database {
     #[rustfmt::skip] // A table: one line each.
     pub(super) fn enter(&self, own: &mut Registry) {
+        // A figure that is to rise begins at zero.
+        for access in [Access::Read, Access::Write] {
+            drop(self.failures.get_or_create(&[("access", access.as_str())]));
+        }
         own.register_with_unit("database_duration", "Time of one use of the database, with the wait for a connection", Unit::Seconds, self.duration.clone());
         own.register("database_failures", "Uses of the database that failed or took too long", self.failures.clone());
     }

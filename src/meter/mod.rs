@@ -3,8 +3,9 @@
 //! What OpenTelemetry has a name for bears that name, its labels and its buckets, as its Prometheus compatibility page
 //! spells them (dots become underscores, the unit is the last word); everything else begins with `tidegate_`.
 //!
-//! To add a figure: 1. a field here, in [`calls`] or in [`database`]; 2. its line where the registry is filled; 3. a
-//! method that counts; 4. its row in `docs/operations.md`. No label may hold what a client makes up without a bound.
+//! To add a figure: 1. a field here, in [`calls`], [`database`] or [`stall`]; 2. its line where the registry is filled; 3. a
+//! method that counts; 4. its row in `docs/operations.md`. No label may hold what a client makes up without a
+//! bound, nor text that is not [`escaped`].
 
 pub mod calls;
 pub mod database;
@@ -70,6 +71,11 @@ pub struct Answer {
     pub http_route: String,
     /// The status.
     pub http_response_status_code: u16,
+}
+
+/// A text as a label's value: prometheus-client writes it as it is, and OpenMetrics wants these escaped.
+fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
 }
 
 impl fmt::Debug for Meter {
@@ -143,10 +149,12 @@ impl Inner {
 }
 
 impl Meter {
-    /// A turn ended, so, after so many milliseconds.
-    pub fn turn_finished(&self, status: Status, duration_ms: u64, first_token_ms: Option<u64>) {
+    /// A turn ended, so, after so many milliseconds; one that never started has none.
+    pub fn turn_finished(&self, status: Status, duration_ms: Option<u64>, first_token_ms: Option<u64>) {
         self.0.finished.get_or_create(&[("status", status.as_str())]).inc();
-        self.0.duration.observe(Duration::from_millis(duration_ms).as_secs_f64());
+        if let Some(duration_ms) = duration_ms {
+            self.0.duration.observe(Duration::from_millis(duration_ms).as_secs_f64());
+        }
         if let Some(first_token_ms) = first_token_ms {
             self.0.first_token.observe(Duration::from_millis(first_token_ms).as_secs_f64());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turns;
-use super::ending;
+use super::ends;
 use super::live::Live;
 use super::log::Append;
 use crate::domain::called::Called;
@@ -91,7 +91,7 @@ impl Talk {
                         self.live.ask_again_after(wait);
                     }
                     self.trouble(refusal.as_str());
-                    let ending = ending::of_refusal(refusal);
+                    let ending = ends::of_refusal(refusal);
                     Box::pin(self.close(&ending)).await;
                     refused = Some(ending);
                     if !refusal.may_fall_back() {
@@ -147,10 +147,10 @@ impl Talk {
             }
             match progress {
                 Ok(Progress::More) => {}
-                Ok(Progress::Finished(finish)) => return ending::of_finish(&finish),
+                Ok(Progress::Finished(finish)) => return ends::of_finish(&finish),
                 Err(fault) => {
                     self.trouble(fault.as_str());
-                    return ending::of_fault(fault);
+                    return ends::of_fault(fault);
                 }
             }
             // A log that nobody saves must not grow without end: the upstream waits.
@@ -237,9 +237,9 @@ impl Talk {
             None if asked.accepted => Some(self.estimate(&asked.call).await),
             None => None,
         };
-        self.count(&asked, now, usage);
+        self.count(&asked, now, usage, ending);
         let open = std::mem::take(&mut self.open);
-        let (status, error) = ending::of_step(ending);
+        let (status, error) = ends::of_step(ending);
         let model = self.live.stub.model.clone();
         self.append(|append| {
             for Open { step_id, begun, .. } in open.into_iter().rev() {
@@ -260,7 +260,7 @@ impl Talk {
         });
     }
 
-    fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>) {
+    fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>, ending: &Ending) {
         let first_chunk = self.first_token.filter(|_| asked.accepted).map(|first| self.begun + first - asked.begun);
         let called = Called {
             upstream: &asked.upstream,
@@ -269,7 +269,8 @@ impl Talk {
             duration: now - asked.begun,
             first_chunk,
             usage,
-            error: asked.trouble,
+            fault: asked.trouble,
+            error: asked.trouble.or_else(|| ends::own_fault(ending)),
         };
         self.turns.meter.called(&called);
         self.turns.tracer.call(self.live.traced(), &asked.step_id, &called);

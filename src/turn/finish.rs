@@ -24,8 +24,8 @@ const LAST_TRY: Duration = Duration::from_millis(500);
 /// What is known of a turn's time, in milliseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// From start to end.
-    pub duration_ms: u64,
+    /// From start to end; `None` for a turn that never started.
+    pub duration_ms: Option<u64>,
     /// From start to the first delta or reasoning.
     pub first_token_ms: Option<u64>,
 }
@@ -34,7 +34,7 @@ pub struct Times {
 pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Times) {
     let waited_since = live.log.oldest_unsaved().unwrap_or_else(Instant::now);
     let (rows, to) = live.log.seal();
-    let finished = Finished::new(ending, live.stub.id.clone(), times.duration_ms, times.first_token_ms);
+    let finished = Finished::new(ending, live.stub.id.clone(), times.duration_ms.unwrap_or(0), times.first_token_ms);
     let seq = to.seq + 1;
     let line = bytes::Bytes::from(event::line(seq, &Event::TurnFinished(finished.clone())));
     let chunk = |(first_seq, last_seq, lines)| {
@@ -56,12 +56,13 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
     live.give_place();
     match written {
         Some(Outcome::Written(next)) => {
+            // Before readers hear of it: one of them may look at once.
+            turns.meter.turn_finished(end.finished.status, times.duration_ms, times.first_token_ms);
             turns.journal.settle(live.log.end(&line));
             let next = next.and_then(|next| turns.registry.any(&next));
             if let Some(next) = next {
                 next.due.cancel();
             }
-            turns.meter.turn_finished(end.finished.status, times.duration_ms, times.first_token_ms);
             end.log();
             if let Some(message) = &end.message {
                 turns.tracer.turn(live.traced(), message, turns.now());

@@ -8,7 +8,7 @@
 
 pub mod ask;
 pub mod cold;
-pub mod ending;
+pub mod ends;
 pub mod feed;
 pub mod finish;
 pub mod fold;

@@ -106,7 +106,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
         next.due.cancel();
     }
     turns.tracer.turn(live.traced(), &message, now);
-    turns.meter.turn_finished(Status::Interrupted, now.millis_since(since), None);
+    turns.meter.turn_finished(Status::Interrupted, Some(now.millis_since(since)), None);
     tracing::info!(turn_id = %record.id, last_saved = saved, "a turn was interrupted by a crash");
     Ok(())
 }

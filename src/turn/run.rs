@@ -10,6 +10,7 @@ use futures::FutureExt;
 
 use super::Turns;
 use super::ask::{Talk, millis};
+use super::ends;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt;
@@ -20,20 +21,6 @@ use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::seldom::Seldom;
 use crate::store::ending::{Lease, Outcome};
 use crate::store::journal::Chunk;
-
-/// How a turn is to end that is ended from outside; `None` when it is not ours to end.
-fn cut_ending(why: Cut) -> Option<Ending> {
-    match why {
-        Cut::Stop(by) => Some(Ending::stopped(by)),
-        Cut::Starved => Some(Ending::problem(
-            Status::Failed,
-            "store_unavailable",
-            "The answer could not be saved in time, and was not continued.",
-        )),
-        Cut::Curfew => Some(Ending::plain(Status::Interrupted)),
-        Cut::Lost => None,
-    }
-}
 
 /// Runs a turn from its admission to its end. `first` is the question of a conversation's first turn, which has no
 /// history to read. A panic inside ends it as `failed`.
@@ -59,7 +46,7 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Cont
     };
     let duration = begun.elapsed();
     Box::pin(talk.close(&ending)).await;
-    let times = Times { duration_ms: millis(duration), first_token_ms: talk.first_token.map(millis) };
+    let times = Times { duration_ms: Some(millis(duration)), first_token_ms: talk.first_token.map(millis) };
     drop(talk);
     // Boxed, as the wait before: a turn that streams carries no room for its begin and its end.
     Box::pin(finish(&turns, &live, ending, times)).await;
@@ -108,7 +95,7 @@ where
     let outside = Seldom::new(async {
         tokio::select! {
             biased;
-            why = ended(turns, live) => cut_ending(why),
+            why = ended(turns, live) => ends::of_cut(why),
             () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
             () = tokio::time::sleep(most) => {
                 Some(Ending::problem(Status::Timeout, "timeout", "The answer took longer than a turn may."))
@@ -126,7 +113,7 @@ where
 async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
     tokio::select! {
         biased;
-        why = ended(turns, live) => return Err(cut_ending(why)),
+        why = ended(turns, live) => return Err(ends::of_cut(why)),
         () = live.deserted() => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
         () = live.due.cancelled() => {}
         () = due_already(turns, live) => {}
@@ -140,7 +127,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
         }
         tokio::select! {
             biased;
-            why = ended(turns, live) => return Err(cut_ending(why)),
+            why = ended(turns, live) => return Err(ends::of_cut(why)),
             () = tokio::time::sleep(Duration::from_millis(250)) => {}
         }
     }

@@ -92,7 +92,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Its name in metrics.
+    /// Its name in metrics and traces.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unavailable => "unavailable",
@@ -127,7 +127,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Its name in metrics.
+    /// Its name in metrics and traces.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
@@ -208,7 +208,7 @@ pub enum Part<'a> {
         key: &'static str,
         /// The step it is part of, by that step's key; the model call itself when absent.
         parent: Option<&'static str>,
-        /// See [`crate::domain::message::Step::kind`].
+        /// See [`crate::domain::message::Step::kind`]; never `model`, which is the call itself.
         kind: &'static str,
         /// What a person reads.
         label: String,

@@ -15,8 +15,8 @@ use super::secret::Secret;
 use super::settings::{Kind, Settings};
 use super::setup::SetupError;
 use super::transport::Transport;
+use crate::domain::called::OTHER;
 use crate::domain::limits::Limits;
-use crate::meter::calls::OTHER;
 
 /// The upstreams of one server, in the order of its settings.
 #[derive(Debug)]

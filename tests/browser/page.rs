@@ -4,7 +4,7 @@ use fantoccini::Locator;
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 
-use crate::chat::{ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, demo, history, open};
+use crate::chat::{ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, conversation, demo, history, open};
 use crate::support::{Browser, Gate, Scene, Script};
 
 #[tokio::test]
@@ -164,13 +164,42 @@ async fn an_answer_that_failed_can_be_asked_for_again_and_stays() {
     ask(&browser, "go").await;
     browser.until("the answer to break off", ENDED).await;
     assert_eq!(assert_true(&browser, &scene.client).await["status"], "truncated");
-    browser.page.find(Locator::Css("button.again")).await.unwrap().click().await.unwrap();
+    // Twice, as a hand does that is used to it: it is one question.
+    browser.js("const again = document.querySelector('button.again'); again.click(); again.click()").await;
     browser.until("two answers", "return document.querySelectorAll('article.bot').length === 2").await;
     browser.until("the second to end", ENDED).await;
     assert_eq!(assert_true(&browser, &scene.client).await["status"], "completed");
     let asked = history(&browser, &scene.client).await;
     assert_eq!((asked.len(), &asked[0]["content"], &asked[2]["content"]), (4, &json!("go"), &json!("go")));
     assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_list_that_covers_a_narrow_page_goes_away_again() {
+    let scene = demo().await;
+    let browser = Browser::start().await;
+    browser.resize(360, 740).await;
+    open(&browser, &scene.gateway.url()).await;
+    ask(&browser, "Hello!").await;
+    conversation(&browser).await;
+    let shown = "return getComputedStyle(document.getElementById('side')).display !== 'none'";
+    for close in [
+        "document.elementFromPoint(...middle(document.getElementById('menu'))).click()",
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }))",
+        "document.elementFromPoint(innerWidth - 10, innerHeight / 2).click()",
+        "document.querySelector('#list a').click()",
+        "document.getElementById('new').click()",
+        "document.getElementById('new').click()",
+    ] {
+        browser.js("document.getElementById('menu').click()").await;
+        assert_eq!(browser.js(shown).await, true, "before {close}");
+        let middle = "const middle = (at) => { const box = at.getBoundingClientRect(); \
+            return [box.x + box.width / 2, box.y + box.height / 2]; };";
+        browser.js(&format!("{middle} {close}")).await;
+        assert_eq!(browser.js(shown).await, false, "after {close}");
+        assert_eq!(browser.js("return document.getElementById('menu').ariaExpanded").await, "false");
+    }
     browser.close().await;
 }
 

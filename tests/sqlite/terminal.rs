@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Foreign, Gate, Scene, Script, assert_stamps, eventually, program};
+use crate::support::{Certificate, Foreign, Gate, Scene, Script, assert_stamps, eventually, program};
 
 /// A running `tidegate chat`.
 struct Chat {
@@ -100,7 +100,7 @@ async fn a_gateway_that_is_not_there_yet_is_waited_for() {
     scene.upstream.push(Script::new().role().stamped(9).finish("stop").done());
     scene.gateway.kill();
     let chat = Chat::ask(&scene, "go", &[]);
-    eventually("it to wait", async || chat.read("err").contains("picking it up again").then_some(())).await;
+    eventually("it to wait", async || chat.read("err").contains("Nobody answers there").then_some(())).await;
     scene.gateway.restart().await;
     let (code, out, _) = chat.end().await;
     assert_eq!((code, assert_stamps(out.trim_end())), (0, 9));
@@ -154,6 +154,22 @@ async fn what_it_cannot_ask_is_one_line_and_exit_1() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_is_not_who_it_should_be_is_named_and_not_asked_again() {
+    let certificate = Certificate::fresh();
+    let scene = Scene::with(|setup| setup.tls(&certificate)).await;
+    let (code, out, err) = Chat::ask(&scene, "go", &[]).end().await;
+    assert_eq!((code, &*out), (1, ""), "{err}");
+    assert!(err.contains("certificate") && err.lines().count() == 1, "{err}");
+    // Without TLS it is told what the port speaks.
+    let mut command = Command::new(program());
+    command.args(["chat", "--url", &scene.gateway.url().replace("https", "http")]);
+    let (code, _, err) = Chat::start(command, "go").end().await;
+    assert_eq!(code, 1);
+    assert!(err.contains("speaks TLS"), "{err}");
+    assert_eq!(scene.upstream.calls().len(), 0);
+}
+
+#[tokio::test]
 async fn a_terminal_gets_colours_and_nothing_that_controls_it() {
     let scene = Scene::new().await;
     scene.upstream.push(Script::new().role().delta("safe \u{1b}]0;evil\u{7} \u{9b}31m end").finish("stop").done());
@@ -163,5 +179,5 @@ async fn a_terminal_gets_colours_and_nothing_that_controls_it() {
     let (code, out, _) = Chat::start(command, "go\n\u{4}").end().await;
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("safe \u{fffd}]0;evil\u{fffd} \u{fffd}31m end") && out.contains("\u{1b}[2m"), "{out:?}");
-    assert!(out.contains("To go on: tidegate chat --conversation conv_"), "{out:?}");
+    assert!(out.contains(" --conversation conv_"), "{out:?}");
 }

@@ -6,7 +6,7 @@ use reqwest::{Response, Version};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Certificate, Gate, Gateway, Scene, Script, Setup, within};
+use crate::support::{Certificate, Gate, Gateway, Scene, Script, Setup, eventually, within};
 
 /// A gateway under TLS, with one upstream.
 async fn scene() -> (Certificate, Scene) {
@@ -119,6 +119,8 @@ async fn a_reader_is_gone_with_or_without_a_farewell() {
 async fn a_reader_that_takes_no_byte_is_gone() {
     let certificate = Certificate::fresh();
     let set = |setup: Setup| setup.set("stream.on_disconnect", "cancel").set("limits.reader_stall_s", 1);
+    // So much that only the reader can be the cause.
+    let set = |setup| set(setup).set("limits.max_answer_bytes", 1_i64 << 30);
     let scene = Scene::with(|setup| set(setup).tls(&certificate)).await;
     let much = |_| "x".repeat(16 << 10);
     scene.upstream.push(Script::new().delta("one").deltas(4096, Duration::from_millis(1), much).hang());
@@ -129,6 +131,15 @@ async fn a_reader_that_takes_no_byte_is_gone() {
         assert!(within("the stream", connection.read_buf(&mut seen)).await.unwrap() > 0);
     }
     scene.upstream.call(0).await.closed().await;
+    let head = String::from_utf8_lossy(&seen).into_owned();
+    let turn = head.lines().find_map(|line| line.strip_prefix("turn-id: ")).unwrap();
+    let (client, target) = (certificate.client().build().unwrap(), format!("{}/v1/turns/{turn}", scene.gateway.url()));
+    let stopped_by = eventually("the turn's end", async || {
+        let turn: Value = client.get(&target).send().await.unwrap().json().await.unwrap();
+        turn["message"]["stopped_by"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(stopped_by, "disconnect");
     drop(connection);
 }
 

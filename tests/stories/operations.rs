@@ -69,9 +69,12 @@ async fn metrics_tell_what_an_operator_needs() {
     let busy = client.post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "?"})).await;
     assert_eq!(busy.expect(409)["code"], "turn_in_progress");
 
-    let during = Figures::of(client).await;
+    // The two that have heard their ends are let go right after.
+    let during = eventually("one reader", async || {
+        Some(Figures::of(client).await).filter(|figures| figures.get("tidegate_readers") == 1.0)
+    })
+    .await;
     assert_eq!(during.get("tidegate_turns_live"), 1.0);
-    assert_eq!(during.get("tidegate_readers"), 1.0);
     assert!(during.get("tidegate_connections") >= 1.0);
     gate.open();
     live.rest().await;
@@ -86,8 +89,13 @@ async fn metrics_tell_what_an_operator_needs() {
     let error = |kind: &str| format!("tidegate_upstream_errors_total{{upstream=\"fake0\",kind=\"{kind}\"}}");
     assert_eq!((figures.get(&error("truncated")), figures.get(&error("unavailable"))), (1.0, 1.0));
     assert_eq!(figures.get("tidegate_refusals_total{code=\"turn_in_progress\"}"), 1.0);
+    // What an EventSource is told as an empty stream is a refusal; an end told to whoever waits for JSON is none.
+    let conversation = client.conversation().await;
+    assert_eq!(client.ask_whole(&conversation, "down").await.status, 503);
+    let figures = Figures::of(client).await;
+    assert_eq!(figures.sum("tidegate_refusals_total", &[]), 1.0);
     let who = [r#"gen_ai_provider_name="openai""#, r#"gen_ai_request_model="test-model""#, r#"upstream="fake0""#];
-    assert_eq!(figures.sum("gen_ai_client_operation_duration_seconds_count", &who), 3.0);
+    assert_eq!(figures.sum("gen_ai_client_operation_duration_seconds_count", &who), 4.0);
     assert_eq!(figures.sum("gen_ai_client_operation_time_to_first_chunk_seconds_count", &who), 2.0);
     let output = [&who[..], &[r#"gen_ai_token_type="output""#]].concat();
     assert!(figures.sum("gen_ai_client_token_usage_sum", &output) >= 5.0);
@@ -102,12 +110,44 @@ async fn metrics_tell_what_an_operator_needs() {
     assert!(figures.get("tidegate_journal_lag_seconds") < 30.0);
     assert!(figures.get("tidegate_unsaved_bytes") >= 0.0);
     assert_eq!(figures.sum("tidegate_build_info", &[concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"")]), 1.0);
-    // Nothing has failed in the database; all else has been counted.
-    let names: BTreeSet<String> =
-        figures.names().into_iter().chain(["tidegate_database_failures_total".into()]).collect();
-    assert_eq!(names, documented(), "docs/operations.md lists what there is");
+    assert_eq!(figures.get("tidegate_database_failures_total{access=\"write\"}"), 0.0);
+    assert_eq!(figures.names(), documented(), "docs/operations.md lists what there is");
     eventually("the event loop to be looked at", async || {
         (Figures::of(client).await.get("tidegate_event_loop_stall_seconds_count") > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_a_client_makes_up_is_one_label() {
+    let scene = Scene::new().await;
+    let ask = json!({"message": "go", "model": r#"a"b\",upstream="forged"#});
+    assert_eq!(scene.client.post("/v1/chat/stream", &ask).await.status, 200);
+    let figures = Figures::of(&scene.client).await;
+    let told = [r#"gen_ai_request_model="a\"b\\\",upstream=\"forged""#, r#"upstream="fake0""#];
+    assert_eq!(figures.sum("gen_ai_client_operation_duration_seconds_count", &told), 1.0);
+}
+
+#[tokio::test]
+async fn metrics_that_nobody_takes_are_held_by_four_at_most() {
+    let scene = Scene::new().await;
+    // Enough of them that no socket takes all.
+    for model in 0..190 {
+        let ask = json!({"message": "go", "model": format!("{model}{}", "m".repeat(250))});
+        assert_eq!(scene.client.post("/v1/chat/stream", &ask).await.status, 200);
+    }
+    let mut stalled = Vec::new();
+    let refused = eventually("a refusal", async || {
+        stalled.push(scene.client.open(Request::get("/metrics")).await);
+        let last = stalled.last().unwrap();
+        (last.status() == 503).then_some(stalled.len())
+    })
+    .await;
+    assert_eq!(refused, 5);
+    assert_eq!(scene.client.get("/metrics").await.expect(503)["code"], "too_many_readers");
+    drop(stalled);
+    eventually("the metrics again", async || {
+        (scene.client.send(Request::get("/metrics")).await.status == 200).then_some(())
     })
     .await;
 }

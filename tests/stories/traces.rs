@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Collector, Encoding, Request, Scene, Script, Span};
+use crate::support::{Collector, Encoding, Gate, Request, Scene, Script, Span};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -95,6 +95,7 @@ async fn a_request_that_is_part_of_a_trace_has_its_turn_in_it() {
             assert!(spans[before..].iter().all(|span| !span.trace().starts_with("0af7")), "{spans:#?}");
         }
     }
+    assert_eq!(collector.spans().len(), 10, "one that is not sampled is not told");
 }
 
 #[tokio::test]
@@ -114,8 +115,14 @@ async fn what_went_wrong_is_told_with_the_span() {
 #[tokio::test]
 async fn the_last_traces_leave_before_the_process_does() {
     let (mut scene, collector) = traced().await;
-    scene.told("go").await;
+    let gate = Gate::new();
+    scene.upstream.always(Script::new().delta("one").gate(&gate).finish("stop").usage(1, 1).done());
+    let conversation = scene.client.conversation().await;
+    let mut stream = scene.client.ask(&conversation, "go").await;
+    stream.events(3).await;
     scene.gateway.terminate();
+    gate.open();
+    stream.rest().await;
     assert!(scene.gateway.exit().await.success());
     assert_eq!(collector.spans().len(), 2);
 }

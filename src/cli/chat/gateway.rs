@@ -1,18 +1,24 @@
 //! What is asked of the gateway.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use http::header::{ACCEPT, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::cli::Failure;
+use crate::domain::ids::ConversationId;
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A stream gives a sign of life every `heartbeat_s`, 10 s by default; silence for so long is a dead connection.
 const SILENCE: Duration = Duration::from_secs(30);
+/// The longest line of an answer that is no problem which is shown, in bytes.
+const PLAIN: usize = 200;
 /// The longest line there can be; a snapshot holds a whole answer.
 const LINE: usize = 256 << 20;
 
@@ -29,6 +35,8 @@ pub enum Failed {
     Refused(String),
     /// It may be granted later, not before so much time.
     Passing(Duration),
+    /// Nobody answers there.
+    Unreached,
 }
 
 /// A key under which something is asked once.
@@ -42,8 +50,15 @@ impl Gateway {
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
             return Err(Failure::new("`--url`: must begin with http:// or https://"));
         }
-        let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build().map_err(Failure::new)?;
+        // A question goes where it was sent, and nowhere else.
+        let client = Client::builder().redirect(Policy::none()).referer(false);
+        let client = client.connect_timeout(CONNECT).read_timeout(SILENCE).build().map_err(Failure::new)?;
         Ok(Self { client, url, conversation })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// The conversation, once there is one.
@@ -83,7 +98,9 @@ impl Gateway {
         let response =
             answered(request.header("idempotency-key", format!("{key}-conversation")).json(&json!({}))).await?;
         let made: Value = response.json().await.map_err(|_| Failed::Passing(Duration::ZERO))?;
-        let id = made["id"].as_str().ok_or_else(|| Failed::Refused("this is no gateway".to_owned()))?;
+        // It is offered for pasting into a shell.
+        let id = made["id"].as_str().filter(|id| ConversationId::from(*id).uuid().is_some());
+        let id = id.ok_or_else(|| Failed::Refused("this is no gateway".to_owned()))?;
         Ok(self.conversation.insert(id.to_owned()).clone())
     }
 
@@ -98,7 +115,13 @@ async fn answered(request: RequestBuilder) -> Result<Response, Failed> {
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) if error.is_builder() => return Err(Failed::Refused(error.to_string())),
-        Err(_) => return Err(Failed::Passing(Duration::ZERO)),
+        Err(error) => {
+            return Err(match untrusted(&error) {
+                Some(why) => Failed::Refused(why),
+                None if error.is_connect() => Failed::Unreached,
+                None => Failed::Passing(Duration::ZERO),
+            });
+        }
     };
     let status = response.status();
     if status.is_success() {
@@ -108,9 +131,30 @@ async fn answered(request: RequestBuilder) -> Result<Response, Failed> {
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
         return Err(Failed::Passing(Duration::from_secs(after.unwrap_or(0))));
     }
-    let problem: Value = response.json().await.unwrap_or_default();
-    let detail = problem["detail"].as_str().map_or_else(|| format!("the gateway answered {status}"), str::to_owned);
-    Err(Failed::Refused(detail))
+    let said = response.text().await.unwrap_or_default();
+    let problem: Value = serde_json::from_str(&said).unwrap_or_default();
+    // What is no problem may be of somebody before the gateway: a line of it says more than the status alone.
+    let line = said.lines().next().filter(|line| line.len() <= PLAIN && !line.starts_with('<')).unwrap_or_default();
+    let detail =
+        problem["detail"].as_str().map_or_else(|| format!("the gateway answered {status}. {line}"), str::to_owned);
+    Err(Failed::Refused(detail.trim_end().to_owned()))
+}
+
+/// Why the other side is not who it should be, if that is what went wrong: trying again would not help.
+fn untrusted(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    let tls = loop {
+        let error = cause?;
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            break tls;
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    };
+    let rustls::Error::InvalidCertificate(_) = tls else { return Some(format!("no TLS with this address: {tls}")) };
+    Some(format!("{tls}; SSL_CERT_FILE may name a file of further authorities, in PEM"))
 }
 
 /// The events of a turn, as lines come.

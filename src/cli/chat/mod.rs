@@ -99,7 +99,7 @@ impl Chat {
             }
         }
         if let Some(id) = self.gateway.conversation() {
-            self.screen.note(&format!("To go on: tidegate chat --conversation {id}"));
+            self.screen.note(&format!("To go on: tidegate chat --url '{}' --conversation {id}", self.gateway.url()));
         }
         Ok(())
     }
@@ -112,6 +112,7 @@ impl Chat {
         let mut stopping = false;
         let mut pause = FIRST_PAUSE;
         loop {
+            let mut dropped = true;
             let opened = tokio::select! {
                 opened = self.gateway.open(question, &key, answer.turn_id(), answer.seq()) => opened,
                 _ = self.interrupts.recv() => return Outcome::Left,
@@ -126,8 +127,18 @@ impl Chat {
                 },
                 Err(Failed::Refused(why)) => return Outcome::Refused(why),
                 Err(Failed::Passing(after)) => after,
+                Err(Failed::Unreached) => {
+                    if answer.turn_id().is_none() {
+                        dropped = false;
+                    }
+                    Duration::ZERO
+                }
             };
-            self.screen.note("The connection dropped; picking it up again …");
+            self.screen.note(if dropped {
+                "The connection dropped; picking it up again …"
+            } else {
+                "Nobody answers there; trying again …"
+            });
             tokio::select! {
                 () = tokio::time::sleep(told.max(pause)) => {}
                 _ = self.interrupts.recv() => return Outcome::Left,

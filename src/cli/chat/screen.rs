@@ -75,7 +75,13 @@ impl Screen {
     }
 }
 
-/// What a model or a source says must not move the cursor, name the window, or fill the clipboard (ECMA-48).
+/// What a model or a source says must not move the cursor, name the window, or fill the clipboard (ECMA-48), nor turn
+/// what follows around (the explicit marks of the Unicode Bidirectional Algorithm, UAX #9, section 2).
 fn harmless(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() && !matches!(char, '\n' | '\t') { '\u{fffd}' } else { char }).collect()
+    let is_harmful = |char: char| match char {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => char.is_control(),
+    };
+    text.chars().map(|char| if is_harmful(char) { '\u{fffd}' } else { char }).collect()
 }

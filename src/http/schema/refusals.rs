@@ -62,6 +62,8 @@ macro_rules! refusals {
 refusals! {
     /// Where nothing can go wrong but what any request can meet.
     OfAny = [];
+    /// `GET /metrics`.
+    OfMetrics = [&[TooManyReaders]];
     /// `POST /v1/conversations`.
     OfCreateConversation = [CHANGE, BODY, STORE, START, &[ConversationNotFound]];
     /// `GET /v1/conversations`.

@@ -31,7 +31,8 @@ pub async fn run(server: &Arc<Server>, listener: TcpListener) {
                     tracing::warn!("no file descriptor is left for a connection");
                     drop(spare.take());
                     if let Ok(Ok((stream, _))) = tokio::time::timeout(PAUSE, listener.accept()).await {
-                        refuse(server, stream).await;
+                        // Under TLS it takes longer; whoever waits behind it may not.
+                        let _ = tokio::time::timeout(REFUSAL, refuse(server, stream)).await;
                     } else {
                         tokio::time::sleep(PAUSE).await;
                     }

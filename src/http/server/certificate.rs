@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use crate::latest::Latest;
 const PROTOCOLS: [&[u8]; 3] = [HTTP2, b"http/1.1", b"http/1.0"];
 
 const HTTP2: &[u8] = b"h2";
+
+/// The longest file of a chain or a key, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// A certificate and its key, in use. A clone is the same one; what replaces it replaces it for every clone.
 #[derive(Clone)]
@@ -101,9 +105,18 @@ fn wrong_key(problem: impl fmt::Display) -> CertificateError {
     CertificateError { setting: "tls.key_file", problem: problem.to_string() }
 }
 
+/// Reads a file, if it is one, and no longer than such files are.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let about = fs::metadata(path)?;
+    if !about.is_file() || about.len() > LONGEST {
+        return Err(io::Error::other("it is no file, or too long for one of these"));
+    }
+    fs::read(path)
+}
+
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let name = path.display();
-    let text = fs::read(path).map_err(|error| wrong_chain(format_args!("cannot be read ({name}): {error}")))?;
+    let text = read(path).map_err(|error| wrong_chain(format_args!("cannot be read ({name}): {error}")))?;
     let chain = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| wrong_chain(format_args!("is not PEM ({name}): {error}")))?;
     if chain.is_empty() {
@@ -114,7 +127,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> 
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let name = path.display();
-    let text = fs::read(path).map_err(|error| wrong_key(format_args!("cannot be read ({name}): {error}")))?;
+    let text = read(path).map_err(|error| wrong_key(format_args!("cannot be read ({name}): {error}")))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         // `BEGIN ENCRYPTED PRIVATE KEY` (RFC 7468, section 11), and the older `Proc-Type: 4,ENCRYPTED`.
         if memmem::find(&text, b"ENCRYPTED").is_some() {

@@ -118,8 +118,9 @@ pub fn connections_allowed() -> usize {
 }
 
 impl Server {
-    /// What a connection hears that there is no place for.
+    /// What a connection hears that there is no place for; it is counted.
     fn refusal(&self) -> Vec<u8> {
+        self.meter.refused(Code::TooManyConnections.as_str());
         let now = self.clock.now();
         let problem = Problem::new(Code::TooManyConnections, "No file descriptor is left.");
         let body = problem.to_json(&RequestId::new(now), now);

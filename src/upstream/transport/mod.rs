@@ -103,7 +103,7 @@ impl Transport {
         let url = self.url(path);
         let mut headers = self.headers("text/event-stream", true);
         if let Some(traceparent) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
-            headers.entry("traceparent").or_insert(traceparent);
+            headers.entry(crate::trace::HEADER).or_insert(traceparent);
         }
         let Some(raw) = &self.raw else {
             return client::send(self.client.request(Method::POST, url).headers(headers).body(json)).await;

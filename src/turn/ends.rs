@@ -1,8 +1,42 @@
-//! What an upstream's word, or its failure, means for a turn: the words clients read. An upstream's own are for the log.
+//! What ends a turn, in the words clients read. An upstream's own words are for the log.
 
+use super::live::Cut;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::upstream::{End, Fault, Finish, Refusal};
+
+/// How a turn is to end that is ended from outside; `None` when it is not ours to end.
+pub fn of_cut(why: Cut) -> Option<Ending> {
+    match why {
+        Cut::Stop(by) => Some(Ending::stopped(by)),
+        Cut::Starved => Some(Ending::problem(
+            Status::Failed,
+            "store_unavailable",
+            "The answer could not be saved in time, and was not continued.",
+        )),
+        Cut::Curfew => Some(Ending::plain(Status::Interrupted)),
+        Cut::Lost => None,
+    }
+}
+
+/// What went wrong on our side with a call whose turn ended so, as it is counted and traced.
+pub fn own_fault(ending: &Ending) -> Option<&'static str> {
+    match ending.status {
+        Status::Timeout => Some("timeout"),
+        Status::Failed if ending.error.as_ref().is_some_and(|problem| problem.code == "store_unavailable") => {
+            Some("store_unavailable")
+        }
+        Status::Failed => Some("internal"),
+        Status::Queued
+        | Status::Running
+        | Status::Completed
+        | Status::Length
+        | Status::Filtered
+        | Status::Stopped
+        | Status::Truncated
+        | Status::Interrupted => None,
+    }
+}
 
 /// How a step ends that was open when its turn ended so, and the code of what went wrong.
 pub fn of_step(ending: &Ending) -> (StepStatus, Option<String>) {
