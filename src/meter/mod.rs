@@ -5,7 +5,7 @@
 //!
 //! To add a figure: 1. a field here, in [`calls`], [`database`] or [`stall`]; 2. its line where the registry is filled; 3. a
 //! method that counts; 4. its row in `docs/operations.md`. No label may hold what a client makes up without a
-//! bound, nor text that is not [`escaped`].
+//! bound, nor text that is not `escaped`.
 
 pub mod calls;
 pub mod database;
