@@ -46,6 +46,8 @@ impl From<Error> for Problem {
                 tracing::warn!(%error, "a request finds no database");
                 Self::new(Code::StoreUnavailable, "The database does not answer at present.")
             }
+            // The database is well: it is no news for whoever runs it.
+            Error::Crowded => Self::new(Code::StoreUnavailable, "Too many look through titles at present."),
             Error::Corrupt(_) => {
                 tracing::error!(%error, "a row cannot be read");
                 Self::internal()

@@ -91,12 +91,13 @@ impl Store {
         from: Option<Place>,
         limit: usize,
     ) -> Result<Listed> {
+        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
+        let _place = place.map_err(|_| Error::Crowded)?;
         let search = self.search(owner, part.to_lowercase(), from, limit);
         tokio::time::timeout(self.patience, search).await.unwrap_or(Err(Error::Slow(self.patience)))
     }
 
     async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {
-        let _place = self.searches.acquire().await.ok();
         let (mut matches, mut next) = (Vec::new(), from);
         'looking: for _ in 0..SEARCHED.div_ceil(STRIDE) {
             let titles = self.titles_after(owner, &next.take().unwrap_or_else(Place::start)).await?;

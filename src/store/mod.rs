@@ -39,6 +39,9 @@ pub enum Error {
     /// It did not answer in time. What was asked may or may not have been done.
     #[error("the database did not answer within {0:?}")]
     Slow(Duration),
+    /// As many search as may, and none of them came to its end in time.
+    #[error("too many search")]
+    Crowded,
     /// A row that had to change is gone, or another's; nothing was written.
     #[error("a row that had to change did not")]
     Unchanged,

@@ -233,7 +233,7 @@ impl Store {
         let begun = Instant::now();
         let done = tokio::time::timeout(self.patience, work).await.unwrap_or(Err(Error::Slow(self.patience)));
         let failed = match &done {
-            Ok(_) | Err(Error::Unchanged) => false,
+            Ok(_) | Err(Error::Unchanged | Error::Crowded) => false,
             Err(Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_)) => true,
         };
         self.meter.database_used(access, begun.elapsed(), failed);

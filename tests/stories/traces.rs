@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Collector, Encoding, Gate, Request, Scene, Script, Span};
+use crate::support::{Collector, Encoding, Gate, Request, Scene, Script, Setup, Span, eventually};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -125,6 +125,17 @@ async fn the_last_traces_leave_before_the_process_does() {
     stream.rest().await;
     assert!(scene.gateway.exit().await.success());
     assert_eq!(collector.spans().len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_for_the_collector_goes_nowhere_else() {
+    let other = Collector::start().await;
+    let collector = Collector::before(&other).await;
+    let setup = |setup: Setup| setup.set("otel.endpoint", collector.url()).env("OTEL_BSP_SCHEDULE_DELAY", "50");
+    let scene = Scene::with(|all| setup(all).env("HTTP_PROXY", &other.url())).await;
+    scene.told("go").await;
+    eventually("the collector to be asked", async || (collector.asked() > 0).then_some(())).await;
+    assert_eq!(other.spans().len(), 0);
 }
 
 #[tokio::test]

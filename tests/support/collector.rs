@@ -1,11 +1,13 @@
 //! A collector of OpenTelemetry: takes spans by OTLP over HTTP, and keeps them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::Redirect;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -79,6 +81,7 @@ type Spans = Arc<Mutex<Vec<Span>>>;
 pub struct Collector {
     address: SocketAddr,
     spans: Spans,
+    asked: Arc<AtomicUsize>,
     _server: Task<()>,
 }
 
@@ -90,7 +93,27 @@ impl Collector {
         let spans = Spans::default();
         let app = axum::Router::new().route("/v1/traces", post(take)).with_state(spans.clone());
         let server = Task::start(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, spans, _server: server }
+        Self { address, spans, asked: Arc::default(), _server: server }
+    }
+
+    /// One that sends whoever comes to the other, and takes nothing itself.
+    pub async fn before(other: &Self) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, target) = (listener.local_addr().unwrap(), format!("{}/v1/traces", other.url()));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let away = post(async move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Redirect::temporary(&target)
+        });
+        let app = axum::Router::new().route("/v1/traces", away);
+        let server = Task::start(async move { axum::serve(listener, app).await.unwrap() });
+        Self { address, spans: Spans::default(), asked, _server: server }
+    }
+
+    /// How often it has sent somebody away.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Its base URL.
