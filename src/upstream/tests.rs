@@ -30,14 +30,8 @@ struct Told {
 
 fn call() -> Call {
     let lines = vec![Line { speaker: Speaker::User, text: "Hi".to_owned() }];
-    Call {
-        turn_id: "turn_1".into(),
-        model: "m".to_owned(),
-        lines,
-        temperature: None,
-        max_tokens: None,
-        traceparent: None,
-    }
+    let (temperature, max_tokens, traceparent) = (None, None, None);
+    Call { turn_id: "turn_1".into(), model: "m".to_owned(), lines, temperature, max_tokens, traceparent }
 }
 
 fn delta(text: &str) -> String {
