@@ -38,7 +38,7 @@ struct Asked {
     /// The upstream took it: from here on it may cost.
     accepted: bool,
     /// How the upstream failed.
-    trouble: Option<&'static str>,
+    fault: Option<&'static str>,
 }
 
 /// A turn's talk with its upstreams: kept outside of the future that drives it, so that whatever ends the talk,
@@ -90,7 +90,7 @@ impl Talk {
                     if let Refusal::RateLimited(Some(wait)) = refusal {
                         self.live.ask_again_after(wait);
                     }
-                    self.trouble(refusal.as_str());
+                    self.note_fault(refusal.as_str());
                     let ending = ends::of_refusal(refusal);
                     Box::pin(self.close(&ending)).await;
                     refused = Some(ending);
@@ -117,7 +117,7 @@ impl Talk {
             begun: Instant::now(),
             call: call.clone(),
             accepted: false,
-            trouble: None,
+            fault: None,
         });
     }
 
@@ -129,9 +129,9 @@ impl Talk {
     }
 
     /// Notes how the upstream failed.
-    fn trouble(&mut self, kind: &'static str) {
+    fn note_fault(&mut self, kind: &'static str) {
         if let Some(asked) = &mut self.asked {
-            asked.trouble = Some(kind);
+            asked.fault = Some(kind);
         }
     }
 
@@ -149,7 +149,7 @@ impl Talk {
                 Ok(Progress::More) => {}
                 Ok(Progress::Finished(finish)) => return ends::of_finish(&finish),
                 Err(fault) => {
-                    self.trouble(fault.as_str());
+                    self.note_fault(fault.as_str());
                     return ends::of_fault(fault);
                 }
             }
@@ -269,8 +269,8 @@ impl Talk {
             duration: now - asked.begun,
             first_chunk,
             usage,
-            fault: asked.trouble,
-            error: asked.trouble.or_else(|| ends::own_fault(ending)),
+            fault: asked.fault,
+            error: asked.fault.or_else(|| ends::own_fault(ending)),
         };
         self.turns.meter.called(&called);
         self.turns.tracer.call(self.live.traced(), &asked.step_id, &called);

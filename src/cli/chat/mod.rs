@@ -19,6 +19,10 @@ use self::gateway::{Failed, Gateway, Lines};
 use self::screen::{Gone, Screen};
 use super::Failure;
 
+/// Why it asks again.
+const DROPPED: &str = "The connection dropped; picking it up again …";
+/// Why it asks again where it has never heard anything.
+const NOBODY: &str = "Nobody answers there; trying again …";
 /// The pause before a connection that was lost is made again; it doubles…
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// …up to this.
@@ -112,33 +116,24 @@ impl Chat {
         let mut stopping = false;
         let mut pause = FIRST_PAUSE;
         loop {
-            let mut dropped = true;
             let opened = tokio::select! {
                 opened = self.gateway.open(question, &key, answer.turn_id(), answer.seq()) => opened,
                 _ = self.interrupts.recv() => return Outcome::Left,
             };
-            let told = match opened {
+            let (told, why) = match opened {
                 Ok(mut lines) => match self.read(&mut lines, &mut answer, &mut stopping).await {
                     Reading::Over(outcome) => return outcome,
                     Reading::Lost { came, told } => {
                         pause = if came { FIRST_PAUSE } else { pause };
-                        told
+                        (told, DROPPED)
                     }
                 },
                 Err(Failed::Refused(why)) => return Outcome::Refused(why),
-                Err(Failed::Passing(after)) => after,
-                Err(Failed::Unreached) => {
-                    if answer.turn_id().is_none() {
-                        dropped = false;
-                    }
-                    Duration::ZERO
-                }
+                Err(Failed::Passing(after)) => (after, DROPPED),
+                // Where the turn is known there has been a connection.
+                Err(Failed::Unreached) => (Duration::ZERO, if answer.turn_id().is_some() { DROPPED } else { NOBODY }),
             };
-            self.screen.note(if dropped {
-                "The connection dropped; picking it up again …"
-            } else {
-                "Nobody answers there; trying again …"
-            });
+            self.screen.note(why);
             tokio::select! {
                 () = tokio::time::sleep(told.max(pause)) => {}
                 _ = self.interrupts.recv() => return Outcome::Left,
