@@ -6,16 +6,19 @@
 //! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts; [`trace`]: what it tells a collector;
 //!   [`latest`]: what is replaced in use.
 //! - [`upstream`]: the models behind the gateway; [`wire`]: how events are framed; [`store`]: the record.
+//! - [`identity`]: whether somebody is who they say they are; [`access`]: who asks.
 //! - [`turn`]: the heart, one log with many readers.
 //! - [`http`]: the public door.
 //! - [`config`]: what a server is told before it starts; [`cli`]: the commands of the program.
 //!
 //! [`serve`] puts it together, for the program and for its tests alike.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod identity;
 pub mod latest;
 pub mod lifecycle;
 pub mod meter;
@@ -33,11 +36,15 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::config::Config;
+use crate::access::Access;
+use crate::config::{AuthMode, Config};
 use crate::domain::clock::Clock;
 use crate::http::app::App;
+use crate::http::cors::Origins;
 use crate::http::health::SCRAPES;
 use crate::http::server::certificate::Certificate;
+use crate::identity::applications::Applications;
+use crate::identity::pepper::Pepper;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
@@ -65,6 +72,10 @@ pub struct Parts {
     pub upstreams: Latest<Upstreams>,
     /// What to speak TLS with, if at all. Whoever has a clone may replace it.
     pub certificate: Option<Certificate>,
+    /// Who shares the gateway. Whoever has a clone may replace them.
+    pub applications: Latest<Applications>,
+    /// What keys and tokens are made with; needed where callers must say who they are.
+    pub pepper: Option<Pepper>,
     /// What is counted.
     pub meter: Meter,
     /// Where traces go.
@@ -81,6 +92,11 @@ impl Parts {
     pub async fn open(config: &Config, life: &Lifecycle) -> Result<Self, OpenError> {
         let upstreams = Latest::new(upstreams(config)?);
         let certificate = certificate(config)?;
+        let applications = Latest::new(applications(config)?);
+        let pepper = match config.auth.mode {
+            AuthMode::Off => None,
+            AuthMode::Required => Some(access::pepper(&config.auth.pepper_file).map_err(OpenError::Setting)?),
+        };
         let meter = Meter::default();
         let tracer = tracer(config, life).await?;
         let (database, stream) = (&config.database, &config.stream);
@@ -91,7 +107,8 @@ impl Parts {
             }
             None => None,
         };
-        Ok(Self { clock: Clock::System, store, upstreams, certificate, meter, tracer, metrics })
+        let clock = Clock::System;
+        Ok(Self { clock, store, upstreams, certificate, applications, pepper, meter, tracer, metrics })
     }
 }
 
@@ -111,6 +128,14 @@ pub fn certificate(config: &Config) -> Result<Option<Certificate>, OpenError> {
     let files = config.tls.files();
     let opened = files.map(|(cert, key)| Certificate::open(cert, key)).transpose();
     opened.map_err(|error| OpenError::Setting(error.to_string()))
+}
+
+/// The applications that `config` asks for.
+///
+/// # Errors
+/// [`OpenError::Setting`].
+pub fn applications(config: &Config) -> Result<Applications, OpenError> {
+    Applications::new(&config.applications).map_err(OpenError::Setting)
 }
 
 /// Where traces go that `config` asks for.
@@ -171,8 +196,12 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, certificate, meter, tracer, metrics } = parts;
-    let settings = http_settings(&config, certificate, &listener)?;
+    let Parts { clock, store, upstreams, certificate, applications, pepper, meter, tracer, metrics } = parts;
+    let required = config.auth.mode == AuthMode::Required;
+    let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
+    let settings = http_settings(&config, certificate, origins.clone(), &listener)?;
+    let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s };
+    let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
         default_model: config.default_model,
@@ -189,7 +218,14 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
             () = meter::stall::watch(stalls) => {}
         }
     });
-    let app = App { turns: turns.clone(), since: Arc::new(Instant::now()), scrapes: Arc::new(Semaphore::new(SCRAPES)) };
+    let app = App {
+        turns: turns.clone(),
+        access,
+        origins,
+        own_origin: settings.public_url.origin().ascii_serialization().into(),
+        since: Arc::new(Instant::now()),
+        scrapes: Arc::new(Semaphore::new(SCRAPES)),
+    };
     let with_metrics = metrics.is_none();
     if let Some(listener) = metrics {
         show_metrics(&app, listener, settings.clone())?;
@@ -238,6 +274,7 @@ fn show_metrics(app: &App, listener: TcpListener, settings: http::settings::Sett
 fn http_settings(
     config: &Config,
     certificate: Option<Certificate>,
+    origins: Origins,
     listener: &TcpListener,
 ) -> Result<http::settings::Settings, std::io::Error> {
     let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -245,8 +282,8 @@ fn http_settings(
     let public_url = config.public_url.as_deref().unwrap_or(&bound);
     Ok(http::settings::Settings {
         public_url: public_url.parse().map_err(std::io::Error::other)?,
-        allowed_origins: config.cors.allowed_origins.clone(),
-        auth_off: config.auth.mode == config::AuthMode::Off,
+        origins,
+        auth_off: config.auth.mode == AuthMode::Off,
         max_body_bytes: config.limits.max_body_bytes,
         certificate,
         max_connections: http::server::connections_allowed(),
@@ -276,5 +313,6 @@ async fn drain(turns: &Turns, grace: Duration) {
 /// # Errors
 /// [`OpenError`].
 pub async fn migrate(config: &Config) -> Result<(), OpenError> {
-    Ok(Store::migrate(&config.database.url, config.limits.database()).await?)
+    Store::beside(&config.database.url, config.limits.database()).await?.close().await;
+    Ok(())
 }

@@ -10,21 +10,22 @@ const TABLE: &str = "
     domain                           nothing; no runtime, no I/O
     lifecycle, seldom, latest        nothing
     meter, trace                     domain
-    wire, upstream, store, cluster   domain, lifecycle, meter, seldom, latest, trace; never one another
-    turn, jobs                       all of the floors below
+    wire, upstream, store, cluster,
+    identity                         domain, lifecycle, meter, seldom, latest, trace; never one another
+    turn, access, jobs               all of the floors below; never one another
     http                             all below
     main, cli, config, lib           all below, and one another
 
     sqlx only in store; redis only in cluster; axum, hyper's server side and utoipa only in http; HTTP clients only
-    in upstream, cli and trace; spawning only in lifecycle.";
+    in upstream, identity, cli and trace; jsonwebtoken only in identity; spawning only in lifecycle.";
 
 /// The height of a part of the house.
 fn floor(part: &str) -> Option<u8> {
     Some(match part {
         "domain" => 0,
         "lifecycle" | "meter" | "seldom" | "latest" | "trace" => 1,
-        "wire" | "upstream" | "store" | "cluster" => 2,
-        "turn" | "jobs" => 3,
+        "wire" | "upstream" | "store" | "cluster" | "identity" => 2,
+        "turn" | "access" | "jobs" => 3,
         "http" => 4,
         "main" | "cli" | "config" | "lib" => 5,
         _ => return None,
@@ -43,7 +44,8 @@ fn places(name: &str) -> Option<&'static [&'static str]> {
         "redis" => &["cluster"],
         "axum" | "axum_extra" | "tower_http" | "utoipa" | "utoipa_axum" | "utoipa_swagger_ui" => &["http"],
         "hyper" | "hyper_util" => &["http", "upstream"],
-        "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "cli", "trace"],
+        "reqwest" | "reqwest_eventsource" | "httparse" => &["upstream", "identity", "cli", "trace"],
+        "jsonwebtoken" => &["identity"],
         "opentelemetry" | "opentelemetry_otlp" | "opentelemetry_sdk" => &["trace"],
         "prometheus_client" => &["meter"],
         "rustls" | "tokio_rustls" => &["http", "upstream", "cli"],

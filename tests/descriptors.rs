@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::domain::clock::Clock;
+use tidegate::http::cors::Origins;
 use tidegate::http::guard::Guard;
 use tidegate::http::settings::Settings;
 use tidegate::http::{routes, server};
@@ -31,7 +32,7 @@ async fn a_client_is_told_and_the_server_lives_on() {
     let address = listener.local_addr().unwrap();
     let settings = Settings {
         public_url: format!("http://{address}").parse().unwrap(),
-        allowed_origins: Vec::new(),
+        origins: Origins::new(&[], None),
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),

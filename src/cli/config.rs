@@ -16,6 +16,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     // What only shows when it is set up, such as a file of authorities that cannot be read.
     crate::upstreams(&loaded.config)?;
     crate::certificate(&loaded.config)?;
+    crate::applications(&loaded.config)?;
     let mut stderr = io::stderr().lock();
     for warning in loaded.warnings {
         let _ = writeln!(stderr, "warning: {warning}");

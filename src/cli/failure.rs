@@ -24,6 +24,11 @@ impl Failure {
         Self::with_code(problem, FAILED)
     }
 
+    /// What a setting or the command line can mend.
+    pub fn setting(problem: impl fmt::Display) -> Self {
+        Self::with_code(problem, REFUSED)
+    }
+
     fn with_code(problem: impl fmt::Display, code: u8) -> Self {
         Self { line: problem.to_string().replace(char::is_control, " "), code }
     }

@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod failure;
 mod first_lines;
+mod keys;
 mod logs;
 mod migrate;
 mod print;
@@ -39,6 +40,8 @@ enum Command {
     /// Looks into settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Makes, lists and revokes API keys, also beside a gateway that runs
+    Keys(keys::KeysArgs),
     /// Applies the database's migrations and exits
     Migrate(MigrateArgs),
     /// Prints what a shell needs to complete this program's command line
@@ -86,6 +89,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Chat(args) => chat::run(args).await,
         Command::Config(ConfigCommand::Check { file }) => config::check(&file),
         Command::Config(ConfigCommand::Example) => config::example(),
+        Command::Keys(args) => keys::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Completions { shell } => completions::run(shell),
     }

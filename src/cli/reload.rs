@@ -8,6 +8,7 @@ use crate::Parts;
 use crate::config::load::File;
 use crate::config::{Config, ConfigError, Flags, Loaded, check, load};
 use crate::http::server::certificate::Certificate;
+use crate::identity::applications::Applications;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::upstream::Upstreams;
@@ -37,6 +38,7 @@ pub(super) struct Reload {
     started: Loaded,
     upstreams: Latest<Upstreams>,
     certificate: Option<Certificate>,
+    applications: Latest<Applications>,
 }
 
 /// How a reload went that went well.
@@ -50,7 +52,8 @@ struct Done {
 impl Reload {
     /// Of a server with these parts.
     pub(super) fn new(sources: Sources, started: Loaded, parts: &Parts) -> Self {
-        Self { sources, started, upstreams: parts.upstreams.clone(), certificate: parts.certificate.clone() }
+        let (upstreams, certificate) = (parts.upstreams.clone(), parts.certificate.clone());
+        Self { sources, started, upstreams, certificate, applications: parts.applications.clone() }
     }
 
     /// Reloads at each word, until nobody waits any more.
@@ -82,9 +85,11 @@ impl Reload {
         let Loaded { config, kept, warnings: _ } = self.sources.read().map_err(|error| error.to_string())?;
         let mut waiting = self.started.kept.changed(&kept);
         // Whatever else is new waits, so what is put in place must go with what there was.
-        let next = Config { upstreams: config.upstreams, tls: config.tls, ..self.started.config.clone() };
+        let Config { upstreams, tls, applications, .. } = config;
+        let next = Config { upstreams, tls, applications, ..self.started.config.clone() };
         check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
         let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
+        let applications = crate::applications(&next).map_err(|error| error.to_string())?;
         let certificate = match &self.certificate {
             Some(old) if next.tls.files().is_some() => {
                 crate::certificate(&next).map_err(|error| error.to_string())?.map(|new| (old, new))
@@ -97,7 +102,8 @@ impl Reload {
             }
         };
         let names: Vec<&str> = next.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let mut reloaded = format!("the upstreams ({})", names.join(", "));
+        let mut reloaded = format!("the applications, the upstreams ({})", names.join(", "));
+        self.applications.replace(applications);
         self.upstreams.replace(upstreams);
         if let Some((old, new)) = certificate {
             old.replace(&new);

@@ -7,7 +7,11 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls};
+use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
+
+/// The longest name of an application and key of a widget.
+const NAME: usize = 64;
 
 /// Refuses what cannot be meant; types and bounds are already known to hold.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
@@ -20,14 +24,15 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(endpoint) = &config.otel.endpoint {
         web_address("otel.endpoint", endpoint)?;
     }
-    origins(&config.cors.allowed_origins)?;
+    origins("cors.allowed_origins", &config.cors.allowed_origins)?;
+    applications(&config.applications)?;
     upstreams(&config.upstreams)?;
     default_model(config)
 }
 
 fn auth(config: &Config) -> Result<(), ConfigError> {
     match config.auth.mode {
-        AuthMode::Required => Err(ConfigError::at("auth.mode", "`required` is not supported yet")),
+        AuthMode::Required => Ok(()),
         AuthMode::Off if config.listen.ip().to_canonical().is_loopback() || config.auth.allow_public_off => Ok(()),
         AuthMode::Off => Err(ConfigError::at(
             "listen",
@@ -57,7 +62,46 @@ fn database(url: &str) -> Result<(), ConfigError> {
     Err(ConfigError::at("database.url", "must be sqlite://FILE or postgres://user@host/db"))
 }
 
-fn origins(origins: &[String]) -> Result<(), ConfigError> {
+fn applications(applications: &[Application]) -> Result<(), ConfigError> {
+    let (mut names, mut keys) = (HashSet::new(), HashSet::new());
+    for (index, application) in applications.iter().enumerate() {
+        let at = |key: &str| format!("applications.{index}.{key}");
+        let name = application.name.as_str();
+        if name.is_empty() || name.len() > NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ConfigError::at(at("name"), format_args!("must be 1 to {NAME} visible ASCII characters")));
+        }
+        if !names.insert(name) {
+            return Err(ConfigError::at(at("name"), format_args!("`{name}` is taken by another application")));
+        }
+        if let Some(url) = &application.jwks_url {
+            web_address(&at("jwks_url"), url)?;
+        }
+        for (number, widget) in application.widgets.iter().enumerate() {
+            let at = |key: &str| at(&format!("widgets.{number}.{key}"));
+            let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if widget.key.len() > NAME || !widget.key.strip_prefix("wk_").is_some_and(word) {
+                return Err(ConfigError::at(at("key"), "must be `wk_` and letters or digits"));
+            }
+            if !keys.insert(widget.key.as_str()) {
+                return Err(ConfigError::at(at("key"), format_args!("`{}` is taken by another widget", widget.key)));
+            }
+            origins(&at("origins"), &widget.origins)?;
+            globs(&at("models"), &widget.models)?;
+        }
+    }
+    Ok(())
+}
+
+fn globs(path: &str, globs: &[String]) -> Result<(), ConfigError> {
+    for (number, glob) in globs.iter().enumerate() {
+        if GlobBuilder::new(glob).build().is_err() || glob.is_empty() {
+            return Err(ConfigError::at(format_args!("{path}.{number}"), format_args!("`{glob}` is no glob")));
+        }
+    }
+    Ok(())
+}
+
+fn origins(path: &str, origins: &[String]) -> Result<(), ConfigError> {
     for (index, origin) in origins.iter().enumerate() {
         let exact = Url::parse(origin).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let exact = exact.map(|url| url.origin().ascii_serialization());
@@ -66,7 +110,7 @@ fn origins(origins: &[String]) -> Result<(), ConfigError> {
             Some(exact) => format!("must be an exact origin: `{exact}`"),
             None => "must be an exact origin, such as https://shop.example".to_owned(),
         };
-        return Err(ConfigError::at(format_args!("cors.allowed_origins.{index}"), problem));
+        return Err(ConfigError::at(format_args!("{path}.{index}"), problem));
     }
     Ok(())
 }
@@ -99,11 +143,7 @@ fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {
         if upstream.models.is_empty() {
             return Err(ConfigError::at(at("models"), "is empty: it would never be asked"));
         }
-        for (number, glob) in upstream.models.iter().enumerate() {
-            if GlobBuilder::new(glob).build().is_err() || glob.is_empty() {
-                return Err(ConfigError::at(at(&format!("models.{number}")), format_args!("`{glob}` is no glob")));
-            }
-        }
+        globs(&at("models"), &upstream.models)?;
         for (name, value) in &upstream.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value.reveal()).is_err() {
                 return Err(ConfigError::at(at(&format!("headers.{name}")), "is no header"));

@@ -34,8 +34,12 @@ pub fn example() -> String {
 }
 
 fn header(section: &str) -> String {
-    match section.strip_suffix(".*") {
-        Some(list) => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{list}]]\n"),
-        None => format!("[{section}]\n"),
+    let name = section.replace(".*", "");
+    match section {
+        "applications.*" => format!("# Those who share the gateway; what one has the others do not see.\n[[{name}]]\n"),
+        // Without a line of its own it would be a widget without a key.
+        "applications.*.widgets.*" => format!("# For pages whose visitors do not sign in.\n#[[{name}]]\n"),
+        "upstreams.*" => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{name}]]\n"),
+        _ => format!("[{section}]\n"),
     }
 }

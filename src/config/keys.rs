@@ -52,7 +52,7 @@ impl Key {
 }
 
 /// Sections that are known and not supported yet; what is in them is not looked at.
-pub const LATER: [&str; 2] = ["applications", "prices"];
+pub const LATER: [&str; 1] = ["prices"];
 
 /// Kinds of upstreams that are known and not supported yet.
 pub const LATER_KINDS: [&str; 3] = ["anthropic", "gemini", "ollama"];
@@ -73,7 +73,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 58] = [
+pub const KEYS: [Key; 77] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -83,9 +83,28 @@ pub const KEYS: [Key; 58] = [
     default("database.url", Text, r#""sqlite://tidegate.db""#, "sqlite://FILE, or postgres://user@host/db."),
     default("cluster.lease_s", Seconds(1), "10", "How long a turn stays with a replica that does not renew it."),
     later("cluster.redis_url", Text, r#""""#),
-    default("auth.mode", Text, r#""off""#, "Who may call: `off` is anybody who reaches the port."),
+    default("auth.mode", Text, r#""off""#, "Who may call: off is anybody who reaches the port; required asks for a key, a token or a widget."),
     default("auth.allow_public_off", Flag, "false", "Let auth be off on an address that others can reach, under public_url's host."),
-    later("auth.pepper_file", Text, r#""""#),
+    default("auth.pepper_file", Text, r#""pepper""#, "The server's own secret, which keys and tokens are made with; one is made where there is none."),
+    default("auth.visitor_token_s", Seconds(60), "2592000", "How long a visitor's token is good, from its last renewal."),
+    default("applications.*.name", Text, r#""default""#, "Its name; no two have the same."),
+    default("applications.*.visitors", Flag, "true", "Whether visitors may use it; otherwise only signed-in users."),
+    sample("applications.*.jwt_secret", Text, r#""…""#, "What its users' tokens are signed with (HS256), here,"),
+    sample("applications.*.jwt_secret_env", Text, r#""SHOP_JWT_SECRET""#, "or in an environment variable,"),
+    sample("applications.*.jwt_secret_file", Text, r#""shop.secret""#, "or in a file; at most one of the three,"),
+    sample("applications.*.jwks_url", Text, r#""https://login.example/jwks.json""#, "or the address of public keys (RS256, ES256, EdDSA)."),
+    sample("applications.*.jwt_issuer", Text, r#""https://login.example""#, "The `iss` a token must have."),
+    sample("applications.*.jwt_audience", Text, r#""chat""#, "The `aud` a token must have."),
+    later("applications.*.retention_days", Count(0), "0"),
+    later("applications.*.limits.requests_per_minute", Count(0), "0"),
+    later("applications.*.limits.tokens_per_minute", Count(0), "0"),
+    later("applications.*.limits.concurrent_turns", Count(0), "0"),
+    later("applications.*.limits.budget_day_nano_usd", Count(0), "0"),
+    later("applications.*.limits.budget_month_nano_usd", Count(0), "0"),
+    later("applications.*.limits.streams_per_visitor", Count(0), "0"),
+    sample("applications.*.widgets.*.key", Text, r#""wk_shop""#, "Its public key, which pages send: `wk_` and letters or digits."),
+    sample("applications.*.widgets.*.origins", List, r#"["https://shop.example"]"#, "Exact origins of the pages it stands on."),
+    sample("applications.*.widgets.*.models", List, r#"["*"]"#, "The models its visitors may name, as globs; absent: all."),
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
     later("http.trusted_proxies", List, "[]"),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),

@@ -128,6 +128,9 @@ fn finish(mut tree: Table, environment: &HashMap<OsString, OsString>) -> Result<
     if config.upstreams.is_empty() {
         config.upstreams = Config::default().upstreams;
     }
+    if config.applications.is_empty() {
+        config.applications = Config::default().applications;
+    }
     config.public_url = config.public_url.map(|url| url.trim_end_matches('/').to_owned());
     check::check(&config)?;
     secrets::fetch(&mut config, environment)?;

@@ -26,6 +26,7 @@ pub use self::error::ConfigError;
 pub use self::load::{Flags, Loaded, load};
 use crate::domain::limits::Limits;
 use crate::domain::stream::Stream;
+use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
 /// Everything a server is told before it starts. One that came out of [`load()`] is known to be possible.
@@ -49,6 +50,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Who may call.
     pub auth: Auth,
+    /// The applications that share the gateway; at least one.
+    pub applications: Vec<Application>,
     /// Whose pages may call.
     pub cors: Cors,
     /// Where metrics are shown.
@@ -76,6 +79,7 @@ impl Default for Config {
             database: Database::default(),
             cluster: Cluster::default(),
             auth: Auth::default(),
+            applications: vec![Application::default()],
             cors: Cors::default(),
             metrics: Metrics::default(),
             otel: Otel::default(),
@@ -156,13 +160,28 @@ impl Default for Cluster {
 }
 
 /// Who may call: `[auth]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Auth {
     /// Whether callers must say who they are.
     pub mode: AuthMode,
     /// Lets auth be off on an address that others can reach.
     pub allow_public_off: bool,
+    /// The server's own secret.
+    pub pepper_file: PathBuf,
+    /// How long a visitor's token is good, in seconds.
+    pub visitor_token_s: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::default(),
+            allow_public_off: false,
+            pepper_file: PathBuf::from("pepper"),
+            visitor_token_s: 30 * 24 * 3600,
+        }
+    }
 }
 
 /// Whether callers must say who they are.
@@ -172,7 +191,7 @@ pub enum AuthMode {
     /// Anybody who reaches the port may call.
     #[default]
     Off,
-    /// Nobody may without a key or a token. Known, and not supported yet.
+    /// Nobody may without a key, a token or a widget.
     Required,
 }
 

@@ -3,40 +3,70 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::path::PathBuf;
 
 use super::{Config, ConfigError};
-use crate::upstream::secret::Secret;
+use crate::domain::secret::Secret;
 
-/// Fetches every upstream's API key, so that nobody else reads the environment or the file; an empty one is none.
+/// Fetches every secret, so that nobody else reads the environment or the files; an empty one is none.
 pub fn fetch(config: &mut Config, environment: &HashMap<OsString, OsString>) -> Result<(), ConfigError> {
     for (index, upstream) in config.upstreams.iter_mut().enumerate() {
-        let at = |key: &str| format!("upstreams.{index}.{key}");
-        let variable = upstream.api_key_env.take();
-        let file = upstream.api_key_file.take();
-        let inline = upstream.api_key.is_some();
-        if usize::from(inline) + usize::from(variable.is_some()) + usize::from(file.is_some()) > 1 {
-            return Err(ConfigError::at(
-                at("api_key"),
-                "is given more than once: keep one of `api_key`, `api_key_env`, `api_key_file`",
-            ));
+        let place = Place { section: format!("upstreams.{index}"), key: "api_key", environment };
+        let (variable, file) = (upstream.api_key_env.take(), upstream.api_key_file.take());
+        upstream.api_key = place.fetch(upstream.api_key.take(), variable, file)?;
+        if upstream.api_key.as_ref().is_some_and(|key| !key.reveal().bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(ConfigError::at(place.at(""), "must be visible ASCII: it travels in a header"));
         }
-        if let Some(name) = variable {
-            let value = environment
-                .get(OsStr::new(&name))
-                .ok_or_else(|| ConfigError::at(at("api_key_env"), format_args!("names `{name}`, which is not set")))?;
-            let value = value.to_str().ok_or_else(|| ConfigError::at(at("api_key_env"), "names what is not UTF-8"))?;
-            upstream.api_key = Some(value.into());
-        } else if let Some(path) = file {
-            let text = fs::read_to_string(&path).map_err(|error| {
-                ConfigError::at(at("api_key_file"), format_args!("cannot be read ({}): {error}", path.display()))
-            })?;
-            upstream.api_key = Some(text.into());
+    }
+    for (index, application) in config.applications.iter_mut().enumerate() {
+        let place = Place { section: format!("applications.{index}"), key: "jwt_secret", environment };
+        let (variable, file) = (application.jwt_secret_env.take(), application.jwt_secret_file.take());
+        application.jwt_secret = place.fetch(application.jwt_secret.take(), variable, file)?;
+        if application.jwt_secret.is_some() && application.jwks_url.is_some() {
+            return Err(ConfigError::at(place.at(""), "is given beside `jwks_url`: keep one of them"));
         }
-        let key = upstream.api_key.take().map(|key| key.reveal().trim().to_owned());
-        if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(ConfigError::at(at("api_key"), "must be visible ASCII: it travels in a header"));
-        }
-        upstream.api_key = key.filter(|key| !key.is_empty()).map(Secret::from);
     }
     Ok(())
+}
+
+/// Where a secret may stand: under `key`, `key_env` and `key_file` of a section.
+struct Place<'a> {
+    section: String,
+    key: &'static str,
+    environment: &'a HashMap<OsString, OsString>,
+}
+
+impl Place<'_> {
+    fn at(&self, suffix: &str) -> String {
+        format!("{}.{}{suffix}", self.section, self.key)
+    }
+
+    fn fetch(
+        &self,
+        inline: Option<Secret>,
+        variable: Option<String>,
+        file: Option<PathBuf>,
+    ) -> Result<Option<Secret>, ConfigError> {
+        let key = self.key;
+        if usize::from(inline.is_some()) + usize::from(variable.is_some()) + usize::from(file.is_some()) > 1 {
+            let problem = format!("is given more than once: keep one of `{key}`, `{key}_env`, `{key}_file`");
+            return Err(ConfigError::at(self.at(""), problem));
+        }
+        let secret = if let Some(name) = variable {
+            let at = self.at("_env");
+            let value = self.environment.get(OsStr::new(&name));
+            let value = value.ok_or_else(|| ConfigError::at(&at, format_args!("names `{name}`, which is not set")))?;
+            Some(value.to_str().ok_or_else(|| ConfigError::at(&at, "names what is not UTF-8"))?.into())
+        } else if let Some(path) = file {
+            let text = fs::read_to_string(&path).map_err(|error| {
+                let problem = format!("cannot be read ({}): {error}", path.display());
+                ConfigError::at(self.at("_file"), problem)
+            })?;
+            Some(text.into())
+        } else {
+            inline
+        };
+        let secret = secret.map(|secret: Secret| secret.reveal().trim().to_owned());
+        Ok(secret.filter(|secret| !secret.is_empty()).map(Secret::from))
+    }
 }

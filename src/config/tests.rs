@@ -9,6 +9,7 @@ use super::load::File;
 use super::*;
 use crate::domain::stream::Durability;
 use crate::domain::turn::OnDisconnect;
+use crate::identity::settings::Widget;
 
 const NOTHING: [(&str, &str); 0] = [];
 
@@ -221,7 +222,8 @@ fn impossible_settings_are_refused_by_name() {
     refused("[database]\nurl = \"mysql://u:hush@h/d\"", "database.url", "sqlite");
     refused("[database]\nurl = \"sqlite://\"", "database.url", "sqlite");
     refused("[log]\nformat = \"xml\"", "log.format", "json");
-    refused("[auth]\nmode = \"required\"", "auth.mode", "not supported yet");
+    refused("[auth]\nmode = \"maybe\"", "auth.mode", "required");
+    refused("[auth]\nvisitor_token_s = 59", "auth.visitor_token_s", "at least 60");
     refused("[auth]\nmode = \"on\"", "auth.mode", "off");
     refused("[cors]\nallowed_origins = [\"*\"]", "cors.allowed_origins.0", "exact origin");
     refused("[cors]\nallowed_origins = [\"null\"]", "cors.allowed_origins.0", "exact origin");
@@ -253,17 +255,20 @@ fn impossible_upstreams_are_refused_by_name() {
 #[test]
 fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
     for (text, setting) in [
-        ("[[applications]]\nname = \"default\"", "applications"),
+        ("[[applications]]\nretention_days = 30", "applications.0.retention_days"),
+        (
+            "[[applications]]\n[applications.limits]\nrequests_per_minute = 1",
+            "applications.0.limits.requests_per_minute",
+        ),
         ("[[prices]]\nmodel = \"gpt\"", "prices"),
         ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
-        ("[auth]\npepper_file = \"pepper\"", "auth.pepper_file"),
         ("[conversations]\nexpire_after_s = 1", "conversations.expire_after_s"),
         ("[http]\ntrusted_proxies = [\"10.0.0.0/8\"]", "http.trusted_proxies"),
     ] {
         assert_eq!(refusal(text), format!("`{setting}` is not supported yet"));
     }
     let neutral = "applications = []\nprices = []\n[tls]\n[cluster]\nredis_url = \"\"\n[metrics]\nlisten = \"\"\n\
-        [otel]\nendpoint = \"\"\n[auth]\npepper_file = \"\"\n[conversations]\nexpire_after_s = 0\n\
+        [otel]\nendpoint = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
     assert_eq!(from_file(neutral).unwrap(), Config::default());
 }
@@ -320,10 +325,33 @@ fn an_api_key_comes_from_the_environment_or_a_file() {
 }
 
 #[test]
+fn applications_are_each_of_one_name_and_each_widget_of_one_key() {
+    let config = from_file(
+        "[[applications]]\nname = \"shop\"\njwt_secret = \" hush \"\n[[applications.widgets]]\nkey = \"wk_1\"\n\
+         origins = [\"https://shop.example\"]\n[[applications]]\nname = \"bank\"\nvisitors = false\n",
+    );
+    let [shop, bank] = config.unwrap().applications.try_into().unwrap();
+    assert_eq!((shop.jwt_secret, shop.visitors, shop.widgets.len()), (Some("hush".into()), true, 1));
+    assert_eq!((bank.name.as_str(), bank.visitors, bank.widgets.len()), ("bank", false, 0));
+    let one = |rest: &str| format!("[[applications]]\nname = \"a\"\n{rest}");
+    let widget = |key: &str, rest: &str| format!("[[applications.widgets]]\nkey = \"{key}\"\n{rest}\n");
+    let twice = format!("{}{}", widget("wk_1", ""), widget("wk_1", ""));
+    refused(&format!("{}{}", one(""), one("")), "applications.1.name", "taken");
+    refused(&one(&twice), "applications.0.widgets.1.key", "taken");
+    refused(&one(&widget("key", "")), "applications.0.widgets.0.key", "`wk_`");
+    refused(&one(&widget("wk_1", "origins = [\"*\"]")), "applications.0.widgets.0.origins.0", "exact origin");
+    refused(&one(&widget("wk_1", "models = [\"[\"]")), "applications.0.widgets.0.models.0", "glob");
+    refused(&one("jwks_url = \"ftp://x\""), "applications.0.jwks_url", "http");
+    refused(&one("jwks_url = \"https://x\"\njwt_secret = \"s\""), "applications.0.jwt_secret", "keep one");
+    refused(&one("jwt_secret_env = \"NOT_SET_AT_ALL\""), "applications.0.jwt_secret_env", "not set");
+}
+
+#[test]
 fn secrets_are_not_printed() {
     let text = format!(
         "[database]\nurl = \"postgres://user:hush@host/db\"\n{OPENAI}api_key = \"hush\"\n\
-         headers = {{ x-key = \"hush\" }}\nproxy = \"http://user:hush@127.0.0.1:1\"\n"
+         headers = {{ x-key = \"hush\" }}\nproxy = \"http://user:hush@127.0.0.1:1\"\n\
+         [[applications]]\njwt_secret = \"hush\"\n"
     );
     let printed = format!("{:?}", from_file(&text).unwrap());
     assert!(!printed.contains("hush"), "{printed}");
@@ -363,12 +391,15 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("log.", fields::<Log>()),
         ("stream.", fields::<Stream>()),
         ("limits.", fields::<Limits>()),
+        ("applications.*.", fields::<Application>()),
+        ("applications.*.widgets.*.", fields::<Widget>()),
         ("upstreams.*.", fields::<Settings>()),
     ];
     let is_section = |name: &str| sections.iter().any(|(section, _)| section.split('.').next() == Some(name));
     let top = fields::<Config>().into_iter().filter(|name| !is_section(name)).map(str::to_owned);
     let nested = sections.iter().flat_map(|(section, names)| names.iter().map(move |name| format!("{section}{name}")));
-    let fields: BTreeSet<String> = top.chain(nested).collect();
+    let fields = top.chain(nested).filter(|name| name != "applications.*.widgets");
+    let fields: BTreeSet<String> = fields.collect();
     let supported = KEYS.iter().filter(|key| !matches!(key.shown, Shown::Later(_)));
     let keys: BTreeSet<String> = supported.map(|key| key.path.to_owned()).collect();
     assert_eq!(fields, keys);

@@ -257,6 +257,8 @@ pub enum Closed {
     LostLease,
     /// The record cannot be read at present.
     Unavailable,
+    /// What let the reader in has been revoked.
+    Revoked,
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ ids! {
     SourceId = "src";
     /// A visualization: `viz_…`.
     VisualizationId = "viz";
+    /// An API key: `key_…`.
+    KeyId = "key";
+    /// A visitor: `vis_…`.
+    VisitorId = "vis";
     /// One life of one process, as the leases know it: `rep_…`.
     ReplicaId = "rep";
     /// One HTTP request: `req_…`.

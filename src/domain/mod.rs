@@ -5,6 +5,7 @@
 //! follow. The compiler names every other place.
 
 pub mod called;
+pub mod caller;
 pub mod clock;
 pub mod conversation;
 pub mod cursor;
@@ -16,6 +17,7 @@ pub mod limits;
 pub mod message;
 pub mod owner;
 pub mod repair;
+pub mod secret;
 pub mod stream;
 pub mod turn;
 pub mod usage;

@@ -8,13 +8,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::accept::{Chosen, Encoding};
 use super::app::{App, no_turn};
+use super::asker::Who;
 use super::code::Code;
 use super::cursor;
 use super::prefer::RespondAsync;
 use super::problem::Problem;
 use super::stream::{Source, name, respond};
 use crate::domain::ids::TurnId;
-use crate::domain::owner::Owner;
 use crate::turn::reader::{Attached, Manner};
 use crate::turn::start::Started;
 use crate::turn::view::Outcome;
@@ -104,12 +104,12 @@ impl Wanted {
 /// Why it was refused, and what [`tell`] has to say.
 pub async fn tell_started(
     app: &App,
-    owner: &Owner,
+    who: &Who,
     started: Result<Started, Problem>,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     match started {
-        Ok(started) => tell(app, owner, &started.turn_id, wanted).await,
+        Ok(started) => tell(app, who, &started.turn_id, wanted).await,
         Err(problem) if problem.code() == Code::TurnDeleted && wanted.chosen.encoding == Encoding::Sse => {
             Ok(StatusCode::NO_CONTENT.into_response())
         }
@@ -121,26 +121,26 @@ pub async fn tell_started(
 ///
 /// # Errors
 /// 404 when the owner has no such turn, 503 when it cannot be read; and what a turn's end is to whoever waited.
-pub async fn tell(app: &App, owner: &Owner, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
+pub async fn tell(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
     if let Some(prefer) = wanted.prefer {
         // Not a reader of the turn: its coming and going says nothing.
-        let ended = tokio::time::timeout(prefer.wait, app.turns.ended(owner, turn)).await;
+        let ended = tokio::time::timeout(prefer.wait, app.turns.ended(&who.owner, turn)).await;
         if prefer.wait.is_zero() || ended.is_err() {
-            return put_off(app, owner, turn, prefer).await;
+            return put_off(app, who, turn, prefer).await;
         }
-        let mut response = tell_now(app, owner, turn, wanted).await?;
+        let mut response = tell_now(app, who, turn, wanted).await?;
         response = (prefer, response).into_response();
         return Ok(response);
     }
-    tell_now(app, owner, turn, wanted).await
+    tell_now(app, who, turn, wanted).await
 }
 
-async fn tell_now(app: &App, owner: &Owner, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
+async fn tell_now(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
     let Some(wire) = wanted.reading.wire(wanted.chosen.encoding) else {
-        return wait(app, owner, turn).await;
+        return wait(app, who, turn).await;
     };
     let manner = Manner { wire, follow: wanted.reading.follow.unwrap_or(true) };
-    let (source, conversation) = match app.turns.attach(owner, turn, wanted.cursor, manner).await? {
+    let (source, conversation) = match app.turns.attach(&who.owner, turn, wanted.cursor, manner).await? {
         None => return Err(no_turn()),
         Some(Attached::Crowded) => return Err(crowded().turn(turn)),
         // So an EventSource stops coming back.
@@ -155,7 +155,7 @@ async fn tell_now(app: &App, owner: &Owner, turn: &TurnId, wanted: Wanted) -> Re
             (Source::Turn(reader), conversation)
         }
     };
-    Ok(respond(app, source, wire, wanted.chosen.content_type, Some(turn), &conversation))
+    Ok(respond(app, who, source, wire, wanted.chosen.content_type, Some(turn), &conversation))
 }
 
 fn crowded() -> Problem {
@@ -163,9 +163,20 @@ fn crowded() -> Problem {
 }
 
 /// Waits for the end, and answers with the message.
-async fn wait(app: &App, owner: &Owner, turn: &TurnId) -> Result<Response, Problem> {
+async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> {
     let _counted = app.turns.meter.reader();
-    match app.turns.outcome(owner, turn).await? {
+    let outcome = app.turns.outcome(&who.owner, turn);
+    let outcome = match who.watch() {
+        None => outcome.await?,
+        Some(watch) => tokio::select! {
+            outcome = outcome => outcome?,
+            () = watch.revoked() => {
+                let why = "What let this request in has been revoked; the turn goes on.";
+                return Err(Problem::new(Code::AuthenticationRequired, why).turn(turn));
+            }
+        },
+    };
+    match outcome {
         Outcome::Ended(message, wait) => match Problem::of_end(message.status, message.error.as_ref(), turn) {
             Some(problem) => Err(match wait {
                 Some(wait) => problem.retry_after(wait),
@@ -188,8 +199,8 @@ async fn wait(app: &App, owner: &Owner, turn: &TurnId) -> Result<Response, Probl
 }
 
 /// 202: the turn as it stands, and where it is.
-async fn put_off(app: &App, owner: &Owner, turn: &TurnId, prefer: RespondAsync) -> Result<Response, Problem> {
-    let turn = app.turns.turn(owner, turn).await?.ok_or_else(no_turn)?;
+async fn put_off(app: &App, who: &Who, turn: &TurnId, prefer: RespondAsync) -> Result<Response, Problem> {
+    let turn = app.turns.turn(&who.owner, turn).await?.ok_or_else(no_turn)?;
     let mut response = json(StatusCode::ACCEPTED, &turn);
     if let Ok(location) = HeaderValue::try_from(format!("/v1/turns/{}", turn.id)) {
         response.headers_mut().insert(LOCATION, location);

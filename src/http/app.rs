@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::code::Code;
+use super::cors::Origins;
 use super::problem::Problem;
+use crate::access::Access;
 use crate::domain::conversation::State;
-use crate::domain::owner::Owner;
 use crate::store::Error;
 use crate::turn::Turns;
 use crate::turn::start::Refused;
@@ -21,22 +20,16 @@ use crate::turn::start::Refused;
 pub struct App {
     /// The turns.
     pub turns: Turns,
+    /// Who may call.
+    pub access: Access,
+    /// Whose pages may call.
+    pub origins: Origins,
+    /// The origin of the gateway's own pages.
+    pub own_origin: Arc<str>,
     /// When the process was ready.
     pub since: Arc<Instant>,
     /// A permit is a reading of the metrics. See [`super::health::SCRAPES`].
     pub scrapes: Arc<Semaphore>,
-}
-
-/// Who asks. With auth off there is one.
-#[derive(Clone, Debug)]
-pub struct Caller(pub Owner);
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(Owner::local()))
-    }
 }
 
 impl From<Error> for Problem {

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Events, Heartbeat, Reading, Wanted, tell_started};
-use super::app::{App, Caller, no_assistant, object};
+use super::app::{App, no_assistant, object};
+use super::asker::{Asker, Who};
 use super::body::Json;
 use super::problem::Problem;
 use super::query::{Query, pairs};
@@ -17,7 +18,6 @@ use super::traced::traceparent;
 use super::{fingerprint, idempotency, prefer, sessions};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
-use crate::domain::owner::Owner;
 use crate::store::admission::Target;
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::Key;
@@ -67,7 +67,7 @@ pub struct New {
 )]
 pub async fn post(
     State(app): State<App>,
-    Caller(owner): Caller,
+    Asker(caller): Asker,
     OriginalUri(uri): OriginalUri,
     Query(reading): Query<Reading>,
     headers: HeaderMap,
@@ -77,8 +77,9 @@ pub async fn post(
     let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
-    let started = start(&app, &owner, &headers, body.value, key, &wanted).await;
-    tell_started(&app, &owner, started, wanted).await
+    let who = Who::own(&app, caller);
+    let started = start(&app, &who, &headers, body.value, key, &wanted).await;
+    tell_started(&app, &who, started, wanted).await
 }
 
 /// The query of `GET /v1/chat/stream`.
@@ -126,22 +127,23 @@ pub struct Asked {
 )]
 pub async fn get(
     State(app): State<App>,
-    Caller(owner): Caller,
+    asker: Result<Asker, Problem>,
     OriginalUri(uri): OriginalUri,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    get_or_refuse(&app, &owner, &uri, asked, &headers).await.unwrap_or_else(Problem::for_event_source)
+    get_or_refuse(&app, asker, &uri, asked, &headers).await.unwrap_or_else(Problem::for_event_source)
 }
 
 async fn get_or_refuse(
     app: &App,
-    owner: &Owner,
+    asker: Result<Asker, Problem>,
     uri: &Uri,
     asked: Asked,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let chosen = negotiate(headers, &[Encoding::Sse])?;
+    let who = Who::own(app, asker?.0);
     let Asked { message, session_id, key, assistant_id, language, model, after, events, heartbeat } = asked;
     let message = message.ok_or_else(|| Problem::field("message", "is missing"))?;
     let key = key.ok_or_else(|| Problem::field("key", "is missing: an EventSource comes back by itself"))?;
@@ -150,13 +152,13 @@ async fn get_or_refuse(
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };
-    let started = start(app, owner, headers, new, Some(key), &wanted).await;
-    tell_started(app, owner, started, wanted).await
+    let started = start(app, &who, headers, new, Some(key), &wanted).await;
+    tell_started(app, &who, started, wanted).await
 }
 
 async fn start(
     app: &App,
-    owner: &Owner,
+    who: &Who,
     headers: &HeaderMap,
     new: New,
     key: Option<Key>,
@@ -204,8 +206,10 @@ async fn start(
         traceparent: traceparent(app, headers),
         key,
         attended: wanted.prefer.is_none(),
+        models: who.caller.models.clone(),
+        first_seen: who.caller.is_new,
     };
-    Ok(app.turns.start(owner, ask).await?)
+    Ok(app.turns.start(&who.owner, ask).await?)
 }
 
 /// Whether it has the shape of a language tag (RFC 5646, section 2.1): subtags of 1 to 8 letters or digits.

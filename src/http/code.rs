@@ -46,14 +46,23 @@ codes! {
         "The body is not JSON (RFC 8259): malformed, not UTF-8, a lone surrogate, or a key twice in one object.";
     BadRequest = "bad_request", BAD_REQUEST, "Not a proper request",
         "The head breaks HTTP, as with two `Host` headers, or the body broke off.";
+    AuthenticationRequired = "authentication_required", UNAUTHORIZED, "Nobody knows who asks",
+        "No key, token, ticket or widget that is good was shown, or a user is required. The detail says which.";
+    Forbidden = "forbidden", FORBIDDEN, "Not for this caller",
+        "The caller is known and may not: another user's object, a read key that would change something, what takes an \
+         admin key, a user who has been deactivated.";
+    OriginNotAllowed = "origin_not_allowed", FORBIDDEN, "The widget does not stand on this page",
+        "The request has no `Origin`, or one that the widget's settings do not name.";
     CrossSiteRequest = "cross_site_request", FORBIDDEN, "Another site's page may not ask this",
         "A browser says that a page of another site, or a prefetch, asks for something that starts or changes anything.";
     ConversationNotFound = "conversation_not_found", NOT_FOUND, "No such conversation",
         "There is no conversation of that id, or it is another's.";
     TurnNotFound = "turn_not_found", NOT_FOUND, "No such turn",
         "There is no turn of that id, or it is another's.";
+    KeyNotFound = "key_not_found", NOT_FOUND, "No such key",
+        "The application has no API key of that id that is good.";
     ModelNotFound = "model_not_found", NOT_FOUND, "No such model",
-        "No upstream has a model of that name.";
+        "No upstream has a model of that name, or the widget may not name it.";
     AssistantNotFound = "assistant_not_found", NOT_FOUND, "No such assistant",
         "There is no assistant of that id.";
     RouteNotFound = "route_not_found", NOT_FOUND, "No such route",

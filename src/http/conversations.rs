@@ -10,20 +10,21 @@ use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, json};
-use super::app::{App, Caller, no_assistant, no_conversation, object};
+use super::app::{App, no_assistant, no_conversation, object};
+use super::asker::{Asker, Mine, forbidden};
 use super::body::Json;
 use super::code::Code;
 use super::problem::Problem;
-use super::query::{Id, Query};
+use super::query::Query;
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
 use super::{cursor, fingerprint, idempotency, paging};
+use crate::domain::caller::{Caller, Role, Standing};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
-use crate::domain::owner::Owner;
 use crate::store::admission::Target;
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
@@ -83,7 +84,7 @@ pub struct New {
 )]
 pub async fn create(
     State(app): State<App>,
-    Caller(owner): Caller,
+    Asker(caller): Asker,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Json<New>,
@@ -97,7 +98,7 @@ pub async fn create(
         return Err(Problem::field("first_message", "must not be empty"));
     }
     let config = config.unwrap_or_default();
-    check(&app, &config)?;
+    check(&app, &caller, &config)?;
     let limits = &app.turns.settings.limits;
     let now = app.turns.now();
     let new = NewConversation {
@@ -124,23 +125,25 @@ pub async fn create(
                 traceparent: traceparent(&app, &headers),
                 key,
                 attended: false,
+                models: caller.models.clone(),
+                first_seen: caller.is_new,
             };
-            app.turns.start(&owner, ask).await?.conversation_id
+            app.turns.start(&caller.owner, ask).await?.conversation_id
         }
-        None => make(&app, &owner, &new, key.as_ref()).await?,
+        None => make(&app, &caller, &new, key.as_ref()).await?,
     };
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
-    let mut response = json(StatusCode::CREATED, &conversation);
+    let conversation = app.turns.store.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
+    let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));
     if let Ok(location) = HeaderValue::try_from(format!("/v1/conversations/{id}")) {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
 }
 
-async fn make(app: &App, owner: &Owner, new: &NewConversation, key: Option<&Key>) -> Result<ConversationId, Problem> {
-    let store = &app.turns.store;
+async fn make(app: &App, caller: &Caller, new: &NewConversation, key: Option<&Key>) -> Result<ConversationId, Problem> {
+    let (store, owner) = (&app.turns.store, &caller.owner);
     let claimed = if !app.turns.lifecycle.soft().is_cancelled() {
-        store.create_conversation(owner, new, key, app.turns.kept_until()).await?
+        store.create_conversation(owner, new, key, app.turns.kept_until(), caller.is_new).await?
     } else if let Some(key) = key
         && let Some(claimed) = store.claimed(owner, key, app.turns.now()).await?
     {
@@ -167,7 +170,10 @@ fn check_title(title: Option<&str>) -> Result<(), Problem> {
 }
 
 /// What a configuration may say.
-fn check(app: &App, config: &Config) -> Result<(), Problem> {
+fn check(app: &App, caller: &Caller, config: &Config) -> Result<(), Problem> {
+    if config.instructions.is_some() && !instructs(caller) {
+        return Err(forbidden("Instructions are for service and admin keys.").at("config.instructions"));
+    }
     if config.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         return Err(Problem::field("config.temperature", "must be 0 to 2"));
     }
@@ -182,11 +188,27 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
         return Err(Problem::field("config.timeout_seconds", format!("must be 1 to {most}")));
     }
     match &config.model {
-        Some(model) if !app.turns.upstreams.get().serves(model) => {
+        Some(model) if !caller.models.has(model) || !app.turns.upstreams.get().serves(model) => {
             Err(Problem::new(Code::ModelNotFound, "No upstream serves this model.").at("config.model"))
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Whether a caller writes and reads what models are told beforehand.
+fn instructs(caller: &Caller) -> bool {
+    match caller.standing {
+        Standing::Local | Standing::Key(Role::Service | Role::Admin) => true,
+        Standing::Key(Role::Read) | Standing::KeyFor(_) | Standing::Person | Standing::Ticket(_) => false,
+    }
+}
+
+/// A conversation as this caller may see it.
+fn shown(caller: &Caller, mut conversation: Conversation) -> Conversation {
+    if !instructs(caller) {
+        conversation.config.instructions = None;
+    }
+    conversation
 }
 
 /// The query of `GET /v1/conversations`.
@@ -231,7 +253,7 @@ struct List {
 )]
 pub async fn list(
     State(app): State<App>,
-    Caller(owner): Caller,
+    Asker(caller): Asker,
     Query(listing): Query<Listing>,
 ) -> Result<Response, Problem> {
     let limit = paging::limit(listing.limit)?;
@@ -245,11 +267,12 @@ pub async fn list(
     let part = listing.q.as_deref().filter(|part| !part.is_empty());
     let (store, from, limit) = (&app.turns.store, from.transpose()?, limit as usize);
     let listed = match part {
-        Some(part) => store.search_conversations(&owner, part, from, limit).await?,
-        None => store.conversations(&owner, from, limit).await?,
+        Some(part) => store.search_conversations(&caller.owner, part, from, limit).await?,
+        None => store.conversations(&caller.owner, from, limit).await?,
     };
     let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
-    Ok(json(StatusCode::OK, &List { data: listed.conversations, next_cursor: next }))
+    let data = listed.conversations.into_iter().map(|conversation| shown(&caller, conversation)).collect();
+    Ok(json(StatusCode::OK, &List { data, next_cursor: next }))
 }
 
 /// Reads a `next_cursor`.
@@ -291,19 +314,18 @@ pub struct Change {
 )]
 pub async fn update(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
+    Mine { who, id }: Mine<ConversationId>,
     body: Json<Change>,
 ) -> Result<Response, Problem> {
     let Change { title } = body.value;
     check_title(title.as_deref())?;
     if let Some(title) = title
-        && !app.turns.retitle(&owner, &id, title).await?
+        && !app.turns.retitle(&who.owner, &id, title).await?
     {
         return Err(no_conversation());
     }
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
-    Ok(json(StatusCode::OK, &conversation))
+    let conversation = app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    Ok(json(StatusCode::OK, &shown(&who.caller, conversation)))
 }
 
 /// Delete a conversation
@@ -317,13 +339,9 @@ pub async fn update(
     params(("id" = String, Path, description = "The conversation.")),
     responses((status = 204, description = "It is gone."), refusals::OfDeleteConversation)
 )]
-pub async fn delete(
-    State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
-) -> Result<Response, Problem> {
-    app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
-    if app.turns.erase(&owner, &id).await? {
+pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
+    app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    if app.turns.erase(&who.owner, &id).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(Problem::new(Code::StoreUnavailable, "A turn of the conversation could not be ended in time."))
@@ -344,13 +362,9 @@ pub async fn delete(
         refusals::OfConversation
     )
 )]
-pub async fn get(
-    State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
-) -> Result<Response, Problem> {
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
-    Ok(json(StatusCode::OK, &conversation))
+pub async fn get(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
+    let conversation = app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    Ok(json(StatusCode::OK, &shown(&who.caller, conversation)))
 }
 
 /// Follow a conversation
@@ -367,8 +381,7 @@ pub async fn get(
 )]
 pub async fn events(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
+    mine: Result<Mine<ConversationId>, Problem>,
     Query(reading): Query<Reading>,
     headers: HeaderMap,
 ) -> Response {
@@ -384,8 +397,9 @@ pub async fn events(
         if app.turns.lifecycle.soft().is_cancelled() {
             return Err(Refused::Draining.into());
         }
-        let feed = app.turns.feed(&owner, &id, cursor, wire).await?.ok_or_else(no_conversation)?;
-        Ok(respond(&app, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
+        let Mine { who, id } = mine?;
+        let feed = app.turns.feed(&who.owner, &id, cursor, wire).await?.ok_or_else(no_conversation)?;
+        Ok(respond(&app, &who, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
     };
     match told.await {
         Ok(response) => response,

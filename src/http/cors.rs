@@ -9,9 +9,13 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::identity::applications::Applications;
+use crate::latest::Latest;
+
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE");
-const ALLOWED: HeaderValue =
-    HeaderValue::from_static("Authorization, Content-Type, Accept, Last-Event-ID, Idempotency-Key, Prefer");
+const ALLOWED: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Accept, Last-Event-ID, Idempotency-Key, Prefer, Tidegate-Widget",
+);
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Turn-Id, Conversation-Id, Location, Retry-After, Request-Id, Preference-Applied, RateLimit, RateLimit-Policy, \
      Auth-Status, Visitor-Token",
@@ -21,20 +25,30 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The origins whose pages may call.
 #[derive(Clone, Debug)]
-pub struct Origins(Vec<HeaderValue>);
+pub struct Origins {
+    own: Vec<HeaderValue>,
+    /// Those of widgets, where callers must say who they are.
+    applications: Option<Latest<Applications>>,
+}
 
 impl Origins {
     /// Exact origins. `null`, which any sandboxed page can send, is never one of them.
-    pub fn new(origins: &[String]) -> Self {
+    pub fn new(origins: &[String], applications: Option<Latest<Applications>>) -> Self {
         let known = origins.iter().filter(|origin| !origin.eq_ignore_ascii_case("null"));
-        Self(known.filter_map(|origin| HeaderValue::try_from(origin.as_str()).ok()).collect())
+        let own = known.filter_map(|origin| HeaderValue::try_from(origin.as_str()).ok()).collect();
+        Self { own, applications }
     }
 
     /// The request's origin, when it is one of these.
     pub fn of<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let mut lines = headers.get_all(ORIGIN).into_iter();
         let origin = lines.next().filter(|_| lines.next().is_none())?;
-        self.0.contains(origin).then_some(origin)
+        let of_widget = || {
+            let origin = origin.to_str().ok().filter(|origin| !origin.eq_ignore_ascii_case("null"));
+            let applications = self.applications.as_ref().map(Latest::get);
+            origin.zip(applications).is_some_and(|(origin, applications)| applications.has_origin(origin))
+        };
+        (self.own.contains(origin) || of_widget()).then_some(origin)
     }
 
     /// The answer to a preflight; nothing when the request is none. An origin that is not allowed gets one that

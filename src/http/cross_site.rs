@@ -1,5 +1,7 @@
 //! No stranger's page spends money: what a browser says about who asks (W3C Fetch Metadata).
 
+use std::borrow::Cow;
+
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -11,28 +13,45 @@ use super::problem::Problem;
 /// Paths whose GET starts something.
 const STARTING: &[&str] = &["/v1/chat/stream"];
 
+/// Whether a request starts or changes anything.
+pub fn changes(request: &Parts) -> bool {
+    let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    !safe || STARTING.contains(&request.uri.path())
+}
+
 /// Refuses what starts or changes anything when a browser says that a stranger's page, or nobody yet, asks for it.
 ///
 /// # Errors
 /// 403 `cross_site_request`.
 pub fn check(request: &Parts, origins: &Origins) -> Result<(), Problem> {
-    let safe = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if safe && !STARTING.contains(&request.uri.path()) {
+    if !changes(request) {
         return Ok(());
     }
     let refusal = |detail| Err(Problem::new(Code::CrossSiteRequest, detail));
     if is_prefetch(&request.headers) {
         return refusal("A prefetch starts nothing.");
     }
-    let one = |name: &'static str| {
-        let mut lines = request.headers.get_all(name).into_iter();
-        lines.next().map(|line| if lines.next().is_none() { line.as_bytes() } else { b"" })
-    };
-    match one("sec-fetch-site") {
-        None | Some(b"same-origin") => Ok(()),
-        Some(_) if one("sec-fetch-mode") == Some(b"cors") && origins.of(&request.headers).is_some() => Ok(()),
-        Some(_) => refusal("The page that asks is not of an allowed origin."),
+    if passes(request, origins) { Ok(()) } else { refusal("The page that asks is not of an allowed origin.") }
+}
+
+/// Whether no browser says that a stranger's page asks.
+pub fn passes(request: &Parts, origins: &Origins) -> bool {
+    match one(request, "sec-fetch-site") {
+        None | Some(b"same-origin") => true,
+        Some(_) => one(request, "sec-fetch-mode") == Some(b"cors") && origins.of(&request.headers).is_some(),
     }
+}
+
+/// The gateway's own origin, where a browser says that one of its own pages asks: such a GET names none (WHATWG Fetch,
+/// section 3.2).
+pub fn own_origin<'a>(request: &Parts, own: &'a str) -> Option<Cow<'a, str>> {
+    (one(request, "sec-fetch-site") == Some(b"same-origin")).then_some(Cow::Borrowed(own))
+}
+
+/// The one line of that name; empty where there are several.
+fn one<'a>(request: &'a Parts, name: &'static str) -> Option<&'a [u8]> {
+    let mut lines = request.headers.get_all(name).into_iter();
+    lines.next().map(|line| if lines.next().is_none() { line.as_bytes() } else { &b""[..] })
 }
 
 /// `Sec-Purpose: prefetch;prerender` (WHATWG Fetch), or the older names for it.
@@ -55,7 +74,7 @@ mod tests {
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        let origins = Origins::new(&["https://shop.example".to_owned(), "null".to_owned()]);
+        let origins = Origins::new(&["https://shop.example".to_owned(), "null".to_owned()], None);
         check(&request.body(()).unwrap().into_parts().0, &origins).is_ok()
     }
 

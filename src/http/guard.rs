@@ -8,12 +8,15 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::asker::Aside;
 use super::body::BodyLimit;
 use super::code::Code;
 use super::cors::Origins;
@@ -50,7 +53,7 @@ impl Guard {
         Self {
             clock,
             own: settings.auth_off.then(|| Own::new(&settings.public_url)),
-            origins: Origins::new(&settings.allowed_origins),
+            origins: settings.origins.clone(),
             max_body_bytes: settings.max_body_bytes,
             meter,
         }
@@ -74,7 +77,7 @@ impl Guard {
     }
 
     /// What every answer bears, and the body of a refusal.
-    fn finish(&self, response: &mut Response, id: &RequestId, path: &Path) {
+    fn finish(&self, response: &mut Response, id: &RequestId, path: &Path, aside: &Aside) {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             *response.body_mut() = Body::from(problem.to_json(id, self.clock.now()));
         }
@@ -82,6 +85,7 @@ impl Guard {
             self.meter.refused(code.as_str());
         }
         let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+        let response_is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
         let headers = response.headers_mut();
         if path.is_v1 || is_problem {
             headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -91,6 +95,10 @@ impl Guard {
         } else {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
+        if response_is_unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        aside.tell(headers);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Ok(id) = HeaderValue::try_from(id.as_str()) {
             headers.insert(REQUEST_ID, id);
@@ -113,6 +121,8 @@ pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next:
     let id = RequestId::new(guard.clock.now());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(BodyLimit(guard.max_body_bytes));
+    let aside = Aside::default();
+    request.extensions_mut().insert(aside.clone());
     let unread = unread::lend(&mut request);
     let (head, body) = request.into_parts();
     let route = head.extensions.get::<MatchedPath>().cloned();
@@ -139,7 +149,7 @@ pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next:
     {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    guard.finish(&mut response, &id, &path);
+    guard.finish(&mut response, &id, &path, &aside);
     let (took, status) = (began.elapsed(), response.status().as_u16());
     let answer = Answer {
         http_request_method: known(&method),

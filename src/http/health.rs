@@ -15,9 +15,11 @@ use utoipa::ToSchema;
 
 use super::answer::json;
 use super::app::App;
+use super::asker::{Asker, forbidden};
 use super::code::Code;
 use super::problem::Problem;
 use super::schema::refusals;
+use crate::domain::caller::Standing;
 use crate::domain::clock::Timestamp;
 use crate::turn::ask::millis;
 use crate::turn::live::Live;
@@ -179,7 +181,31 @@ fn lag(lives: &[Arc<Live>]) -> Duration {
         refusals::OfMetrics
     )
 )]
-pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
+pub async fn metrics(State(app): State<App>, Asker(caller): Asker) -> Result<Response, Problem> {
+    if !caller.is_admin() && caller.standing != Standing::Local {
+        return Err(forbidden("This takes an admin key, or a listener of its own."));
+    }
+    figures(app).await
+}
+
+/// Metrics
+///
+/// The same on a listener of their own, which asks nobody who they are.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "Operation",
+    operation_id = "get_own_metrics",
+    responses(
+        (status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"),
+        refusals::OfOwnMetrics
+    )
+)]
+pub async fn own_metrics(State(app): State<App>) -> Result<Response, Problem> {
+    figures(app).await
+}
+
+async fn figures(app: App) -> Result<Response, Problem> {
     let permit = app.scrapes.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Code::TooManyReaders, "As many read the metrics as may."))?;
     let lives = app.turns.registry.all();

@@ -9,10 +9,11 @@ use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, Wanted, json, tell_started};
-use super::app::{App, Caller, no_conversation, object};
+use super::app::{App, no_conversation, object};
+use super::asker::Mine;
 use super::body::Json;
 use super::problem::Problem;
-use super::query::{Id, Query};
+use super::query::Query;
 use super::schema::{self, parameters, refusals, streams};
 use super::traced::traceparent;
 use super::{fingerprint, idempotency, paging, prefer};
@@ -66,8 +67,7 @@ pub struct New {
 )]
 pub async fn create(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
+    Mine { who, id }: Mine<ConversationId>,
     OriginalUri(uri): OriginalUri,
     Query(reading): Query<Reading>,
     headers: HeaderMap,
@@ -94,9 +94,11 @@ pub async fn create(
         traceparent: traceparent(&app, &headers),
         key,
         attended: wanted.prefer.is_none(),
+        models: who.caller.models.clone(),
+        first_seen: who.caller.is_new,
     };
-    let started = app.turns.start(&owner, ask).await.map_err(Problem::from);
-    tell_started(&app, &owner, started, wanted).await
+    let started = app.turns.start(&who.owner, ask).await.map_err(Problem::from);
+    tell_started(&app, &who, started, wanted).await
 }
 
 /// What has a NUL in it is no id, and PostgreSQL's text cannot hold it.
@@ -149,8 +151,7 @@ struct List {
 )]
 pub async fn list(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<ConversationId>,
+    Mine { who, id }: Mine<ConversationId>,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let limit = paging::limit(paging.limit)?;
@@ -161,7 +162,7 @@ pub async fn list(
             Some(place.ok_or_else(|| Problem::field("before", "must be a `next_cursor` of this list"))?)
         }
     };
-    let page = app.turns.page(&owner, &id, before, limit).await?.ok_or_else(no_conversation)?;
+    let page = app.turns.page(&who.owner, &id, before, limit).await?.ok_or_else(no_conversation)?;
     let list = List {
         data: page.messages,
         next_cursor: page.next.map(|place| place.to_string()),

@@ -3,7 +3,7 @@
 //! socket → [`server`] → [`guard`] (host, origin, size, request id, log) → a resource → [`problem::Problem`] or an answer.
 //!
 //! To add a resource: 1. a file here with its handlers, which take [`query::Id`], [`query::Query`] and [`body::Json`] and
-//! refuse with [`problem::Problem`]; whose rows they may touch says [`app::Caller`]; 2. a `#[utoipa::path]` on each, and a
+//! refuse with [`problem::Problem`]; whose rows they may touch says [`asker`]; 2. a `#[utoipa::path]` on each, and a
 //! line where the [`resources`] are listed: a GET that streams or starts something takes `no_head` there, and one that
 //! starts something its path in [`cross_site`]; 3. its schemas, its row in the README, and a test that asks through the
 //! public door.
@@ -13,6 +13,7 @@
 pub mod accept;
 pub mod answer;
 pub mod app;
+pub mod asker;
 pub mod body;
 pub mod chat;
 pub mod code;
@@ -28,6 +29,7 @@ pub mod health;
 pub mod host;
 pub mod idempotency;
 mod json;
+pub mod keys;
 pub mod messages;
 pub mod models;
 pub mod page;
@@ -39,12 +41,16 @@ pub mod resources;
 pub mod routes;
 pub mod schema;
 pub mod server;
+pub mod session;
 pub mod sessions;
 pub mod settings;
 pub mod stream;
+pub mod tickets;
 pub mod traced;
 pub mod turns;
 mod unread;
+pub mod users;
+pub mod visitors;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::answer::json;
 use super::app::App;
+use super::asker::Asker;
 use super::schema::refusals;
 
 /// Models, as OpenAI lists them.
@@ -41,9 +42,9 @@ struct Model {
     path = "/v1/models",
     tag = "Models",
     operation_id = "list_models",
-    responses((status = 200, description = "The models.", body = List), refusals::OfAny)
+    responses((status = 200, description = "The models.", body = List), refusals::OfModels)
 )]
-pub async fn list(State(app): State<App>) -> Response {
+pub async fn list(State(app): State<App>, Asker(caller): Asker) -> Response {
     let upstreams = app.turns.upstreams.get();
     let models = upstreams.models().await;
     let named = |id: String, owned_by| Model { id, object: "model", created: 0, owned_by };
@@ -55,5 +56,6 @@ pub async fn list(State(app): State<App>) -> Response {
     {
         data.push(named(default.clone(), first.name().to_owned()));
     }
+    data.retain(|model| caller.models.has(&model.id));
     json(StatusCode::OK, &List { object: "list", data })
 }

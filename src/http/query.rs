@@ -7,12 +7,13 @@ use http::request::Parts;
 use serde::de::value::{Error, MapDeserializer, StringDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
+use super::asker::PARAMETERS;
 use super::code::Code;
 use super::json;
 use super::problem::Problem;
 
 /// The parameters after the `?`, refused with 422 `invalid_request` like the fields of a body: unknown ones where `T`
-/// has `deny_unknown_fields`, one that stands twice, and what is not percent-encoded UTF-8.
+/// has `deny_unknown_fields` (but those that say who asks), one that stands twice, and what is not percent-encoded UTF-8.
 ///
 /// A flag is `1`, `0`, `true` or `false`.
 #[derive(Clone, Debug)]
@@ -23,7 +24,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let pairs = pairs(parts.uri.query().unwrap_or_default())?;
-        let map = MapDeserializer::new(pairs.into_iter().map(|(key, value)| (key, Text(value))));
+        let pairs = pairs.into_iter().filter(|(key, _)| !PARAMETERS.contains(&key.as_str()));
+        let map = MapDeserializer::new(pairs.map(|(key, value)| (key, Text(value))));
         serde_path_to_error::deserialize(map).map(Self).map_err(|error| {
             let (field, detail) = json::fault(error);
             Problem::field(field, detail)

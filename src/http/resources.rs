@@ -8,7 +8,9 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{chat, conversations, health, messages, models, schema, sessions, turns};
+use super::{
+    chat, conversations, health, keys, messages, models, schema, session, sessions, tickets, turns, users, visitors,
+};
 
 /// The resources; `/metrics` may have a listener of its own.
 pub fn routes(app: App, metrics: bool) -> Router {
@@ -19,7 +21,7 @@ pub fn routes(app: App, metrics: bool) -> Router {
 
 /// Metrics alone.
 pub fn metrics(app: App) -> Router {
-    OpenApiRouter::new().routes(routes!(health::metrics)).split_for_parts().0.with_state(app)
+    OpenApiRouter::new().routes(routes!(health::own_metrics)).split_for_parts().0.with_state(app)
 }
 
 /// The document that describes them.
@@ -41,6 +43,14 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(turns::stop))
         .routes(routes!(models::list))
+        .routes(routes!(visitors::create))
+        .routes(routes!(session::create, session::delete))
+        .routes(routes!(tickets::create))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(users::list))
+        .routes(routes!(users::update))
         .routes(routes!(health::live))
         .routes(routes!(health::ready));
     let resources = if metrics { resources.routes(routes!(health::metrics)) } else { resources };

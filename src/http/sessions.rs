@@ -8,7 +8,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::answer::{Word, json};
-use super::app::{App, Caller};
+use super::app::App;
+use super::asker::Asker;
 use super::code::Code;
 use super::problem::Problem;
 use super::query::Id;
@@ -121,13 +122,13 @@ struct Branch {
 )]
 pub async fn history(
     State(app): State<App>,
-    Caller(owner): Caller,
+    Asker(caller): Asker,
     Id(session_id): Id<String>,
 ) -> Result<Response, Problem> {
     check(&session_id)?;
     let mut messages = Vec::new();
-    if let Some(conversation) = app.turns.store.session(&owner, &session_id).await?
-        && let Some(page) = app.turns.page(&owner, &conversation, None, SHOWN).await?
+    if let Some(conversation) = app.turns.store.session(&caller.owner, &session_id).await?
+        && let Some(page) = app.turns.page(&caller.owner, &conversation, None, SHOWN).await?
     {
         messages = page.messages.into_iter().map(spoken).collect();
     }
@@ -186,12 +187,12 @@ fn tree(steps: Vec<Step>) -> Vec<Branch> {
 )]
 pub async fn reset(
     State(app): State<App>,
-    Caller(owner): Caller,
+    Asker(caller): Asker,
     Id(session_id): Id<String>,
 ) -> Result<Response, Problem> {
     check(&session_id)?;
-    if let Some(conversation) = app.turns.store.session(&owner, &session_id).await?
-        && !app.turns.erase(&owner, &conversation).await?
+    if let Some(conversation) = app.turns.store.session(&caller.owner, &session_id).await?
+        && !app.turns.erase(&caller.owner, &conversation).await?
     {
         return Err(Problem::new(Code::StoreUnavailable, "A turn of the session could not be ended in time."));
     }

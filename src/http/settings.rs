@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::cors::Origins;
 use super::server::certificate::Certificate;
 
 /// What the HTTP floor is told. The bounds have the names and defaults of [`crate::domain::limits::Limits`].
@@ -11,8 +12,8 @@ use super::server::certificate::Certificate;
 pub struct Settings {
     /// Where clients find the gateway; its host is one we answer to.
     pub public_url: Url,
-    /// Exact origins (`https://shop.example`) whose pages may call.
-    pub allowed_origins: Vec<String>,
+    /// Whose pages may call.
+    pub origins: Origins,
     /// Whether anybody may call; then only under a loopback name or [`Settings::public_url`]'s.
     pub auth_off: bool,
     /// The longest request body.

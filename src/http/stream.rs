@@ -8,6 +8,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http_body::{Body as HttpBody, Frame};
@@ -15,8 +17,12 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::app::App;
+use super::asker::Who;
+use crate::access::revoked::Watch;
+use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::meter::Counted;
+use crate::seldom::Seldom;
 use crate::turn::feed::Feed;
 use crate::turn::reader::{Reader, Step};
 use crate::wire::Wire;
@@ -55,6 +61,8 @@ impl Source {
 pub struct Frames {
     source: Source,
     wire: Wire,
+    /// What lets the reader in, and the word that it does so no more.
+    revoked: Option<(Watch, Seldom<BoxFuture<'static, ()>>)>,
     opened: bool,
     heartbeat: Duration,
     next: Pin<Box<Sleep>>,
@@ -62,9 +70,13 @@ pub struct Frames {
 }
 
 impl Frames {
-    fn new(source: Source, wire: Wire, heartbeat: Duration, counted: Counted) -> Self {
+    fn new(source: Source, wire: Wire, heartbeat: Duration, watch: Option<Watch>, counted: Counted) -> Self {
         let next = Box::pin(tokio::time::sleep(heartbeat));
-        Self { source, wire, opened: false, heartbeat, next, _counted: counted }
+        let revoked = watch.map(|watch| {
+            let revoked = Seldom::new(watch.revoked().boxed());
+            (watch, revoked)
+        });
+        Self { source, wire, revoked, opened: false, heartbeat, next, _counted: counted }
     }
 
     /// Appends the next frames to `out`; nothing when all is told, and nothing while it is pending.
@@ -72,6 +84,15 @@ impl Frames {
         let first = !std::mem::replace(&mut self.opened, true);
         if first {
             self.wire.open(out);
+        }
+        if let Some((_, revoked)) = &mut self.revoked
+            && Pin::new(revoked).poll(cx).is_ready()
+        {
+            self.revoked = None;
+            // The reader goes with it; whoever asks again is refused.
+            self.source = Source::Empty;
+            self.wire.unnumbered(out, &Unnumbered::Closed { code: Closed::Revoked, retry_after_ms: None }, None);
+            return Poll::Ready(());
         }
         match self.source.poll(cx, out) {
             Poll::Ready(Step::Frames | Step::Over(_)) => {}
@@ -166,13 +187,15 @@ impl HttpBody for Stream {
 /// The answer that streams `source`.
 pub fn respond(
     app: &App,
+    who: &Who,
     source: Source,
     wire: Wire,
     content_type: &'static str,
     turn: Option<&TurnId>,
     conversation: &ConversationId,
 ) -> Response {
-    let frames = Frames::new(source, wire, app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
+    let (heartbeat, counted) = (app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
+    let frames = Frames::new(source, wire, heartbeat, who.watch(), counted);
     let (frames, handover) = (Some(Box::new(frames)), Handover::default());
     let stream = Stream { frames, room: BytesMut::new(), begun: false, handover: handover.clone() };
     let mut response = Body::new(stream).into_response();

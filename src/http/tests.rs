@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 
 use super::accept::{Encoding, negotiate};
 use super::body::Json;
+use super::cors::Origins;
 use super::guard::Guard;
 use super::problem::Problem;
 use super::query::{Id, Query};
@@ -71,7 +72,7 @@ impl Drop for Told {
 fn settings() -> Settings {
     Settings {
         public_url: "http://gate.example".parse().unwrap(),
-        allowed_origins: vec!["https://shop.example".to_owned()],
+        origins: Origins::new(&["https://shop.example".to_owned()], None),
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),

@@ -6,10 +6,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, Wanted, json, tell};
-use super::app::{App, Caller, no_turn};
+use super::app::{App, no_turn};
+use super::asker::Mine;
 use super::body::Json;
 use super::problem::Problem;
-use super::query::{Id, Query};
+use super::query::Query;
 use super::schema::{message, parameters, refusals, streams, turn};
 use crate::domain::ids::TurnId;
 use crate::domain::turn::StoppedBy;
@@ -26,8 +27,8 @@ use crate::turn::stop::Stopped;
     params(("id" = String, Path, description = "The turn.")),
     responses((status = 200, description = "The turn.", body = turn::Turn), refusals::OfTurn)
 )]
-pub async fn get(State(app): State<App>, Caller(owner): Caller, Id(id): Id<TurnId>) -> Result<Response, Problem> {
-    let turn = app.turns.turn(&owner, &id).await?.ok_or_else(no_turn)?;
+pub async fn get(State(app): State<App>, Mine { who, id }: Mine<TurnId>) -> Result<Response, Problem> {
+    let turn = app.turns.turn(&who.owner, &id).await?.ok_or_else(no_turn)?;
     Ok(json(StatusCode::OK, &turn))
 }
 
@@ -45,8 +46,7 @@ pub async fn get(State(app): State<App>, Caller(owner): Caller, Id(id): Id<TurnI
 )]
 pub async fn events(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<TurnId>,
+    mine: Result<Mine<TurnId>, Problem>,
     Query(reading): Query<Reading>,
     headers: HeaderMap,
 ) -> Response {
@@ -54,7 +54,8 @@ pub async fn events(
     let told = async {
         let chosen = negotiate(&headers, &Encoding::ALL)?;
         encoding = chosen.encoding;
-        tell(&app, &owner, &id, Wanted::read(&headers, chosen, reading, None)?).await
+        let Mine { who, id } = mine?;
+        tell(&app, &who, &id, Wanted::read(&headers, chosen, reading, None)?).await
     };
     match told.await {
         Ok(response) => response,
@@ -86,11 +87,10 @@ pub struct Nothing {}
 )]
 pub async fn stop(
     State(app): State<App>,
-    Caller(owner): Caller,
-    Id(id): Id<TurnId>,
+    Mine { who, id }: Mine<TurnId>,
     _: Option<Json<Nothing>>,
 ) -> Result<Response, Problem> {
-    Ok(match app.turns.stop(&owner, &id, StoppedBy::Request).await?.ok_or_else(no_turn)? {
+    Ok(match app.turns.stop(&who.owner, &id, StoppedBy::Request).await?.ok_or_else(no_turn)? {
         Stopped::Ended(message) => json(StatusCode::OK, &*message),
         Stopped::Stopping => json(StatusCode::ACCEPTED, &serde_json::json!({ "turn_id": id, "status": "stopping" })),
     })

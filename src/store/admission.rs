@@ -6,6 +6,7 @@ use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
+use super::people::insert_person;
 use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
@@ -51,6 +52,8 @@ pub struct NewTurn {
     pub key: Option<Key>,
     /// The replica that will run it.
     pub replica_id: ReplicaId,
+    /// Whether its owner is a person whom the record does not know yet.
+    pub first_seen: bool,
     /// When.
     pub now: Timestamp,
 }
@@ -119,6 +122,9 @@ impl Store {
                 if let Some(claimed) = claim_key!(conn, owner, key, conversation, Some(&new.id), new.now, none) {
                     return Ok(Done::Rollback(Admission::Claimed(claimed)));
                 }
+            }
+            if new.first_seen {
+                insert_person!(conn, owner, new.now).later().await?;
             }
             let title = title_of(&new.content.text());
             let mut known = None;
@@ -289,6 +295,7 @@ impl Store {
         new: &NewConversation,
         key: Option<&Key>,
         key_expires: Timestamp,
+        first_seen: bool,
     ) -> Result<Option<Claimed>> {
         write!(self, conn => {
             if let Some(key) = key {
@@ -296,6 +303,9 @@ impl Store {
                 if let Some(claimed) = claim_key!(conn, owner, key, new.id, none, new.now, Some(key_expires)) {
                     return Ok(Done::Rollback(Some(claimed)));
                 }
+            }
+            if first_seen {
+                insert_person!(conn, owner, new.now).later().await?;
             }
             insert_conversation!(conn, owner, new, new.title.as_deref(), None::<&TurnId>).later().await?;
             Ok(Done::Commit(None))

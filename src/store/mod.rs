@@ -16,14 +16,18 @@ pub mod conversations;
 pub mod ending;
 pub mod idempotency;
 pub mod journal;
+pub mod keys;
 pub mod leases;
 pub mod listing;
 pub mod messages;
 pub mod migrate;
+pub mod people;
 pub mod pool;
 pub mod tail;
+pub mod tickets;
 mod transaction;
 pub mod turns;
+pub mod whose;
 mod writer;
 
 use std::time::Duration;

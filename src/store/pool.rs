@@ -188,15 +188,15 @@ impl Store {
         Ok(Self { pool, patience, searches: Arc::new(Semaphore::new(SEARCHES)), meter, _lock: lock })
     }
 
-    /// Applies the migrations beside whoever serves, and closes again.
-    pub async fn migrate(url: &str, patience: Duration) -> std::result::Result<(), OpenError> {
+    /// Opens the database beside whoever serves it, and applies the migrations.
+    pub async fn beside(url: &str, patience: Duration) -> std::result::Result<Self, OpenError> {
         let pool = match sqlite_path(url) {
             Some(path) => sqlite(&path, Durability::Strict, patience).await?,
             None => postgres(url, Durability::Strict, patience).await?,
         };
         migrate::apply(&pool).await?;
-        pool.close().await;
-        Ok(())
+        let searches = Arc::new(Semaphore::new(SEARCHES));
+        Ok(Self { pool, patience, searches, meter: Meter::default(), _lock: None })
     }
 
     /// Whether other replicas may share this database.

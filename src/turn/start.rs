@@ -11,6 +11,7 @@ use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
+use crate::domain::caller::Models;
 use crate::domain::conversation::State;
 use crate::domain::draft::Stub;
 use crate::domain::ids::{ConversationId, MessageId, TurnId};
@@ -52,6 +53,10 @@ pub struct Ask {
     pub key: Option<Key>,
     /// Whether whoever asks also reads it, and so counts as its first reader.
     pub attended: bool,
+    /// The models that may be asked for it.
+    pub models: Models,
+    /// A person whom the record does not know yet.
+    pub first_seen: bool,
 }
 
 /// A turn that is there to be read.
@@ -202,13 +207,14 @@ impl Turns {
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
+            first_seen: ask.first_seen,
             now,
         }
     }
 
     fn plan(&self, ask: &Ask, config: &crate::domain::conversation::Config) -> Option<Plan> {
         let model = ask.model.as_ref().or(config.model.as_ref()).unwrap_or(&self.settings.default_model);
-        if !self.upstreams.get().serves(model) {
+        if !ask.models.has(model) || !self.upstreams.get().serves(model) {
             return None;
         }
         let on_disconnect = ask.on_disconnect.unwrap_or(self.settings.stream.on_disconnect);

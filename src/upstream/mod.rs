@@ -14,7 +14,6 @@ pub mod decoder;
 pub mod demo;
 pub mod openai;
 pub mod patience;
-pub mod secret;
 pub mod settings;
 mod setup;
 pub mod tokens;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::secret::Secret;
+use crate::domain::secret::Secret;
 
 /// Which provider an upstream speaks as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

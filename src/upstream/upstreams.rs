@@ -11,12 +11,12 @@ use super::Upstream;
 use super::demo::Demo;
 use super::openai::Openai;
 use super::openai::catalog::Catalog;
-use super::secret::Secret;
 use super::settings::{Kind, Settings};
 use super::setup::SetupError;
 use super::transport::Transport;
 use crate::domain::called::OTHER;
 use crate::domain::limits::Limits;
+use crate::domain::secret::Secret;
 
 /// The upstreams of one server, in the order of its settings.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::judge::Judge;
+use crate::support::access::{PAGE, user};
 use crate::support::{Database, Encoding, Gateway, Request};
 
 /// Every name an encoding goes by.
@@ -42,7 +43,37 @@ async fn every_answer_is_as_described() {
     for path in ["/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
         judge.ask(Request::get(path)).await.expect(200);
     }
+    let judge = let_in(judge).await;
     assert_eq!(judge.unseen(), [""; 0], "described, and never seen");
+}
+
+/// Where callers must say who they are: visitors, cookies, tickets, keys and users.
+async fn let_in(judge: Judge) -> Judge {
+    let database = Database::fresh().await;
+    let gateway = Gateway::on(&database).demo().set("default_model", "demo").closed().start().await;
+    let nobody = gateway.client();
+    let page = nobody.with_header("origin", PAGE).with_header("tidegate-widget", "wk_shop");
+    let judge = judge.by(page.bearing("nonsense"));
+    let reply = judge.ask(Request::post("/v1/conversations", &json!({}))).await;
+    assert!(reply.header("auth-status").is_some() && reply.header("visitor-token").is_some());
+    judge.ask(Request::post("/v1/visitors", &json!({"widget_key": "wk_shop"}))).await.expect(200);
+    let judge = judge.by(nobody.bearing(&user("anna")));
+    judge.ask(Request::post("/v1/session", &json!({}))).await.expect(204);
+    judge.ask(delete("/v1/session")).await.expect(204);
+    let conversation = judge.client().conversation().await;
+    judge.ask(Request::post("/v1/tickets", &json!({"conversation_id": conversation}))).await.expect(200);
+    let judge = judge.by(nobody.bearing(&gateway.key("shop", "admin").text));
+    let made = judge.ask(Request::post("/v1/keys", &json!({"role": "read"}))).await.expect(201);
+    let path = format!("/v1/keys/{}", text(&made["id"]));
+    judge.ask(Request::post(&format!("{path}/rotate"), &json!({"overlap_s": 60}))).await.expect(201);
+    judge.ask(delete(&path)).await.expect(204);
+    let page = judge.ask(Request::get("/v1/keys?limit=1")).await.expect(200);
+    judge.ask(Request::get(&format!("/v1/keys?cursor={}", text(&page["next_cursor"])))).await.expect(200);
+    let change = Request { method: "PATCH".to_owned(), ..Request::post("/v1/users/bert", &json!({"active": false})) };
+    judge.ask(change).await.expect(200);
+    let listed = judge.ask(Request::get("/v1/users")).await.expect(200);
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(3), "{listed}");
+    judge
 }
 
 /// A turn in every encoding, put off, and joined when all is said; gives the last one.

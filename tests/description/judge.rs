@@ -24,6 +24,11 @@ impl Judge {
         Self { client, document: strict(document()), seen: RefCell::default(), validators: RefCell::default() }
     }
 
+    /// The same one, who asks by another client from now on.
+    pub fn by(self, client: Client) -> Self {
+        Self { client, ..self }
+    }
+
     /// The client.
     pub fn client(&self) -> &Client {
         &self.client
@@ -163,5 +168,16 @@ fn event(block: &str) -> Option<Value> {
 
 /// Whether a header is one that the document must speak of.
 fn is_ours(header: &str) -> bool {
-    ["turn-id", "conversation-id", "location", "retry-after", "preference-applied", "request-id"].contains(&header)
+    const OURS: [&str; 9] = [
+        "turn-id",
+        "conversation-id",
+        "location",
+        "retry-after",
+        "preference-applied",
+        "request-id",
+        "auth-status",
+        "visitor-token",
+        "www-authenticate",
+    ];
+    OURS.contains(&header)
 }

@@ -80,7 +80,7 @@ fn names_are_the_same() {
     names("StoppedBy", &every!(StoppedBy: Request Disconnect Interrupt Deletion));
     names("IfBusy", &every!(IfBusy: Reject Queue Interrupt));
     names("Basis", &every!(Basis: Reported Estimated));
-    names("ClosedCode", &every!(Closed: Draining LostLease Unavailable));
+    names("ClosedCode", &every!(Closed: Draining LostLease Unavailable Revoked));
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     let document = document();
     assert_eq!(component(&document, "Problem")["properties"]["code"]["enum"], json!(codes));

@@ -126,6 +126,7 @@ async fn every_refusal_is_as_described() {
     expect(&judge, Request::post("/v1/conversations", &json!({})), Code::StoreUnavailable).await;
     drop(block);
 
+    let judge = strangers(judge).await;
     let seen = judge.codes();
     let due = Code::ALL.iter().filter(|code| !ELSEWHERE.contains(code)).map(|code| code.as_str().to_owned());
     let unseen: Vec<String> = due.filter(|code| !seen.contains(code)).collect();
@@ -133,6 +134,33 @@ async fn every_refusal_is_as_described() {
     let two_hosts = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let answer = String::from_utf8(client.raw(two_hosts).await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"bad_request\""), "{answer}");
+}
+
+/// What is refused where callers must say who they are.
+async fn strangers(judge: Judge) -> Judge {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let gateway = Gateway::on(&database).upstream(&upstream).closed().start().await;
+    let (nobody, admin) = (gateway.client(), gateway.client().bearing(&gateway.key("shop", "admin").text));
+    let judge = judge.by(nobody.clone());
+    for request in [
+        Request::get("/v1/models"),
+        Request::get("/v1/conversations/conv_x"),
+        Request::get("/v1/chat/stream?message=a&key=b").accept(Encoding::Sse),
+        Request::post("/v1/visitors", &json!({"widget_key": "wk_nobody"})),
+        Request::post("/v1/session", &json!({})),
+        Request::get("/metrics"),
+    ] {
+        expect(&judge, request, Code::AuthenticationRequired).await;
+    }
+    let through = Request::post("/v1/chat/stream", &json!({"message": "a"})).header("tidegate-widget", "wk_shop");
+    expect(&judge, through, Code::OriginNotAllowed).await;
+    let judge = judge.by(nobody.bearing(&gateway.key("shop", "service").text));
+    expect(&judge, Request::get("/v1/keys"), Code::Forbidden).await;
+    let judge = judge.by(admin);
+    expect(&judge, Request::post("/v1/keys/key_x/rotate", &json!({})), Code::KeyNotFound).await;
+    expect(&judge, Request { method: "DELETE".to_owned(), ..Request::get("/v1/keys/key_x") }, Code::KeyNotFound).await;
+    expect(&judge, Request::post("/v1/keys", &json!({"role": "god"})), Code::InvalidRequest).await;
+    judge
 }
 
 async fn expect(judge: &Judge, request: Request, code: Code) {

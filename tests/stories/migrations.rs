@@ -11,9 +11,9 @@ use crate::support::{Database, Kind};
 /// Every column there is: table, name, whether it may be null, and its type by SQLite's name.
 async fn columns(kind: Kind) -> Vec<String> {
     let database = Database::of(kind);
-    Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
+    Store::beside(&database.url(), Duration::from_secs(10)).await.unwrap().close().await;
     // A second time changes nothing, and a server finds nothing left to do.
-    Store::migrate(&database.url(), Duration::from_secs(10)).await.unwrap();
+    Store::beside(&database.url(), Duration::from_secs(10)).await.unwrap().close().await;
     Store::open(&database.url(), Durability::Strict, Duration::from_secs(10), Meter::default())
         .await
         .unwrap()

@@ -4,6 +4,7 @@
 //! itself, its name in `.config/nextest.toml`.
 //! One that only one of the databases can tell is named in that target's `main.rs` in place of 2.
 
+mod access;
 mod answers;
 mod busy;
 mod chat;
@@ -22,5 +23,7 @@ mod refusals;
 mod replay;
 mod stop;
 mod store;
+mod tokens;
 mod traces;
+mod walk;
 mod windows;

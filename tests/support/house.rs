@@ -82,7 +82,7 @@ impl House {
     /// One that is made.
     pub async fn conversation(&self) -> ConversationId {
         let new = self.conversation_of(None);
-        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0)).await.unwrap(), None);
+        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0), false).await.unwrap(), None);
         new.id
     }
 
@@ -100,6 +100,7 @@ impl House {
             queued_turns: 1,
             key: None,
             replica_id: self.me.clone(),
+            first_seen: false,
             now: at(1),
         }
     }

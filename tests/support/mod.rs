@@ -52,9 +52,12 @@
 //! - [`kills`]: how often a story that kills does so; `scripts/soak` asks for more.
 //! - [`eventually`]: polls a condition; its limit only catches hangs. [`within`]: the same for a future.
 //! - [`Collector`]: takes traces by OTLP and keeps them: `url`, `spans`, `wait_for(n)`.
+//! - [`access`]: for a gateway whose callers must say who they are: `Scene::closed`, `Setup::closed`, `Gateway::key`,
+//!   `Client::bearing`, `Scene::through(widget)`, `visitor(widget)`; `user(id)` and `signed(secret, claims)` make tokens.
 //! - [`Task`]: a future in the background; it is aborted when dropped and its panic is the test's.
 #![expect(dead_code, reason = "no target tells every story, so none uses every tool")]
 
+pub mod access;
 mod browser;
 mod certificate;
 mod client;

@@ -129,6 +129,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         queued_turns: 8,
         key: None,
         replica_id: replica.clone(),
+        first_seen: false,
         now,
     }
 }

@@ -217,6 +217,8 @@ pub enum ClosedCode {
     LostLease,
     /// The record cannot be read at present.
     Unavailable,
+    /// What let the reader in has been revoked.
+    Revoked,
 }
 
 /// The conversation has another title. It has no number, and comes between two turns.

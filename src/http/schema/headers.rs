@@ -5,12 +5,15 @@ use utoipa::openapi::schema::Object;
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr, Type};
 
 /// Each, what it says, and its type.
-const HEADERS: [(&str, &str, Type); 6] = [
+const HEADERS: [(&str, &str, Type); 9] = [
     ("Request-Id", "The request, as the gateway's log has it.", Type::String),
     ("Turn-Id", "The turn that is told.", Type::String),
     ("Conversation-Id", "The conversation it is in.", Type::String),
     ("Location", "Where what was made is found, as a path.", Type::String),
     ("Retry-After", "When to come back, in seconds.", Type::Integer),
+    ("Auth-Status", "`ignored` where a token was shown that is none, and the caller is a visitor.", Type::String),
+    ("Visitor-Token", "The token of a visitor who is new.", Type::String),
+    ("WWW-Authenticate", "How to say who one is: `Bearer`.", Type::String),
     ("Preference-Applied", "What of `Prefer` was kept, as in `respond-async, wait=10`.", Type::String),
 ];
 
@@ -32,9 +35,17 @@ pub fn on_every_answer(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            for response in operation.responses.responses.values_mut() {
-                if let RefOr::T(response) = response {
-                    response.headers.insert("Request-Id".to_owned(), RefOr::Ref(header("Request-Id")));
+            let asks = operation.responses.responses.contains_key("401");
+            for (status, response) in &mut operation.responses.responses {
+                let RefOr::T(response) = response else { continue };
+                let mut bears = |name: &str| response.headers.insert(name.to_owned(), RefOr::Ref(header(name)));
+                bears("Request-Id");
+                if asks && status.starts_with('2') {
+                    bears("Auth-Status");
+                    bears("Visitor-Token");
+                }
+                if status == "401" {
+                    bears("WWW-Authenticate");
                 }
             }
         }

@@ -26,6 +26,8 @@ const QUERY: &[Code] = &[InvalidRequest];
 const BODY: &[Code] = &[InvalidJson, RequestTimeout, BodyTooLarge, UnsupportedMediaType, InvalidRequest];
 /// What stands in the path, where it cannot be a name at all: not UTF-8, or a NUL in it.
 const PATH: &[Code] = &[RouteNotFound];
+/// Whatever asks who asks.
+const WHO: &[Code] = &[AuthenticationRequired, Forbidden, OriginNotAllowed, StoreUnavailable];
 /// Whatever asks the database.
 const STORE: &[Code] = &[StoreUnavailable];
 /// A stream from a cursor.
@@ -62,43 +64,65 @@ macro_rules! refusals {
 refusals! {
     /// Where nothing can go wrong but what any request can meet.
     OfAny = [];
+    /// Where only who asks can be wrong.
+    OfModels = [WHO];
+    /// `POST /v1/visitors`.
+    OfVisitors = [WHO, CHANGE, BODY];
+    /// `POST /v1/session`.
+    OfSession = [WHO, CHANGE];
+    /// `DELETE /v1/session`.
+    OfEndSession = [CHANGE];
+    /// `POST /v1/tickets`.
+    OfTickets = [WHO, CHANGE, BODY, STORE, &[TurnNotFound, ConversationNotFound]];
+    /// A list for admins.
+    OfListing = [WHO, QUERY, STORE];
+    /// `POST /v1/keys`.
+    OfCreateKey = [WHO, CHANGE, BODY, STORE];
+    /// `DELETE /v1/keys/{id}`.
+    OfKey = [WHO, PATH, CHANGE, STORE, &[KeyNotFound]];
+    /// `POST /v1/keys/{id}/rotate`.
+    OfRotateKey = [WHO, PATH, CHANGE, BODY, STORE, &[KeyNotFound]];
+    /// `PATCH /v1/users/{id}`.
+    OfUpdateUser = [WHO, PATH, CHANGE, BODY, STORE];
+    /// `GET /metrics` on a listener of its own.
+    OfOwnMetrics = [&[TooManyReaders]];
     /// `GET /metrics`.
-    OfMetrics = [&[TooManyReaders]];
+    OfMetrics = [WHO, &[TooManyReaders]];
     /// `POST /v1/conversations`.
-    OfCreateConversation = [CHANGE, BODY, STORE, START, &[ConversationNotFound]];
+    OfCreateConversation = [WHO, CHANGE, BODY, STORE, START, &[ConversationNotFound]];
     /// `GET /v1/conversations`.
-    OfConversations = [QUERY, STORE];
+    OfConversations = [WHO, QUERY, STORE];
     /// `PATCH /v1/conversations/{id}`.
-    OfUpdateConversation = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    OfUpdateConversation = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
     /// `DELETE /v1/conversations/{id}`.
-    OfDeleteConversation = [PATH, CHANGE, STORE, &[ConversationNotFound]];
+    OfDeleteConversation = [WHO, PATH, CHANGE, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
-    OfConversation = [PATH, STORE, &[ConversationNotFound]];
+    OfConversation = [WHO, PATH, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
-    OfMessages = [PATH, QUERY, STORE, &[ConversationNotFound]];
+    OfMessages = [WHO, PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
-    OfFeed = [PATH, STORE, &[NotAcceptable, InvalidCursor, InvalidRequest, Draining, ConversationNotFound]];
+    OfFeed = [WHO, PATH, STORE, &[NotAcceptable, InvalidCursor, InvalidRequest, Draining, ConversationNotFound]];
     /// `POST /v1/conversations/{id}/messages`.
-    OfCreateMessage = [PATH, CHANGE, BODY, STREAM, STORE, START,
+    OfCreateMessage = [WHO, PATH, CHANGE, BODY, STREAM, STORE, START,
         &[ConversationNotFound, TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
     /// `GET /v1/turns/{id}`.
-    OfTurn = [PATH, STORE, &[TurnNotFound]];
+    OfTurn = [WHO, PATH, STORE, &[TurnNotFound]];
     /// `GET /v1/turns/{id}/events`.
-    OfEvents = [PATH, STREAM, STORE, &[TurnNotFound]] and AWAIT;
+    OfEvents = [WHO, PATH, STREAM, STORE, &[TurnNotFound]] and AWAIT;
     /// `POST /v1/turns/{id}/stop`.
-    OfStop = [PATH, CHANGE, BODY, STORE, &[TurnNotFound]];
+    OfStop = [WHO, PATH, CHANGE, BODY, STORE, &[TurnNotFound]];
     /// `POST /v1/chat/stream`.
-    OfChat = [CHANGE, BODY, STREAM, STORE, START,
+    OfChat = [WHO, CHANGE, BODY, STREAM, STORE, START,
         &[TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
     /// `GET /v1/chat/stream`: what may pass is not a status there, and what is deleted is 204.
-    OfChatSource = [CHANGE, &[
+    OfChatSource = [WHO, CHANGE, &[
         NotAcceptable, InvalidCursor, InvalidRequest, IdempotencyKeyReused, ModelNotFound, AssistantNotFound,
         TurnNotFound, TurnInProgress, ConversationPaused, ConversationEnded,
     ]];
     /// `GET /v1/chat/{session_id}/history`.
-    OfHistory = [PATH, STORE, QUERY];
+    OfHistory = [WHO, PATH, STORE, QUERY];
     /// `DELETE /v1/chat/{session_id}`.
-    OfReset = [PATH, CHANGE, STORE, QUERY];
+    OfReset = [WHO, PATH, CHANGE, STORE, QUERY];
 }
 
 /// Refusals of `/readyz`, whose own 503 is no refusal but says what is not ready.

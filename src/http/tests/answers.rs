@@ -35,7 +35,7 @@ async fn an_allowed_origin_may_read_and_another_may_not() {
     assert_eq!(preflight.status(), 204);
     assert_eq!(preflight.headers()["access-control-allow-origin"], "https://shop.example");
     let allowed = preflight.headers()["access-control-allow-headers"].to_str().unwrap();
-    assert_eq!(allowed, "Authorization, Content-Type, Accept, Last-Event-ID, Idempotency-Key, Prefer");
+    assert_eq!(allowed, "Authorization, Content-Type, Accept, Last-Event-ID, Idempotency-Key, Prefer, Tidegate-Widget");
     let get = ask(Method::GET, "https://shop.example").await;
     assert_eq!(get.status(), 200);
     assert_eq!(get.headers()["access-control-allow-origin"], "https://shop.example");

@@ -6,7 +6,7 @@ use reqwest::Client;
 use url::Url;
 
 use super::client;
-use crate::upstream::secret::Secret;
+use crate::domain::secret::Secret;
 use crate::upstream::settings::Settings;
 use crate::upstream::setup::SetupError;
 

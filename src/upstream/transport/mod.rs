@@ -24,9 +24,9 @@ use url::Url;
 
 pub use self::body::Body;
 use self::raw::Raw;
-use super::secret::Secret;
 use super::settings::Settings;
 use super::setup::SetupError;
+use crate::domain::secret::Secret;
 
 /// Idle connections kept to one upstream, on either way.
 const IDLE_CONNECTIONS: usize = 256;

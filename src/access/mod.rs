@@ -1,0 +1,382 @@
+//! Who asks: what a request shows, held against the record and the applications.
+//!
+//! [`Access::caller`] is the one place where somebody becomes a [`Caller`]; [`revoked`] tells open streams that they are
+//! nobody's any more.
+//!
+//! To add a way of saying who one is: 1. how it looks in [`crate::identity::bearer`]; 2. its arm in `Access::bearer`;
+//! 3. its hostile cases among the stories.
+
+mod handed;
+pub mod revoked;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::domain::caller::{Caller, Credential, Models, Reach, Role, Standing};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::ids::{KeyId, VisitorId};
+use crate::domain::owner::{Kind, Owner};
+use crate::identity::applications::{Application, Applications};
+use crate::identity::bearer::Bearer;
+use crate::identity::jwt;
+use crate::identity::pepper::{Pepper, Purpose};
+use crate::identity::visitor;
+use crate::latest::Latest;
+use crate::lifecycle::Lifecycle;
+use crate::store::whose::Object;
+use crate::store::{Error, Store};
+pub use handed::{KeyError, Made, make_key};
+use revoked::Revocations;
+
+/// How often it is looked what has been revoked, on whichever replica.
+const LOOK: Duration = Duration::from_millis(300);
+/// How far back it is looked, in microseconds: clocks of replicas may differ by as much.
+const BACK: i64 = 300_000_000;
+/// A key's last use is noted so often, in microseconds…
+const NOTED: i64 = 60_000_000;
+/// …and written, with the rest of the tidying, every so many looks.
+const TIDY: u32 = 30;
+
+/// How callers are known.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether callers must say who they are.
+    pub required: bool,
+    /// How long a visitor's token is good, in seconds.
+    pub visitor_token_s: u64,
+}
+
+/// Who may call. Cheap to clone.
+#[derive(Clone)]
+pub struct Access(Arc<House>);
+
+struct House {
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    applications: Latest<Applications>,
+    /// There is one wherever callers must say who they are.
+    pepper: Option<Pepper>,
+    revocations: Revocations,
+    /// Keys in use, and when they were used, until it is written.
+    used: Mutex<HashMap<KeyId, Timestamp>>,
+}
+
+/// What a request shows of who asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presented<'a> {
+    /// The token of `Authorization`; empty where there is a header that holds none.
+    pub bearer: Option<&'a str>,
+    /// The token of a cookie that counts.
+    pub session: Option<&'a str>,
+    /// A ticket.
+    pub ticket: Option<&'a str>,
+    /// A widget's key.
+    pub widget: Option<&'a str>,
+    /// The page's origin.
+    pub origin: Option<&'a str>,
+    /// The user a key is to act for.
+    pub user: Option<&'a str>,
+}
+
+/// Who asks, and what they are to be told beside the answer.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who.
+    pub caller: Caller,
+    /// A token was shown that is none: they are a visitor all the same.
+    pub ignored: bool,
+    /// The token of a visitor who is new.
+    pub visitor_token: Option<String>,
+}
+
+impl Known {
+    fn plain(caller: Caller) -> Self {
+        Self { caller, ignored: false, visitor_token: None }
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub enum Denied {
+    /// Nobody knows who they are: a sentence that says why.
+    Unknown(&'static str),
+    /// They are known, and refused: a sentence that says why.
+    Refused(&'static str),
+    /// They are known, and must not ask for that: a sentence that says why.
+    Forbidden(&'static str),
+    /// The page is of an origin that the widget does not stand on.
+    Origin,
+    /// The database does not answer.
+    Store(Error),
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A token that has been handed out.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// As it is shown.
+    pub text: String,
+    /// When it ceases to be good.
+    pub expires_at: Timestamp,
+}
+
+impl Access {
+    /// Starts what looks for revocations.
+    pub fn open(
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        applications: Latest<Applications>,
+        pepper: Option<Pepper>,
+        life: &Lifecycle,
+    ) -> Self {
+        let revocations = Revocations::default();
+        let used = Mutex::default();
+        let access = Self(Arc::new(House { settings, store, clock, applications, pepper, revocations, used }));
+        if access.0.settings.required {
+            life.spawn("access", run(access.clone(), life.clone()));
+        }
+        access
+    }
+
+    /// Whether callers must say who they are.
+    pub fn is_required(&self) -> bool {
+        self.0.settings.required
+    }
+
+    /// What is told when a caller's credentials are revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub async fn caller(&self, shown: Presented<'_>) -> Result<Known, Denied> {
+        if !self.0.settings.required {
+            return Ok(Known { ignored: shown.bearer.is_some(), ..Known::plain(Caller::local()) });
+        }
+        let mut why = "Say who you are: an API key, a user's token or a visitor's, as `Authorization: Bearer`.";
+        for token in [shown.bearer, shown.session].into_iter().flatten() {
+            match self.bearer(token, shown.user).await {
+                Ok(caller) => return Ok(Known::plain(caller)),
+                Err(Denied::Unknown(other)) => why = other,
+                Err(denied) => return Err(denied),
+            }
+        }
+        if let Some(ticket) = shown.ticket {
+            match self.ticket(ticket).await {
+                Ok(caller) => return Ok(Known::plain(caller)),
+                Err(Denied::Unknown(other)) => why = other,
+                Err(denied) => return Err(denied),
+            }
+        }
+        let Some(key) = shown.widget else { return Err(Denied::Unknown(why)) };
+        let applications = self.0.applications.get();
+        let (application, widget) = applications.widget(key).ok_or(Denied::Unknown("There is no such widget."))?;
+        let token = self.visit(application, &widget.key, &widget.origins, shown.origin, None)?;
+        let (visitor, token) = token;
+        let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
+        let caller = person(owner, widget.models.clone(), true);
+        Ok(Known { caller, ignored: shown.bearer.is_some(), visitor_token: Some(token.text) })
+    }
+
+    /// Who a Bearer token speaks for.
+    async fn bearer(&self, token: &str, user: Option<&str>) -> Result<Caller, Denied> {
+        let caller = match Bearer::of(token) {
+            Bearer::Malformed => return Err(Denied::Unknown("The token is none.")),
+            Bearer::Key { prefix } => return self.key(token, prefix, user).await,
+            Bearer::Visitor => self.visitor(token).await?,
+            Bearer::Jwt => {
+                let (application, user) =
+                    self.0.applications.get().user(token, self.0.clock.now()).await.map_err(Denied::Unknown)?;
+                self.known(Owner::person(&application, Kind::User, &user), Models::default()).await?
+            }
+        };
+        match user {
+            Some(_) => Err(Denied::Forbidden("Only an API key may act for a user.")),
+            None => Ok(caller),
+        }
+    }
+
+    async fn key(&self, text: &str, prefix: &str, user: Option<&str>) -> Result<Caller, Denied> {
+        const WRONG: Denied = Denied::Unknown("The API key is wrong, revoked or has expired.");
+        let pepper = self.0.pepper.as_ref().ok_or(WRONG)?;
+        let now = self.0.clock.now();
+        let (key, mark) = self.0.store.key_by_prefix(prefix).await?.ok_or(WRONG)?;
+        let known = pepper.knows(Purpose::Key, text.as_bytes(), &mark);
+        let applications = self.0.applications.get();
+        let (true, true, Some(application)) = (known, key.is_good(now), applications.get(&key.application_id)) else {
+            return Err(WRONG);
+        };
+        if key.last_used_at.is_none_or(|used| now.as_micros() - used.as_micros() > NOTED) {
+            self.0.used.lock().insert(key.id.clone(), now);
+        }
+        let credential = Credential::Key(key.id);
+        let Some(user) = user else {
+            return Ok(Caller {
+                owner: Owner::service(&application.name),
+                standing: Standing::Key(key.role),
+                credentials: vec![credential],
+                models: Models::default(),
+                is_new: false,
+            });
+        };
+        if !jwt::is_user(user) {
+            return Err(Denied::Forbidden("`Tidegate-User` is no user's id."));
+        }
+        let caller = self.known(Owner::person(&application.name, Kind::User, user), Models::default()).await?;
+        let mut credentials = caller.credentials;
+        credentials.push(credential);
+        Ok(Caller { standing: Standing::KeyFor(key.role), credentials, ..caller })
+    }
+
+    async fn visitor(&self, text: &str) -> Result<Caller, Denied> {
+        const WRONG: Denied = Denied::Unknown("The visitor's token is wrong or has expired.");
+        let pepper = self.0.pepper.as_ref().ok_or(WRONG)?;
+        let token = visitor::Token::from_text(text, pepper, self.0.clock.now()).ok_or(WRONG)?;
+        let applications = self.0.applications.get();
+        let (application, widget) = applications.widget(&token.widget).ok_or(WRONG)?;
+        if *application.name != *token.application {
+            return Err(WRONG);
+        }
+        if !application.visitors {
+            return Err(NO_VISITORS);
+        }
+        let owner = Owner::person(&application.name, Kind::Visitor, token.visitor.as_str());
+        self.known(owner, widget.models.clone()).await
+    }
+
+    /// A person, unless they are refused.
+    async fn known(&self, owner: Owner, models: Models) -> Result<Caller, Denied> {
+        let known = self.0.store.person(&owner).await?;
+        if known.as_ref().is_some_and(|person| person.deactivated_at.is_some()) {
+            return Err(Denied::Refused("This user has been deactivated."));
+        }
+        Ok(person(owner, models, known.is_none()))
+    }
+
+    /// Whose an object is, if this caller may use it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reach(&self, caller: &Caller, object: Object<'_>) -> Result<(Reach, Owner), Error> {
+        if caller.standing == Standing::Local {
+            return Ok((Reach::Theirs, caller.owner.clone()));
+        }
+        let owner = self.0.store.whose(&caller.owner.application_id, object).await?;
+        Ok(owner.map_or((Reach::Absent, caller.owner.clone()), |owner| (caller.reach(&owner), owner)))
+    }
+}
+
+const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in users.");
+
+fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
+    let credentials = vec![Credential::Person(owner.clone())];
+    Caller { owner, standing: Standing::Person, credentials, models, is_new }
+}
+
+/// Looks what was revoked, writes when keys were used, forgets tickets, until the server ends.
+async fn run(access: Access, life: Lifecycle) {
+    let mut round = 0u32;
+    loop {
+        tokio::select! {
+            () = life.hard().cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        round = round.wrapping_add(1);
+        let done = async {
+            access.look().await?;
+            if round.is_multiple_of(TIDY) {
+                access.tidy().await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = done.await {
+            tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
+        }
+    }
+}
+
+impl Access {
+    async fn look(&self) -> Result<(), Error> {
+        if self.0.revocations.is_idle() {
+            return Ok(());
+        }
+        let since = Timestamp::from_micros(self.0.clock.now().as_micros() - BACK);
+        let revoked = self.0.store.revoked(since).await?;
+        let keys = revoked.keys.into_iter().map(Credential::Key);
+        for credential in keys.chain(revoked.people.into_iter().map(Credential::Person)) {
+            self.0.revocations.revoke(&credential);
+        }
+        Ok(())
+    }
+
+    async fn tidy(&self) -> Result<(), Error> {
+        let used: Vec<_> = self.0.used.lock().drain().collect();
+        if !used.is_empty() {
+            self.0.store.keys_used(&used).await?;
+        }
+        self.drop_tickets().await
+    }
+}
+
+/// The pepper a server needs.
+///
+/// # Errors
+/// A line that names the setting.
+pub fn pepper(path: &std::path::Path) -> Result<Pepper, String> {
+    Pepper::open(path).map_err(|error: io::Error| format!("`auth.pepper_file`: {}: {error}", path.display()))
+}
+
+/// The roles that may be named where a key is made.
+pub fn roles() -> String {
+    Role::ALL.map(Role::as_str).join(", ")
+}
+
+impl Access {
+    /// A visitor of a widget, with a token: the one who asks again, or a new one.
+    fn visit(
+        &self,
+        application: &Application,
+        widget: &str,
+        origins: &[String],
+        origin: Option<&str>,
+        again: Option<VisitorId>,
+    ) -> Result<(VisitorId, Token), Denied> {
+        if !origin.is_some_and(|origin| origins.iter().any(|one| one == origin)) {
+            return Err(Denied::Origin);
+        }
+        if !application.visitors {
+            return Err(NO_VISITORS);
+        }
+        let pepper = self.0.pepper.as_ref().ok_or(NO_VISITORS)?;
+        let now = self.0.clock.now();
+        let visitor = again.unwrap_or_else(|| VisitorId::new(now));
+        let expires_at = later(now, self.0.settings.visitor_token_s);
+        let token = visitor::Token {
+            application: application.name.to_string(),
+            visitor: visitor.clone(),
+            widget: widget.to_owned(),
+            expires: expires_at.as_micros(),
+        };
+        Ok((visitor, Token { text: token.to_text(pepper), expires_at }))
+    }
+}
+
+/// So many seconds after `now`.
+fn later(now: Timestamp, seconds: u64) -> Timestamp {
+    let micros = i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now.as_micros().saturating_add(micros))
+}

@@ -1,0 +1,208 @@
+//! Who asks, and what they may reach.
+
+use std::sync::Arc;
+
+use globset::GlobBuilder;
+use serde::{Deserialize, Serialize};
+
+use super::ids::{ConversationId, KeyId, TurnId};
+use super::owner::{Kind, Owner};
+
+/// What an API key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Every GET of its application.
+    Read,
+    /// All of its application, or all that one user may.
+    Service,
+    /// That, and keys, users and the audit log.
+    Admin,
+}
+
+impl Role {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Service, Self::Admin];
+
+    /// Its name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Service => "service",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
+/// What was shown to say who asks. What is revoked is one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// An API key.
+    Key(KeyId),
+    /// A person's token, by whom it speaks for.
+    Person(Owner),
+}
+
+/// The models somebody may name, as globs; all of them where there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Models(Option<Arc<[String]>>);
+
+impl Models {
+    /// Those that one of these globs fits.
+    pub fn only(globs: Arc<[String]>) -> Self {
+        Self(Some(globs))
+    }
+
+    /// Whether a model is one of them.
+    pub fn has(&self, model: &str) -> bool {
+        let fits =
+            |glob: &String| GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(model));
+        self.0.as_ref().is_none_or(|globs| globs.iter().any(fits))
+    }
+}
+
+/// What a ticket opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The events of a turn.
+    Turn(TurnId),
+    /// The feed of a conversation.
+    Conversation(ConversationId),
+}
+
+/// As whom somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Anybody, while auth is off.
+    Local,
+    /// A key that acts for nobody: it reaches all of its application.
+    Key(Role),
+    /// A key that acts for one user.
+    KeyFor(Role),
+    /// A person.
+    Person,
+    /// Whoever holds a ticket: reads one object, and nothing else.
+    Ticket(Opened),
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose what they make is, and what they see where they see only their own.
+    pub owner: Owner,
+    /// As whom.
+    pub standing: Standing,
+    /// What they are let in by: each of them may be revoked.
+    pub credentials: Vec<Credential>,
+    /// The models they may name.
+    pub models: Models,
+    /// A person who has done nothing yet: the record does not know them.
+    pub is_new: bool,
+}
+
+/// What a caller is to an object that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is theirs to use.
+    Theirs,
+    /// It is another user's of their application: they may know that it is there, and no more.
+    Forbidden,
+    /// To them it is not there.
+    Absent,
+}
+
+impl Caller {
+    /// The one who asks while auth is off.
+    pub fn local() -> Self {
+        let (owner, standing) = (Owner::local(), Standing::Local);
+        Self { owner, standing, credentials: Vec::new(), models: Models::default(), is_new: false }
+    }
+
+    /// Whether this caller changes anything at all.
+    pub fn may_change(&self) -> bool {
+        !matches!(self.standing, Standing::Key(Role::Read) | Standing::KeyFor(Role::Read) | Standing::Ticket(_))
+    }
+
+    /// Whether this caller looks after keys, users and the audit log.
+    pub fn is_admin(&self) -> bool {
+        self.standing == Standing::Key(Role::Admin)
+    }
+
+    /// Whether this caller sees all of its application.
+    pub fn sees_all(&self) -> bool {
+        matches!(self.standing, Standing::Key(_))
+    }
+
+    /// What an object of `owner`'s is to this caller.
+    pub fn reach(&self, owner: &Owner) -> Reach {
+        if self.owner == *owner {
+            return Reach::Theirs;
+        }
+        if self.owner.application_id != owner.application_id {
+            return Reach::Absent;
+        }
+        match &self.standing {
+            Standing::Key(_) => Reach::Theirs,
+            Standing::Person | Standing::KeyFor(_) if self.owner.kind() == Kind::User && owner.kind() == Kind::User => {
+                Reach::Forbidden
+            }
+            Standing::Person | Standing::KeyFor(_) | Standing::Local | Standing::Ticket(_) => Reach::Absent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(application: &str, kind: Kind, id: &str) -> Caller {
+        let owner = Owner::person(&application.into(), kind, id);
+        let credentials = vec![Credential::Person(owner.clone())];
+        Caller { credentials, owner, standing: Standing::Person, models: Models::default(), is_new: false }
+    }
+
+    fn key(application: &str, role: Role) -> Caller {
+        let owner = Owner::service(&application.into());
+        let credentials = vec![Credential::Key("key_1".into())];
+        Caller { owner, standing: Standing::Key(role), credentials, models: Models::default(), is_new: false }
+    }
+
+    #[test]
+    fn a_strangers_object_is_not_there_and_a_fellow_users_is_forbidden() {
+        let (anna, bert) = (person("shop", Kind::User, "anna"), person("shop", Kind::User, "bert"));
+        let (guest, other) = (person("shop", Kind::Visitor, "vis_1"), person("shop", Kind::Visitor, "vis_2"));
+        let abroad = person("bank", Kind::User, "anna");
+        assert_eq!(anna.reach(&anna.owner), Reach::Theirs);
+        assert_eq!(anna.reach(&bert.owner), Reach::Forbidden);
+        for (caller, owner) in [(&anna, &abroad), (&anna, &guest), (&guest, &anna), (&guest, &other)] {
+            assert_eq!(caller.reach(&owner.owner), Reach::Absent, "{caller:?} {owner:?}");
+        }
+        assert_eq!(anna.reach(&Owner::service(&"shop".into())), Reach::Absent);
+    }
+
+    #[test]
+    fn a_model_may_be_named_where_a_glob_fits() {
+        let some = Models::only(["demo".to_owned(), "gpt-4o*".to_owned()].into());
+        assert!(some.has("demo") && some.has("gpt-4o-mini") && !some.has("demo2") && !some.has("gpt-4"));
+        assert!(Models::default().has("anything"));
+    }
+
+    #[test]
+    fn a_key_reaches_its_application_and_one_for_a_user_what_the_user_does() {
+        let anna = person("shop", Kind::User, "anna");
+        for role in Role::ALL {
+            assert_eq!(key("shop", role).reach(&anna.owner), Reach::Theirs);
+            assert_eq!(key("bank", role).reach(&anna.owner), Reach::Absent);
+        }
+        let bert = Owner::person(&"shop".into(), Kind::User, "bert");
+        let for_bert = Caller { owner: bert, standing: Standing::KeyFor(Role::Admin), ..key("shop", Role::Admin) };
+        assert_eq!(for_bert.reach(&anna.owner), Reach::Forbidden);
+        assert!(!for_bert.is_admin());
+        assert!(!key("shop", Role::Read).may_change() && key("shop", Role::Service).may_change());
+    }
+}

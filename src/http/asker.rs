@@ -1,0 +1,241 @@
+//! Who asks, as a handler takes it: [`Asker`] for what is made or listed, [`Mine`] for one object, [`Admin`] for what only
+//! admins may. A handler that takes none of them reaches no row.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use parking_lot::Mutex;
+
+use super::app::{App, no_conversation, no_turn};
+use super::code::Code;
+use super::cross_site;
+use super::problem::Problem;
+use super::query::{Id, pairs};
+use super::session;
+use crate::access::revoked::{Revocations, Watch};
+use crate::access::{Denied, Known, Presented};
+use crate::domain::caller::{Caller, Opened, Reach, Standing};
+use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::owner::Owner;
+use crate::identity::bearer;
+use crate::store::whose::Object;
+
+/// The user a key acts for.
+const USER: HeaderName = HeaderName::from_static("tidegate-user");
+/// A widget's key.
+const WIDGET: HeaderName = HeaderName::from_static("tidegate-widget");
+/// Says `ignored` where a token was shown that is none.
+const AUTH_STATUS: HeaderName = HeaderName::from_static("auth-status");
+/// The token of a visitor who is new.
+const VISITOR_TOKEN: HeaderName = HeaderName::from_static("visitor-token");
+
+/// The parameters of a query that say who asks. They are read here, and are no others' business.
+pub const PARAMETERS: [&str; 2] = ["ticket", "widget_key"];
+
+/// What a caller is told beside the answer. The guard lays it into the request, and reads it for the answer.
+#[derive(Clone, Debug, Default)]
+pub struct Aside(Arc<Mutex<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    ignored: bool,
+    visitor_token: Option<String>,
+}
+
+impl Aside {
+    /// Says it in an answer's head.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        let said = self.0.lock();
+        if said.ignored {
+            headers.insert(AUTH_STATUS, HeaderValue::from_static("ignored"));
+        }
+        if let Some(Ok(token)) = said.visitor_token.as_deref().map(HeaderValue::try_from) {
+            headers.insert(VISITOR_TOKEN, token);
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Asker(pub Caller);
+
+impl FromRequestParts<App> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        if matches!(caller.standing, Standing::Ticket(_)) {
+            return Err(forbidden("A ticket opens one turn or conversation, and nothing else."));
+        }
+        Ok(Self(caller))
+    }
+}
+
+/// Whoever looks after an application: an admin key that acts for nobody.
+#[derive(Clone, Debug)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        match caller.standing {
+            _ if caller.is_admin() => Ok(Self(caller)),
+            // Whoever reaches the port would make keys that are good when auth is on again.
+            Standing::Local => Err(forbidden("With auth off there are no admins: see `tidegate keys`.")),
+            Standing::Key(_) | Standing::KeyFor(_) | Standing::Person | Standing::Ticket(_) => {
+                Err(forbidden("This takes an admin key."))
+            }
+        }
+    }
+}
+
+/// As whom something is done or read: the owner, and what would end it.
+#[derive(Debug)]
+pub struct Who {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Who asks.
+    pub caller: Caller,
+    revocations: Revocations,
+}
+
+impl Who {
+    /// As the caller themself.
+    pub fn own(app: &App, caller: Caller) -> Self {
+        Self { owner: caller.owner.clone(), caller, revocations: app.access.revocations().clone() }
+    }
+
+    /// Watches for the revocation of what let the caller in; `None` for one who needs nothing.
+    pub fn watch(&self) -> Option<Watch> {
+        self.revocations.watch(&self.caller)
+    }
+}
+
+/// One object that the caller may use, named by the path's one parameter.
+#[derive(Debug)]
+pub struct Mine<I> {
+    /// As whom it is used.
+    pub who: Who,
+    /// Its id.
+    pub id: I,
+}
+
+/// What can be asked for by its id.
+pub trait Named: From<String> + Send + Sync {
+    /// How the record is asked whose it is.
+    fn object(&self) -> Object<'_>;
+    /// Whether a ticket opens it.
+    fn is(&self, opened: &Opened) -> bool;
+    /// The refusal where there is none.
+    fn absent() -> Problem;
+}
+
+impl Named for ConversationId {
+    fn object(&self) -> Object<'_> {
+        Object::Conversation(self)
+    }
+
+    fn is(&self, opened: &Opened) -> bool {
+        matches!(opened, Opened::Conversation(id) if id == self)
+    }
+
+    fn absent() -> Problem {
+        no_conversation()
+    }
+}
+
+impl Named for TurnId {
+    fn object(&self) -> Object<'_> {
+        Object::Turn(self)
+    }
+
+    fn is(&self, opened: &Opened) -> bool {
+        matches!(opened, Opened::Turn(id) if id == self)
+    }
+
+    fn absent() -> Problem {
+        no_turn()
+    }
+}
+
+impl<I: Named> FromRequestParts<App> for Mine<I> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let Id(id) = Id::<I>::from_request_parts(parts, app).await?;
+        let who = reach(app, caller, &id).await?;
+        Ok(Self { who, id })
+    }
+}
+
+/// The owner of an object, for a caller who may use it.
+///
+/// # Errors
+/// 404 where it is not there for them, 403 where it is a fellow user's, 503 without a database.
+pub async fn reach<I: Named>(app: &App, caller: Caller, id: &I) -> Result<Who, Problem> {
+    let (reach, owner) = app.access.reach(&caller, id.object()).await?;
+    let opened = match &caller.standing {
+        Standing::Ticket(opened) => id.is(opened),
+        Standing::Local | Standing::Key(_) | Standing::KeyFor(_) | Standing::Person => true,
+    };
+    match reach {
+        Reach::Theirs if opened => Ok(Who { owner, caller, revocations: app.access.revocations().clone() }),
+        Reach::Theirs => Err(forbidden("The ticket opens something else.")),
+        Reach::Forbidden => Err(forbidden("It is another user's.")),
+        Reach::Absent => Err(I::absent()),
+    }
+}
+
+/// 403, with a sentence that says why.
+pub fn forbidden(why: &'static str) -> Problem {
+    Problem::new(Code::Forbidden, why)
+}
+
+async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+    let pairs = pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
+    let parameter = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    // Two lines of one name say nothing.
+    let header = |name: &HeaderName| {
+        let mut lines = parts.headers.get_all(name).into_iter();
+        let line = lines.next()?;
+        Some(if lines.next().is_none() { line.to_str().unwrap_or_default() } else { "" })
+    };
+    let origin = header(&ORIGIN).map(Cow::Borrowed).or_else(|| cross_site::own_origin(parts, &app.own_origin));
+    let session = session::token(parts.headers.get_all(COOKIE)).filter(|_| cross_site::passes(parts, &app.origins));
+    let shown = Presented {
+        bearer: header(&AUTHORIZATION).map(|header| bearer::token(header).unwrap_or_default()),
+        session,
+        ticket: parameter("ticket").filter(|_| parts.method == Method::GET),
+        widget: header(&WIDGET).or_else(|| parameter("widget_key")),
+        origin: origin.as_deref(),
+        user: header(&USER),
+    };
+    let Known { caller, ignored, visitor_token } = app.access.caller(shown).await?;
+    if let Some(Aside(aside)) = parts.extensions.get() {
+        *aside.lock() = Said { ignored, visitor_token };
+    }
+    if cross_site::changes(parts) && !caller.may_change() {
+        return Err(forbidden("A read key reads, and changes nothing."));
+    }
+    Ok(caller)
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unknown(why) => Self::new(Code::AuthenticationRequired, why),
+            Denied::Refused(why) | Denied::Forbidden(why) => forbidden(why),
+            Denied::Origin => {
+                Self::new(Code::OriginNotAllowed, "The page is of an origin that this widget does not stand on.")
+            }
+            Denied::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `/v1/session`: a token kept as a cookie, for what cannot send a header, such as `EventSource`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{AUTHORIZATION, GetAll, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::app::App;
+use super::code::Code;
+use super::problem::Problem;
+use super::schema::refusals;
+use crate::identity::bearer;
+
+/// The cookie's name.
+const NAME: &str = "tidegate_session";
+
+/// The token in a request's cookies (RFC 6265, section 4.2); the first of that name counts.
+pub fn token(lines: GetAll<'_, HeaderValue>) -> Option<&str> {
+    let pairs = lines.into_iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let mut ours = pairs.filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='));
+    ours.next().filter(|token| !token.is_empty())
+}
+
+fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
+    let secure = if app.own_origin.starts_with("https:") { "; Secure" } else { "" };
+    HeaderValue::try_from(format!("{NAME}={token}; Path=/v1; HttpOnly; SameSite=Strict{secure}{rest}")).ok()
+}
+
+/// Sign in
+///
+/// Keeps the Bearer token of this request as a cookie that no script can read. It counts only for pages of this origin
+/// and of those that are allowed, and is gone with the browser's session.
+#[utoipa::path(
+    post,
+    path = "/v1/session",
+    tag = "Access",
+    operation_id = "create_session",
+    responses((status = 204, description = "The cookie is set."), refusals::OfSession)
+)]
+pub async fn create(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(bearer::token);
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if !app.access.is_required() {
+        return Ok(response);
+    }
+    let Some(token) = token else {
+        return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
+    };
+    app.access.session(token).await?;
+    // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
+    let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
+    let cookie = cookie.ok_or_else(|| Problem::new(Code::AuthenticationRequired, "The token is none."))?;
+    response.headers_mut().insert(SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Sign out
+///
+/// Takes the cookie back.
+#[utoipa::path(
+    delete,
+    path = "/v1/session",
+    tag = "Access",
+    operation_id = "delete_session",
+    responses((status = 204, description = "The cookie is gone."), refusals::OfEndSession)
+)]
+pub async fn delete(State(app): State<App>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Some(cookie) = cookie(&app, "", "; Max-Age=0") {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::COOKIE;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_among_other_cookies() {
+        let found = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, HeaderValue::from_static(line));
+            }
+            token(headers.get_all(COOKIE)).map(str::to_owned)
+        };
+        assert_eq!(found(&["a=b; tidegate_session=x.y.z; c=d"]).as_deref(), Some("x.y.z"));
+        assert_eq!(found(&["a=b", "tidegate_session=x"]).as_deref(), Some("x"));
+        assert_eq!(found(&["tidegate_sessions=x; xtidegate_session=y"]), None);
+        assert_eq!(found(&["tidegate_session="]), None);
+    }
+}

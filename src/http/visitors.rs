@@ -1,0 +1,60 @@
+//! `/v1/visitors`: a token for somebody who came through a widget.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{AUTHORIZATION, ORIGIN};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::answer::json;
+use super::app::App;
+use super::body::Json;
+use super::code::Code;
+use super::problem::Problem;
+use super::schema::refusals;
+use crate::domain::clock::Timestamp;
+use crate::identity::bearer;
+
+/// Through which widget.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewVisitor, example = json!({"widget_key": "wk_shop"}))]
+pub struct New {
+    /// The widget's public key.
+    widget_key: String,
+}
+
+/// A visitor's token.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VisitorToken)]
+struct Given {
+    /// Goes into `Authorization: Bearer`.
+    token: String,
+    /// When it ceases to be good.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+/// Become a visitor
+///
+/// From a page of one of the widget's origins. Whoever sends a visitor's token that is good stays the same visitor, and
+/// gets a new token. A visitor is remembered from the first message on.
+#[utoipa::path(
+    post,
+    path = "/v1/visitors",
+    tag = "Access",
+    operation_id = "create_visitor",
+    request_body = New,
+    responses((status = 200, description = "The token.", body = Given), refusals::OfVisitors)
+)]
+pub async fn create(State(app): State<App>, headers: HeaderMap, body: Json<New>) -> Result<Response, Problem> {
+    let none = || Problem::new(Code::AuthenticationRequired, "There is no such widget.").at("widget_key");
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if !app.access.is_required() {
+        return Err(Problem::new(Code::Forbidden, "With auth off everybody is the same, and there are no visitors."));
+    }
+    let old = header(AUTHORIZATION).and_then(bearer::token);
+    let token = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await?.ok_or_else(none)?;
+    Ok(json(StatusCode::OK, &Given { token: token.text, expires_at: token.expires_at }))
+}

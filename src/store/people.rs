@@ -1,0 +1,146 @@
+//! Users and visitors.
+
+use sqlx::Row;
+
+use super::pool::{Done, read, write};
+use super::transaction::Transaction;
+use super::{Result, Store};
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::KeyId;
+use crate::domain::owner::Owner;
+
+/// A user or a visitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// How they own rows.
+    pub owner: Owner,
+    /// When they were first seen.
+    pub created_at: Timestamp,
+    /// Since when they are refused.
+    pub deactivated_at: Option<Timestamp>,
+}
+
+/// What has been revoked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Keys.
+    pub keys: Vec<KeyId>,
+    /// People who are refused.
+    pub people: Vec<Owner>,
+}
+
+/// The statement that makes a person known, unless they are.
+macro_rules! insert_person {
+    ($conn:expr, $owner:expr, $now:expr) => {
+        $conn
+            .query(
+                "insert into people (application_id, owner_id, kind, person_id, created_at) values ($1, $2, $3, $4, $5) \
+                 on conflict (application_id, owner_id) do nothing",
+            )
+            .bind(&*$owner.application_id)
+            .bind(&*$owner.owner_id)
+            .bind($owner.kind().as_str())
+            .bind($owner.person_id().unwrap_or_default())
+            .bind($now.as_micros())
+    };
+}
+
+pub(super) use insert_person;
+
+macro_rules! person_row {
+    ($row:expr) => {{
+        let row = $row;
+        let (application, owner): (String, String) = (row.try_get("application_id")?, row.try_get("owner_id")?);
+        Person {
+            owner: Owner { application_id: application.into(), owner_id: owner.into() },
+            created_at: Timestamp::from_micros(row.try_get("created_at")?),
+            deactivated_at: row.try_get::<Option<i64>, _>("deactivated_at")?.map(Timestamp::from_micros),
+        }
+    }};
+}
+
+impl Store {
+    /// What is known of a person; nothing of one who has done nothing yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn person(&self, owner: &Owner) -> Result<Option<Person>> {
+        read!(self, conn => {
+            let row = sqlx::query("select * from people where application_id = $1 and owner_id = $2")
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(conn)
+                .await?;
+            row.map(|row| Ok(person_row!(row))).transpose()
+        })
+    }
+
+    /// The people of an application after `after` (when they were first seen, and how they own rows), at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn people(&self, application: &str, after: (Timestamp, &str), limit: u32) -> Result<Vec<Person>> {
+        read!(self, conn => {
+            let rows = sqlx::query(
+                "select * from people where application_id = $1 and (created_at, owner_id) > ($2, $3) \
+                 order by created_at, owner_id limit $4",
+            )
+            .bind(application)
+            .bind(after.0.as_micros())
+            .bind(after.1)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            rows.into_iter().map(|row| Ok(person_row!(row))).collect()
+        })
+    }
+
+    /// Refuses a person from now on, or no longer; known or not.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn set_active(&self, owner: &Owner, active: bool, now: Timestamp) -> Result<()> {
+        write!(self, conn => {
+            insert_person!(conn, owner, now).later().await?;
+            conn.query(
+                "update people set deactivated_at = case when $1 = 1 then null else coalesce(deactivated_at, $2) end \
+                 where application_id = $3 and owner_id = $4",
+            )
+            .bind(i64::from(active))
+            .bind(now.as_micros())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .later()
+            .await?;
+            Ok(Done::Commit(()))
+        })
+    }
+
+    /// Keys and people that were revoked after `since`, and still are.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn revoked(&self, since: Timestamp) -> Result<Revoked> {
+        read!(self, conn => {
+            let keys: Vec<(String,)> =
+                sqlx::query_as("select id from api_keys where revoked_at is not null and revoked_at > $1")
+                    .bind(since.as_micros())
+                    .fetch_all(&mut *conn)
+                    .await?;
+            let people: Vec<(String, String)> = sqlx::query_as(
+                "select application_id, owner_id from people where deactivated_at is not null and deactivated_at > $1",
+            )
+            .bind(since.as_micros())
+            .fetch_all(&mut *conn)
+            .await?;
+            let owner = |(application, owner): (String, String)| Owner {
+                application_id: application.into(),
+                owner_id: owner.into(),
+            };
+            Ok(Revoked {
+                keys: keys.into_iter().map(|(id,)| id.into()).collect(),
+                people: people.into_iter().map(owner).collect(),
+            })
+        })
+    }
+}

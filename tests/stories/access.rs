@@ -1,0 +1,352 @@
+//! Who may do what: keys, users, visitors, cookies, tickets, and what becomes of their streams when they are revoked.
+
+use serde_json::{Value, json};
+use tidegate::domain::clock::{Clock, Timestamp};
+
+use crate::support::access::{PAGE, SHOP, claims, seconds_from_now, signed, user};
+use crate::support::{Client, Encoding, Gate, Gateway, Request, Scene, Script, Setup, Task, eventually};
+
+/// Asks in a session of the caller's own.
+async fn chat(client: &Client, session: &str) -> Value {
+    client.post("/v1/chat/stream", &json!({ "message": "hi", "session_id": session })).await.expect(200)
+}
+
+fn refused(reply: &crate::support::Reply, status: u16, code: &str) {
+    assert_eq!(reply.expect(status)["code"], code, "{:?}", reply.headers);
+}
+
+#[tokio::test]
+async fn a_key_is_good_until_it_is_revoked_expires_or_is_rotated_away() {
+    let scene = Scene::closed().await;
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let made = admin.post("/v1/keys", &json!({"role": "service"})).await.expect(201);
+    let (id, text) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let service = scene.bearing(text);
+    chat(&service, "s").await;
+    let listed = admin.get("/v1/keys").await.expect(200);
+    assert_eq!((listed["data"].as_array().unwrap().len(), &listed["next_cursor"]), (2, &Value::Null));
+    assert!(listed["data"].as_array().unwrap().iter().all(|key| key.get("key").is_none()), "{listed}");
+    assert!(!scene.gateway.keys(&["list"]).1.contains(text), "what was printed once is printed no more");
+
+    let path = format!("/v1/keys/{id}/rotate");
+    let rotated = admin.post(&path, &json!({"overlap_s": 3600})).await.expect(201);
+    let successor = scene.bearing(rotated["key"].as_str().unwrap());
+    chat(&service, "s").await;
+    chat(&successor, "s").await;
+    refused(&admin.post(&path, &json!({"overlap_s": 99_999_999})).await, 422, "invalid_request");
+    // Rotated once more, without overlap, it is gone at once; and then there is nothing to rotate.
+    let last = admin.post(&path, &json!({})).await.expect(201);
+    refused(&service.get("/v1/conversations").await, 401, "authentication_required");
+    refused(&admin.post(&path, &json!({})).await, 404, "key_not_found");
+
+    let used = eventually("the last use to be noted", async || {
+        let listed = admin.get("/v1/keys?limit=100").await.expect(200);
+        let find = |key: &&Value| key["id"] == rotated["id"];
+        let key = listed["data"].as_array().unwrap().iter().find(find).cloned().unwrap();
+        (!key["last_used_at"].is_null()).then_some(key)
+    });
+    assert_eq!(used.await["role"], "service");
+
+    let revoke =
+        |id: &Value| Request { method: "DELETE".into(), ..Request::get(&format!("/v1/keys/{}", id.as_str().unwrap())) };
+    assert_eq!(admin.send(revoke(&rotated["id"])).await.status, 204);
+    assert_eq!(admin.send(revoke(&rotated["id"])).await.status, 204, "again");
+    refused(&successor.get("/v1/conversations").await, 401, "authentication_required");
+    refused(&admin.send(revoke(&json!("key_nobody"))).await, 404, "key_not_found");
+    chat(&scene.bearing(last["key"].as_str().unwrap()), "s").await;
+
+    let soon = Timestamp::from_micros(Clock::System.now().as_micros() + 1_000_000);
+    let short = admin.post("/v1/keys", &json!({"role": "read", "expires_at": soon.to_string()})).await.expect(201);
+    let short = scene.bearing(short["key"].as_str().unwrap());
+    eventually("a key to expire", async || (short.get("/v1/models").await.status == 401).then_some(())).await;
+    for body in [json!({}), json!({"role": "god"}), json!({"role": "read", "expires_at": "2001-01-01T00:00:00Z"})] {
+        refused(&admin.post("/v1/keys", &body).await, 422, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_the_command_line_work_beside_a_running_gateway() {
+    let scene = Scene::closed().await;
+    let key = scene.gateway.key("bank", "read");
+    assert_eq!(scene.bearing(&key.text).get("/v1/conversations").await.status, 200);
+    assert!(scene.gateway.keys(&["list"]).1.contains(&key.id));
+    let (revoked, said) = scene.gateway.keys(&["revoke", &key.id]);
+    assert!(revoked, "{said}");
+    refused(&scene.bearing(&key.text).get("/v1/conversations").await, 401, "authentication_required");
+    for wrong in [
+        &["create", "--application", "nobody", "--role", "read"][..],
+        &["create", "--application", "shop", "--role", "god"],
+        &["create", "--application", "shop", "--role", "read", "--expires-at", "yesterday"],
+        &["revoke", "key_nobody"],
+    ] {
+        let (done, said) = scene.gateway.keys(wrong);
+        assert!(!done && !said.contains("tg_"), "{wrong:?} {said}");
+    }
+}
+
+#[tokio::test]
+async fn with_auth_off_everybody_is_the_same_and_nobody_makes_keys() {
+    let scene = Scene::new().await;
+    let client = scene.bearing("whatever");
+    let reply = client.post("/v1/chat/stream", &json!({"message": "hi", "session_id": "s"})).await;
+    assert_eq!((reply.status, reply.header("auth-status")), (200, Some("ignored")));
+    assert_eq!(scene.client.get("/v1/models").await.header("auth-status"), None);
+    refused(&client.post("/v1/keys", &json!({"role": "admin"})).await, 403, "forbidden");
+    refused(&client.post("/v1/visitors", &json!({"widget_key": "wk_shop"})).await, 403, "forbidden");
+}
+
+#[tokio::test]
+async fn a_service_key_acts_for_one_user_and_sees_what_the_user_does() {
+    let scene = Scene::closed().await;
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let for_anna = service.with_header("tidegate-user", "anna");
+    let anna = scene.bearing(&user("anna"));
+    let conversation = for_anna.conversation().await;
+    assert_eq!(anna.get(&format!("/v1/conversations/{conversation}")).await.status, 200, "it is hers");
+    assert_eq!(service.get(&format!("/v1/conversations/{conversation}")).await.status, 200, "and the application's");
+    let own = service.conversation().await;
+    refused(&for_anna.get(&format!("/v1/conversations/{own}")).await, 404, "conversation_not_found");
+    refused(&anna.get(&format!("/v1/conversations/{own}")).await, 404, "conversation_not_found");
+    let posing = anna.with_header("tidegate-user", "bert");
+    refused(&posing.get("/v1/conversations").await, 403, "forbidden");
+    refused(&service.with_header("tidegate-user", "vis_1").get("/v1/conversations").await, 403, "forbidden");
+}
+
+#[tokio::test]
+async fn instructions_are_for_keys_to_give_and_to_read() {
+    let scene = Scene::closed().await;
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let read = scene.bearing(&scene.gateway.key("shop", "read").text);
+    let body = json!({"config": {"instructions": "Be brief.", "temperature": 0.5}});
+    let made = service.post("/v1/conversations", &body).await.expect(201);
+    assert_eq!(made["config"]["instructions"], "Be brief.");
+    let shown = read.get(&format!("/v1/conversations/{}", made["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(shown["config"], json!({"temperature": 0.5}));
+    for client in [scene.bearing(&user("anna")), service.with_header("tidegate-user", "anna")] {
+        let reply = client.post("/v1/conversations", &body).await;
+        assert_eq!(
+            (reply.expect(403)["code"].as_str(), reply.json()["field"].as_str()),
+            (Some("forbidden"), Some("config.instructions"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_visitor_is_made_by_the_first_message_and_not_before() {
+    let scene = Scene::closed().await;
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let people = async || admin.get("/v1/users").await.expect(200)["data"].as_array().unwrap().clone();
+    let token = scene.visitor("wk_shop").await;
+    let visitor = scene.bearing(&token);
+    visitor.get("/v1/conversations").await.expect(200);
+    let nowhere = visitor.post("/v1/conversations/conv_nowhere/messages", &json!({"content": "hi"})).await;
+    assert_eq!((nowhere.status, people().await.len()), (404, 0), "a refusal leaves nothing behind");
+    chat(&visitor, "s").await;
+    let there = people().await;
+    assert_eq!((there.len(), &there[0]["kind"], &there[0]["active"]), (1, &json!("visitor"), &json!(true)));
+
+    // Without a token the first message makes one, which is told in the head; with it they are the same again.
+    let body = json!({"message": "hi", "session_id": "t"});
+    let reply = scene.through("wk_shop").post("/v1/chat/stream", &body).await;
+    let new = reply.header("visitor-token").unwrap().to_owned();
+    assert_eq!((reply.status, people().await.len(), reply.header("auth-status")), (200, 2, None));
+    let history = |client: Client| async move {
+        client.get("/v1/chat/t/history").await.expect(200)["messages"].as_array().unwrap().len()
+    };
+    assert_eq!(history(scene.bearing(&new)).await, 2);
+    assert_eq!(history(visitor.clone()).await, 0, "what others call `t` is theirs");
+    // Renewed, they stay who they are.
+    let renewed = scene.through("wk_shop").bearing(&new).post("/v1/visitors", &json!({"widget_key": "wk_shop"})).await;
+    assert_eq!(history(scene.bearing(renewed.expect(200)["token"].as_str().unwrap())).await, 2);
+    // A token that is none is passed over, and said to be.
+    let reply = scene.through("wk_shop").bearing("nonsense").post("/v1/chat/stream", &body).await;
+    assert_eq!((reply.status, reply.header("auth-status")), (200, Some("ignored")));
+    assert!(reply.header("visitor-token").is_some());
+}
+
+#[tokio::test]
+async fn a_widget_stands_on_its_pages_and_names_its_models() {
+    let scene = Scene::closed().await;
+    let body = json!({"message": "hi", "session_id": "s"});
+    for origin in ["https://evil.example", "https://shop.example.evil.example", "null", "http://shop.example"] {
+        let reply = scene.client.with_header("tidegate-widget", "wk_shop").with_header("origin", origin);
+        refused(&reply.post("/v1/chat/stream", &body).await, 403, "origin_not_allowed");
+    }
+    refused(
+        &scene.client.with_header("tidegate-widget", "wk_shop").post("/v1/chat/stream", &body).await,
+        403,
+        "origin_not_allowed",
+    );
+    refused(&scene.through("wk_nobody").post("/v1/chat/stream", &body).await, 401, "authentication_required");
+    refused(&scene.through("wk_club").post("/v1/chat/stream", &body).await, 401, "authentication_required");
+    // By the query, for what cannot send a header; and its page may read the answer.
+    let target = "/v1/chat/stream?message=hi&session_id=s&key=k&widget_key=wk_shop";
+    let reply = scene.client.send(Request::get(target).accept(Encoding::Sse).header("origin", PAGE)).await;
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(PAGE)));
+
+    let small = scene.through("wk_small");
+    let named = |model: &str| json!({"message": "hi", "model": model});
+    assert_eq!(small.post("/v1/chat/stream", &named("small-talk")).await.status, 200);
+    for body in [named("large"), json!({"message": "hi"})] {
+        refused(&small.post("/v1/chat/stream", &body).await, 404, "model_not_found");
+    }
+    let token = scene.visitor("wk_small").await;
+    let config = json!({"config": {"model": "large"}});
+    refused(&scene.bearing(&token).post("/v1/conversations", &config).await, 404, "model_not_found");
+}
+
+#[tokio::test]
+async fn a_cookie_counts_on_our_own_pages_alone() {
+    let scene = Scene::closed().await;
+    let anna = scene.bearing(&user("anna"));
+    let reply = anna.post("/v1/session", &json!({})).await;
+    let cookie = reply.header("set-cookie").unwrap().to_owned();
+    assert_eq!(reply.status, 204);
+    for word in ["HttpOnly", "SameSite=Strict", "Path=/v1"] {
+        assert!(cookie.contains(word), "{cookie}");
+    }
+    let with = scene.client.with_header("cookie", cookie.split(';').next().unwrap());
+    assert_eq!(with.get("/v1/conversations").await.status, 200);
+    assert_eq!(with.with_header("sec-fetch-site", "same-origin").get("/v1/conversations").await.status, 200);
+    for site in ["cross-site", "same-site", "none"] {
+        let reply = with.with_header("sec-fetch-site", site).get("/v1/conversations").await;
+        refused(&reply, 401, "authentication_required");
+    }
+    refused(&scene.bearing("a.b.c").post("/v1/session", &json!({})).await, 401, "authentication_required");
+    refused(&scene.client.post("/v1/session", &json!({})).await, 401, "authentication_required");
+    let out = with.send(Request { method: "DELETE".into(), ..Request::get("/v1/session") }).await;
+    assert_eq!((out.status, out.header("set-cookie").unwrap().contains("Max-Age=0")), (204, true));
+}
+
+#[tokio::test]
+async fn a_ticket_reads_one_object_and_nothing_else() {
+    let scene = Scene::closed().await;
+    let anna = scene.bearing(&user("anna"));
+    let (conversation, other) = (anna.conversation().await, anna.conversation().await);
+    let turn = anna.ask_whole(&conversation, "hi").await.expect(200)["turn_id"].as_str().unwrap().to_owned();
+    let ticket =
+        async |body: Value| anna.post("/v1/tickets", &body).await.expect(200)["ticket"].as_str().unwrap().to_owned();
+    let (of_turn, of_feed) =
+        (ticket(json!({"turn_id": turn})).await, ticket(json!({"conversation_id": conversation})).await);
+
+    let get = async |target: &str| scene.client.get(target).await;
+    let events =
+        scene.client.open(Request::get(&format!("/v1/turns/{turn}/events?ticket={of_turn}")).accept(Encoding::Sse));
+    assert!(events.await.rest().await.last().unwrap().is_end());
+    assert_eq!(get(&format!("/v1/turns/{turn}?ticket={of_turn}")).await.status, 200, "again");
+    let mut feed = scene
+        .client
+        .open(Request::get(&format!("/v1/conversations/{conversation}/events?after=0&ticket={of_feed}")))
+        .await;
+    assert_eq!(feed.event().await.kind(), "turn.started");
+
+    refused(&get(&format!("/v1/turns/{turn}?ticket={of_feed}")).await, 403, "forbidden");
+    refused(&get(&format!("/v1/conversations/{other}?ticket={of_feed}")).await, 403, "forbidden");
+    refused(&get(&format!("/v1/conversations?ticket={of_feed}")).await, 403, "forbidden");
+    refused(&get(&format!("/v1/turns/{turn}?ticket={}x", of_turn)).await, 401, "authentication_required");
+    for (method, target) in [
+        ("POST", format!("/v1/turns/{turn}/stop?ticket={of_turn}")),
+        ("DELETE", format!("/v1/conversations/{conversation}?ticket={of_feed}")),
+        ("POST", format!("/v1/conversations/{conversation}/messages?ticket={of_feed}")),
+    ] {
+        let request = Request { method: method.into(), ..Request::post(&target, &json!({"content": "hi"})) };
+        refused(&scene.client.send(request).await, 401, "authentication_required");
+    }
+    let bert = scene.bearing(&user("bert"));
+    refused(&bert.post("/v1/tickets", &json!({"turn_id": turn})).await, 403, "forbidden");
+    let abroad = scene.bearing(&scene.gateway.key("bank", "service").text);
+    refused(&abroad.post("/v1/tickets", &json!({"turn_id": turn})).await, 404, "turn_not_found");
+    refused(&anna.post("/v1/tickets", &json!({})).await, 422, "invalid_request");
+    for secret in [of_turn, of_feed, user("anna")] {
+        assert!(!scene.gateway.log().contains(&secret), "a secret is in the log");
+    }
+}
+
+#[tokio::test]
+async fn what_is_revoked_closes_its_streams_and_its_turns_go_on() {
+    let scene = Scene::closed().await;
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let key = scene.gateway.key("shop", "service");
+    let service = scene.bearing(&key.text);
+    let gate = Gate::new();
+    for _ in 0..2 {
+        scene.upstream.push(Script::new().stamped(3).gate(&gate).stamped(3).finish("stop").done());
+    }
+    let (for_anna, bert) = (service.with_header("tidegate-user", "anna"), scene.bearing(&user("bert")));
+    let (one, two) = (for_anna.conversation().await, bert.conversation().await);
+    let (mut first, mut second) = (for_anna.ask(&one, "go").await, bert.ask(&two, "go").await);
+    let (turn, other) = (first.turn(), second.turn());
+    let mut late = service.events(Encoding::Sse, &turn, 0).await;
+    let waiting = Task::start({
+        let (client, target) = (service.clone(), format!("/v1/turns/{turn}/events"));
+        async move { client.get(&target).await }
+    });
+    gate.reached().await;
+    while first.event().await.kind() != "delta" {}
+    while late.event().await.kind() != "delta" {}
+    eventually("everybody to read", async || (admin.readers().await == 4).then_some(())).await;
+
+    // From another process: as another replica would.
+    assert!(scene.gateway.keys(&["revoke", &key.id]).0);
+    for stream in [&mut first, &mut late] {
+        let last = stream.leavings().await.pop().unwrap();
+        assert_eq!((last.kind(), &last.json["code"]), ("closed", &json!("revoked")), "{}", last.json);
+    }
+    refused(&waiting.join().await, 401, "authentication_required");
+    refused(&service.get("/v1/models").await, 401, "authentication_required");
+
+    let change = |active: bool| {
+        let body = Some(json!({ "active": active }).to_string().into_bytes());
+        Request { method: "PATCH".into(), body, ..Request::get("/v1/users/bert") }
+            .header("content-type", "application/json")
+    };
+    let shown = admin.send(change(false)).await.expect(200);
+    assert_eq!((&shown["id"], &shown["active"]), (&json!("bert"), &json!(false)));
+    let last = second.leavings().await.pop().unwrap();
+    assert_eq!((last.kind(), &last.json["code"]), ("closed", &json!("revoked")));
+    refused(&bert.get("/v1/conversations").await, 403, "forbidden");
+    gate.open();
+    for turn in [turn, other] {
+        let ended = admin.ended(&turn).await;
+        assert_eq!(ended["status"], "completed", "what was asked goes on to its end");
+    }
+    admin.send(change(true)).await.expect(200);
+    assert_eq!(bert.messages(&two).await.len(), 2, "and is there when they are let in again");
+}
+
+#[tokio::test]
+async fn applications_are_taken_anew_at_a_hang_up() {
+    let database = crate::support::Database::fresh().await;
+    let setup = || Gateway::on(&database).demo().set("default_model", "demo").closed();
+    let gateway = setup().start().await;
+    let anna = gateway.client().bearing(&user("anna"));
+    anna.get("/v1/models").await.expect(200);
+    let mut applications = setup();
+    applications = rename(applications);
+    let line = gateway.reload(applications).await;
+    assert!(line.contains("reloaded the applications"), "{line}");
+    refused(&anna.get("/v1/models").await, 401, "authentication_required");
+    let again = gateway.client().bearing(&signed("another secret of thirty-two bytes", &claims("anna")));
+    again.get("/v1/models").await.expect(200);
+}
+
+/// The same applications; `shop` has another secret.
+fn rename(setup: Setup) -> Setup {
+    setup.set("applications.0.jwt_secret", "another secret of thirty-two bytes")
+}
+
+#[tokio::test]
+async fn metrics_are_for_admins_where_callers_say_who_they_are() {
+    let scene = Scene::closed().await;
+    refused(&scene.client.get("/metrics").await, 401, "authentication_required");
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    refused(&service.get("/metrics").await, 403, "forbidden");
+    assert_eq!(scene.bearing(&scene.gateway.key("shop", "admin").text).get("/metrics").await.status, 200);
+    for public in ["/healthz", "/readyz", "/openapi.json", "/", "/docs/", "/events.schema.json", "/client.js"] {
+        assert_eq!(scene.client.get(public).await.status, 200, "{public}");
+    }
+    // A token that is about to expire is good, one that has is not.
+    let mut old = claims("anna");
+    old["exp"] = json!(seconds_from_now(-120));
+    refused(&scene.bearing(&signed(SHOP, &old)).get("/v1/models").await, 401, "authentication_required");
+}
