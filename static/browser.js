@@ -18,6 +18,15 @@ export const kept = {
       return otherwise;
     }
   },
+  /** Forgets all of ours. */
+  clear() {
+    this.memory.clear();
+    try {
+      Object.keys(localStorage).filter((name) => name.startsWith("tidegate.")).forEach((name) => localStorage.removeItem(name));
+    } catch {
+      // There was nothing to forget.
+    }
+  },
   write(name, value) {
     try {
       localStorage.setItem(name, JSON.stringify(value));

@@ -7,6 +7,7 @@ import { button, element } from "/static/element.js";
 import { List } from "/static/list.js";
 import { Answer, Question } from "/static/message.js";
 import { Outbox } from "/static/outbox.js";
+import { Session } from "/static/session.js";
 import { language, say } from "/static/words.js";
 
 const NEAR_PX = 60;
@@ -83,6 +84,7 @@ class Talk {
     } catch (error) {
       if (this.closed) return;
       this.gone(error.status === 404 ? say.gone : error.message);
+      if (error.status === 401 || error.code === "forbidden") session.ask(error.message);
     }
   }
 
@@ -302,6 +304,7 @@ const isUnfolded = () => byId("side").classList.contains("shown");
 
 /** Opens what the address names. */
 function route() {
+  if (session.asks) return; // There is nothing to show to nobody.
   const id = /^#(conv_[0-9a-f]{32})$/.exec(location.hash)?.[1] ?? null;
   if (talk && talk.id === id && !talk.closed) return;
   talk?.close();
@@ -322,11 +325,15 @@ function route() {
 
 const list = new List(client, byId("list"), (id) => { if (talk.id === id) location.hash = ""; });
 const outbox = new Outbox(client, (word) => talk.told(word));
+const session = new Session(client, byId("session"), byId("out"), (known) => {
+  for (const id of ["ask", "log", "list", "new", "state"]) byId(id).hidden = !known;
+});
 
 // The words of the page, where the document has them in English.
 document.documentElement.lang = language;
 for (const [id, text] of [["new", say.newConversation], ["send", say.send], ["stop", say.stop], ["latest", say.latest],
-  ["label", say.message], ["api", say.api]]) byId(id).textContent = text;
+  ["label", say.message], ["api", say.api], ["enter", say.enter], ["out", say.out]]) byId(id).textContent = text;
+byId("session").querySelector("label").textContent = say.token;
 box.placeholder = say.ask;
 for (const id of ["side", "menu"]) byId(id).setAttribute("aria-label", say.conversations);
 log.setAttribute("aria-label", say.messages);
@@ -377,13 +384,15 @@ byId("page").addEventListener("click", (event) => { if (!event.target.closest("#
 log.addEventListener("scroll", settle);
 
 addEventListener("hashchange", route);
-for (const name of ["online", "offline"]) addEventListener(name, () => talk.look());
+for (const name of ["online", "offline"]) addEventListener(name, () => talk?.look());
 addEventListener("resize", follow);
 // A page that goes into the browser's cache holds no stream, and looks again when it comes back.
-addEventListener("pagehide", () => talk.close());
+addEventListener("pagehide", () => talk?.close());
 addEventListener("pageshow", (event) => { if (event.persisted) route(); });
 
-route();
-list.load();
-outbox.flush();
+if (await session.known()) {
+  route();
+  list.load();
+  outbox.flush();
+}
 document.documentElement.dataset.ready = "true";

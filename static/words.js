@@ -14,6 +14,7 @@ const words = {
     failed: "The answer failed.", stopped: "Stopped.", truncated: "The answer broke off.", timeout: "It took too long.",
     interrupted: "The answer was interrupted.", length: "The answer reached its greatest length.",
     filtered: "The answer was filtered.",
+    token: "Your token, or an API key", enter: "Sign in", out: "Sign out", noToken: "That is no token.",
     actions: ["What can you do?", "Show me a chart.", "Think, and show me a table."],
   },
   de: {
@@ -32,6 +33,7 @@ const words = {
     failed: "Die Antwort ist gescheitert.", stopped: "Angehalten.", truncated: "Die Antwort brach ab.",
     timeout: "Es dauerte zu lange.", interrupted: "Die Antwort wurde unterbrochen.",
     length: "Die Antwort hat ihre größte Länge erreicht.", filtered: "Die Antwort wurde gefiltert.",
+    token: "Dein Token oder ein API-Schlüssel", enter: "Anmelden", out: "Abmelden", noToken: "Das ist kein Token.",
     actions: ["Was kannst du?", "Zeig mir ein Diagramm (chart).", "Denk nach (think) und zeig mir eine Tabelle (table)."],
   },
 };

@@ -33,7 +33,7 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 12] = [
+const ASSETS: [Asset; 13] = [
     Asset { path: "/", kind: "text/html; charset=utf-8", bytes: include_bytes!("../../static/index.html") },
     Asset { path: "/static/chat.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("../../static/chat.css") },
     script("/client.js", include_bytes!("../../static/client.js")),
@@ -45,6 +45,7 @@ const ASSETS: [Asset; 12] = [
     script("/static/message.js", include_bytes!("../../static/message.js")),
     script("/static/outbox.js", include_bytes!("../../static/outbox.js")),
     script("/static/prose.js", include_bytes!("../../static/prose.js")),
+    script("/static/session.js", include_bytes!("../../static/session.js")),
     script("/static/words.js", include_bytes!("../../static/words.js")),
 ];
 

@@ -5,6 +5,7 @@ mod axe;
 mod chat;
 mod event_source;
 mod page;
+mod session;
 #[path = "../support/mod.rs"]
 mod support;
 mod thread;

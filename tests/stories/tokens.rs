@@ -99,6 +99,7 @@ impl Keys {
 struct Gate {
     gateway: Gateway,
     _upstream: Upstream,
+    _database: Database,
 }
 
 impl Gate {
@@ -107,7 +108,7 @@ impl Gate {
         let (database, upstream) = (Database::fresh().await, Upstream::start().await);
         let setup =
             Gateway::on(&database).upstream(&upstream).closed().set("applications.2.jwks_url", keys.url.as_str());
-        Self { gateway: setup.start().await, _upstream: upstream }
+        Self { gateway: setup.start().await, _upstream: upstream, _database: database }
     }
 
     async fn status(&self, token: &str) -> u16 {
