@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::price::Prices;
 use crate::http::app::App;
 use crate::http::health::SCRAPES;
 use crate::http::server::certificate::Certificate;
@@ -63,6 +64,8 @@ pub struct Parts {
     pub store: Store,
     /// The models. Whoever has a clone may replace them.
     pub upstreams: Latest<Upstreams>,
+    /// What they cost. Whoever has a clone may replace them.
+    pub prices: Latest<Prices>,
     /// What to speak TLS with, if at all. Whoever has a clone may replace it.
     pub certificate: Option<Certificate>,
     /// What is counted.
@@ -80,6 +83,7 @@ impl Parts {
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
     pub async fn open(config: &Config, life: &Lifecycle) -> Result<Self, OpenError> {
         let upstreams = Latest::new(upstreams(config)?);
+        let prices = Latest::new(prices(config));
         let certificate = certificate(config)?;
         let meter = Meter::default();
         let tracer = tracer(config, life).await?;
@@ -91,7 +95,7 @@ impl Parts {
             }
             None => None,
         };
-        Ok(Self { clock: Clock::System, store, upstreams, certificate, meter, tracer, metrics })
+        Ok(Self { clock: Clock::System, store, upstreams, prices, certificate, meter, tracer, metrics })
     }
 }
 
@@ -101,6 +105,11 @@ impl Parts {
 /// [`OpenError::Setting`].
 pub fn upstreams(config: &Config) -> Result<Upstreams, OpenError> {
     Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))
+}
+
+/// The prices that `config` has, before those of well-known models.
+pub fn prices(config: &Config) -> Prices {
+    Prices::new(&config.prices, &config::known::prices())
 }
 
 /// The certificate that `config` names, read.
@@ -171,7 +180,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, certificate, meter, tracer, metrics } = parts;
+    let Parts { clock, store, upstreams, prices, certificate, meter, tracer, metrics } = parts;
     let settings = http_settings(&config, certificate, &listener)?;
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
@@ -180,6 +189,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         stream: config.stream,
         limits: config.limits,
         lease_s: config.cluster.lease_s,
+        prices,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

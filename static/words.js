@@ -13,7 +13,7 @@ const words = {
     gone: "This conversation is not there any more.", refused: "Refused", unsaved: "Not saved yet.",
     failed: "The answer failed.", stopped: "Stopped.", truncated: "The answer broke off.", timeout: "It took too long.",
     interrupted: "The answer was interrupted.", length: "The answer reached its greatest length.",
-    filtered: "The answer was filtered.",
+    filtered: "The answer was filtered.", tokens: "tokens",
     actions: ["What can you do?", "Show me a chart.", "Think, and show me a table."],
   },
   de: {
@@ -31,7 +31,7 @@ const words = {
     gone: "Diese Unterhaltung gibt es nicht mehr.", refused: "Abgelehnt", unsaved: "Noch nicht gespeichert.",
     failed: "Die Antwort ist gescheitert.", stopped: "Angehalten.", truncated: "Die Antwort brach ab.",
     timeout: "Es dauerte zu lange.", interrupted: "Die Antwort wurde unterbrochen.",
-    length: "Die Antwort hat ihre größte Länge erreicht.", filtered: "Die Antwort wurde gefiltert.",
+    length: "Die Antwort hat ihre größte Länge erreicht.", filtered: "Die Antwort wurde gefiltert.", tokens: "Token",
     actions: ["Was kannst du?", "Zeig mir ein Diagramm (chart).", "Denk nach (think) und zeig mir eine Tabelle (table)."],
   },
 };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::Parts;
 use crate::config::load::File;
 use crate::config::{Config, ConfigError, Flags, Loaded, check, load};
+use crate::domain::price::Prices;
 use crate::http::server::certificate::Certificate;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
@@ -36,6 +37,7 @@ pub(super) struct Reload {
     /// What the server was started with.
     started: Loaded,
     upstreams: Latest<Upstreams>,
+    prices: Latest<Prices>,
     certificate: Option<Certificate>,
 }
 
@@ -50,7 +52,8 @@ struct Done {
 impl Reload {
     /// Of a server with these parts.
     pub(super) fn new(sources: Sources, started: Loaded, parts: &Parts) -> Self {
-        Self { sources, started, upstreams: parts.upstreams.clone(), certificate: parts.certificate.clone() }
+        let (upstreams, prices) = (parts.upstreams.clone(), parts.prices.clone());
+        Self { sources, started, upstreams, prices, certificate: parts.certificate.clone() }
     }
 
     /// Reloads at each word, until nobody waits any more.
@@ -82,9 +85,15 @@ impl Reload {
         let Loaded { config, kept, warnings: _ } = self.sources.read().map_err(|error| error.to_string())?;
         let mut waiting = self.started.kept.changed(&kept);
         // Whatever else is new waits, so what is put in place must go with what there was.
-        let next = Config { upstreams: config.upstreams, tls: config.tls, ..self.started.config.clone() };
+        let next = Config {
+            upstreams: config.upstreams,
+            prices: config.prices,
+            tls: config.tls,
+            ..self.started.config.clone()
+        };
         check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
         let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
+        let prices = crate::prices(&next);
         let certificate = match &self.certificate {
             Some(old) if next.tls.files().is_some() => {
                 crate::certificate(&next).map_err(|error| error.to_string())?.map(|new| (old, new))
@@ -97,12 +106,15 @@ impl Reload {
             }
         };
         let names: Vec<&str> = next.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let mut reloaded = format!("the upstreams ({})", names.join(", "));
+        let upstreams_named = format!("the upstreams ({})", names.join(", "));
         self.upstreams.replace(upstreams);
-        if let Some((old, new)) = certificate {
+        self.prices.replace(prices);
+        let reloaded = if let Some((old, new)) = certificate {
             old.replace(&new);
-            reloaded.push_str(" and the certificate");
-        }
+            format!("{upstreams_named}, the prices and the certificate")
+        } else {
+            format!("{upstreams_named} and the prices")
+        };
         Ok(Done { reloaded, waiting })
     }
 }

@@ -24,7 +24,7 @@ pub fn example() -> String {
         };
         out.push('\n');
         if section != current {
-            out.push_str(&header(section));
+            out.push_str(&header(section, mark));
             current = section;
         }
         // A String takes whatever is written.
@@ -33,8 +33,13 @@ pub fn example() -> String {
     out
 }
 
-fn header(section: &str) -> String {
+/// A list that has no entry by default is commented out whole.
+fn header(section: &str, mark: &str) -> String {
     match section.strip_suffix(".*") {
+        Some("prices") => format!(
+            "# What models cost, before what is known of well-known ones: a name comes before globs, a narrower glob before\n\
+             # a wider, and then the latest that is valid.\n{mark}[[prices]]\n"
+        ),
         Some(list) => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{list}]]\n"),
         None => format!("[{section}]\n"),
     }

@@ -52,7 +52,7 @@ impl Key {
 }
 
 /// Sections that are known and not supported yet; what is in them is not looked at.
-pub const LATER: [&str; 2] = ["applications", "prices"];
+pub const LATER: [&str; 1] = ["applications"];
 
 /// Kinds of upstreams that are known and not supported yet.
 pub const LATER_KINDS: [&str; 3] = ["anthropic", "gemini", "ollama"];
@@ -73,7 +73,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 58] = [
+pub const KEYS: [Key; 65] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -132,4 +132,11 @@ pub const KEYS: [Key; 58] = [
     sample("upstreams.*.connect_s", Seconds(1), "10", "Instead of `limits.connect_s`."),
     sample("upstreams.*.first_token_s", Seconds(1), "120", "Instead of `limits.first_token_s`."),
     sample("upstreams.*.idle_s", Seconds(1), "60", "Instead of `limits.idle_s`."),
+    sample("prices.*.model", Text, r#""gpt-4o*""#, "The models it is for: a name, or a glob."),
+    sample("prices.*.valid_from", Text, r#""2026-01-01""#, "The day it holds from, in UTC."),
+    sample("prices.*.prompt_nano_usd_per_mtok", Count(0), "2500000000", "A million tokens of the prompt, in nano-USD: here 2.50 USD."),
+    sample("prices.*.completion_nano_usd_per_mtok", Count(0), "10000000000", "Of the completion."),
+    sample("prices.*.cached_nano_usd_per_mtok", Count(0), "1250000000", "Of the prompt's, those read from the provider's cache; absent: the prompt's."),
+    sample("prices.*.cache_write_nano_usd_per_mtok", Count(0), "2500000000", "Of the prompt's, those written to the provider's cache; absent: the prompt's."),
+    sample("prices.*.reasoning_nano_usd_per_mtok", Count(0), "10000000000", "Of the completion's, those spent on reasoning; absent: the completion's."),
 ];

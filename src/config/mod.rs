@@ -10,6 +10,7 @@ pub mod environment;
 pub mod error;
 pub mod example;
 pub mod keys;
+pub mod known;
 pub mod load;
 mod secrets;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use serde::Deserialize;
 pub use self::error::ConfigError;
 pub use self::load::{Flags, Loaded, load};
 use crate::domain::limits::Limits;
+use crate::domain::price::Price;
 use crate::domain::stream::Stream;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// The models behind the gateway, tried in order; at least one.
     pub upstreams: Vec<Settings>,
+    /// What models cost, before what is [`known`].
+    pub prices: Vec<Price>,
 }
 
 impl Default for Config {
@@ -100,6 +104,7 @@ impl Default for Config {
                 first_token_s: None,
                 idle_s: None,
             }],
+            prices: Vec::new(),
         }
     }
 }

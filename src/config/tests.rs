@@ -152,8 +152,8 @@ fn a_bad_value_in_a_variable_names_the_variable() {
         let line = from_environment([(variable, value)]).unwrap_err();
         assert!(line.starts_with(&format!("{variable}: `{setting}` ")), "{variable}={value} gives {line}");
     }
-    let line = from_environment([("TIDEGATE_PRICES__0__MODEL", "gpt")]).unwrap_err();
-    assert_eq!(line, "TIDEGATE_PRICES__0__MODEL: `prices` is not supported yet");
+    let line = from_environment([("TIDEGATE_APPLICATIONS__0__NAME", "a")]).unwrap_err();
+    assert_eq!(line, "TIDEGATE_APPLICATIONS__0__NAME: `applications` is not supported yet");
 }
 
 #[cfg(unix)]
@@ -254,7 +254,6 @@ fn impossible_upstreams_are_refused_by_name() {
 fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
     for (text, setting) in [
         ("[[applications]]\nname = \"default\"", "applications"),
-        ("[[prices]]\nmodel = \"gpt\"", "prices"),
         ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
         ("[auth]\npepper_file = \"pepper\"", "auth.pepper_file"),
         ("[conversations]\nexpire_after_s = 1", "conversations.expire_after_s"),
@@ -266,6 +265,22 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
         [otel]\nendpoint = \"\"\n[auth]\npepper_file = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
     assert_eq!(from_file(neutral).unwrap(), Config::default());
+}
+
+#[test]
+fn a_price_is_whole_or_refused_by_name() {
+    let price = |line: &str| {
+        format!("[[prices]]\nmodel = \"gpt-*\"\nvalid_from = \"2026-01-01\"\nprompt_nano_usd_per_mtok = 1\n{line}\n")
+    };
+    let whole = price("completion_nano_usd_per_mtok = 2");
+    let config = from_file(&whole).unwrap();
+    assert_eq!((config.prices[0].model.as_str(), config.prices[0].completion_nano_usd_per_mtok), ("gpt-*", 2));
+    refused(&price(""), "prices.0", "completion_nano_usd_per_mtok");
+    refused(&whole.replace("2026-01-01", "soon"), "prices.0.valid_from", "must be a day");
+    refused(&whole.replace("gpt-*", "gpt-["), "prices.0.model", "no glob");
+    refused(&whole.replace("= 2", "= 2.5"), "prices.0.completion_nano_usd_per_mtok", "whole number");
+    refused(&whole.replace("= 2", "= 10000000000001"), "prices.0.completion_nano_usd_per_mtok", "at most");
+    refused(&format!("{whole}{whole}"), "prices.1.valid_from", "a second time");
 }
 
 #[test]
@@ -364,6 +379,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("stream.", fields::<Stream>()),
         ("limits.", fields::<Limits>()),
         ("upstreams.*.", fields::<Settings>()),
+        ("prices.*.", fields::<Price>()),
     ];
     let is_section = |name: &str| sections.iter().any(|(section, _)| section.split('.').next() == Some(name));
     let top = fields::<Config>().into_iter().filter(|name| !is_section(name)).map(str::to_owned);

@@ -24,6 +24,7 @@ pub mod pool;
 pub mod tail;
 mod transaction;
 pub mod turns;
+pub mod usage;
 mod writer;
 
 use std::time::Duration;

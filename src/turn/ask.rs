@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turns;
+use super::calls::Made;
 use super::ends;
 use super::live::Live;
 use super::log::Append;
 use crate::domain::called::Called;
+use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
+use crate::domain::price::Prices;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
 use crate::upstream::{Answer, Batch, Call, Entry, Part, Progress, Refusal, tokens};
@@ -33,12 +36,24 @@ struct Asked {
     step_id: StepId,
     upstream: Arc<str>,
     provider: &'static str,
+    /// The upstream's own name for the model.
+    named: String,
+    at: Timestamp,
+    prices: Arc<Prices>,
     begun: Instant,
     call: Arc<Call>,
     /// The upstream took it: from here on it may cost.
     accepted: bool,
     /// How the upstream failed.
     fault: Option<&'static str>,
+}
+
+impl Asked {
+    /// A usage with what it costs.
+    fn priced(&self, usage: Usage) -> Usage {
+        let price = self.prices.of(&[&self.call.model, &self.named], self.at);
+        Usage { cost_nano_usd: price.map(|price| price.cost(&usage)), ..usage }
+    }
 }
 
 /// A turn's talk with its upstreams: kept outside of the future that drives it, so that whatever ends the talk,
@@ -53,6 +68,8 @@ pub struct Talk {
     bytes: u64,
     /// From start to the first delta or reasoning.
     pub first_token: Option<Duration>,
+    /// The calls that are over and that an upstream took.
+    pub made: Vec<Made>,
 }
 
 impl Talk {
@@ -67,6 +84,7 @@ impl Talk {
             open: Vec::new(),
             bytes: 0,
             first_token: None,
+            made: Vec::new(),
         }
     }
 
@@ -106,14 +124,19 @@ impl Talk {
     }
 
     fn ask(&mut self, call: &Arc<Call>, candidate: &Entry) {
-        let step_id = StepId::new(self.turns.now());
+        let at = self.turns.now();
+        let step_id = StepId::new(at);
         let (kind, label) = ("model".to_owned(), call.model.clone());
         let event = Event::StepStarted { step_id: step_id.clone(), parent_id: None, kind, label, input: None };
         self.append(|append| append.event(event));
+        self.batch.forget();
         self.asked = Some(Asked {
             step_id,
             upstream: candidate.name().into(),
             provider: candidate.provider(),
+            named: candidate.name_of(&call.model).to_owned(),
+            at,
+            prices: self.turns.settings.prices.get(),
             begun: Instant::now(),
             call: call.clone(),
             accepted: false,
@@ -237,6 +260,7 @@ impl Talk {
             None if asked.accepted => Some(self.estimate(&asked.call).await),
             None => None,
         };
+        let usage = usage.map(|usage| asked.priced(usage));
         self.count(&asked, now, usage, ending);
         let open = std::mem::take(&mut self.open);
         let (status, error) = ends::of_step(ending);
@@ -260,8 +284,19 @@ impl Talk {
         });
     }
 
-    fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>, ending: &Ending) {
+    fn count(&mut self, asked: &Asked, now: Instant, usage: Option<Usage>, ending: &Ending) {
         let first_chunk = self.first_token.filter(|_| asked.accepted).map(|first| self.begun + first - asked.begun);
+        if usage.is_some() {
+            self.made.push(Made {
+                step_id: asked.step_id.clone(),
+                answered_by: self.batch.model().map(str::to_owned),
+                upstream: asked.upstream.clone(),
+                ended: ending.status,
+                first_token_ms: first_chunk.map(millis),
+                duration_ms: millis(now - asked.begun),
+                created_at: asked.at,
+            });
+        }
         let called = Called {
             upstream: &asked.upstream,
             provider: asked.provider,

@@ -7,6 +7,7 @@
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
+pub mod calls;
 pub mod cold;
 pub mod ends;
 pub mod feed;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
+use crate::domain::price::Prices;
 use crate::domain::stream::Stream;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long a replica may be silent, in seconds, before its turns are taken.
     pub lease_s: u64,
+    /// What calls cost. They may be replaced: a call costs what holds when it is made.
+    pub prices: Latest<Prices>,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.

@@ -46,7 +46,8 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Cont
     };
     let duration = begun.elapsed();
     Box::pin(talk.close(&ending)).await;
-    let times = Times { duration_ms: Some(millis(duration)), first_token_ms: talk.first_token.map(millis) };
+    let (first_token, made) = (talk.first_token, std::mem::take(&mut talk.made));
+    let times = Times { duration_ms: Some(millis(duration)), first_token_ms: first_token.map(millis), made };
     drop(talk);
     // Boxed, as the wait before: a turn that streams carries no room for its begin and its end.
     Box::pin(finish(&turns, &live, ending, times)).await;

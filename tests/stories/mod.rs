@@ -23,4 +23,5 @@ mod replay;
 mod stop;
 mod store;
 mod traces;
+pub mod usage;
 mod windows;

@@ -87,6 +87,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
     };
     let ending = Ending {
         message: Arc::new(draft.into_message(stub)),
+        calls: [].into(),
         finished,
         rest: vec![chunk(2, last - 1, lines), chunk(last, last, end)],
         crash: None,
