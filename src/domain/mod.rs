@@ -15,6 +15,7 @@ pub mod json;
 pub mod limits;
 pub mod message;
 pub mod owner;
+pub mod period;
 pub mod price;
 pub mod repair;
 pub mod stream;

@@ -19,6 +19,7 @@ pub mod code;
 pub mod conversations;
 pub mod cors;
 pub mod cross_site;
+pub mod csv;
 pub mod cursor;
 pub mod docs;
 pub mod fingerprint;
@@ -45,6 +46,7 @@ pub mod stream;
 pub mod traced;
 pub mod turns;
 mod unread;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{chat, conversations, health, messages, models, schema, sessions, turns};
+use super::{chat, conversations, health, messages, models, schema, sessions, turns, usage};
 
 /// The resources; `/metrics` may have a listener of its own.
 pub fn routes(app: App, metrics: bool) -> Router {
@@ -41,6 +41,7 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(turns::stop))
         .routes(routes!(models::list))
+        .routes(routes!(usage::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready));
     let resources = if metrics { resources.routes(routes!(health::metrics)) } else { resources };

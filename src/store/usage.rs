@@ -2,26 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt;
+use sqlx::Row;
+
 use super::ending::Lease;
+use super::pool::read;
+use super::{Error, Result, Store};
+use crate::domain::owner::Owner;
+use crate::domain::period::{DAY, Period, QUARTER};
 use crate::domain::sums::Sums;
 use crate::domain::usage::Record;
 
-/// The spans of time over which sums are kept, in seconds: a day in UTC, and the quarters of an hour of which the days of
-/// every time zone are made.
-pub const SPANS: [i64; 2] = [900, 86_400];
+/// The spans of time over which sums are kept, in microseconds; in the table they are in seconds.
+const SPANS: [i64; 2] = [QUARTER, DAY];
+
+const SECOND: i64 = 1_000_000;
 
 /// What sums are kept by, besides application and owner: `span`, `start` in microseconds, and the model. The order is that
 /// in which rows are taken, by whoever counts at the same time.
-pub(super) type Group<'a> = (i64, i64, &'a str);
+pub(super) type Kept<'a> = (i64, i64, &'a str);
 
 /// The sums of these calls.
-pub(super) fn sums(calls: &[Record]) -> BTreeMap<Group<'_>, Sums> {
+pub(super) fn sums(calls: &[Record]) -> BTreeMap<Kept<'_>, Sums> {
     let mut sums = BTreeMap::<_, Sums>::new();
     for call in calls {
         let at = call.created_at.as_micros();
         for span in SPANS {
-            let group = (span, at - at.rem_euclid(span * 1_000_000), call.counted.model.as_str());
-            let sum = sums.entry(group).or_default();
+            let kept = (span / SECOND, at - at.rem_euclid(span), call.counted.model.as_str());
+            let sum = sums.entry(kept).or_default();
             *sum = sum.plus(Sums::of(&call.counted.usage));
         }
     }
@@ -111,4 +119,141 @@ pub(super) use count_calls;
 /// The assistant and the API key that a turn was asked with. There are none yet.
 pub(super) fn on_behalf(_: &Lease) -> (Option<&str>, Option<&str>) {
     (None, None)
+}
+
+/// What sums can be told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// The day in which a call was made.
+    Day,
+    /// The model that was asked.
+    Model,
+    /// The user or visitor who asked.
+    User,
+    /// The assistant.
+    Assistant,
+    /// The API key.
+    Key,
+}
+
+impl Column {
+    const ALL: [Self; 5] = [Self::Day, Self::Model, Self::User, Self::Assistant, Self::Key];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Model => "model",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Key => "key",
+        }
+    }
+
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|column| column.as_str() == name)
+    }
+
+    /// What it is in the table, and what stands for it where it is not asked for.
+    fn sql(self, asked: bool) -> &'static str {
+        match (self, asked) {
+            (Self::Day, true) => "start",
+            (Self::Day, false) => "cast(0 as bigint)",
+            (Self::Model, true) => "model",
+            (Self::User, true) => "owner_id",
+            (Self::Assistant, true) => "assistant_id",
+            (Self::Key, true) => "key_id",
+            (Self::Model | Self::User | Self::Assistant | Self::Key, false) => "cast('' as text)",
+        }
+    }
+}
+
+/// What some sums are told by: what was not asked for is `None` or empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    day: Option<jiff::civil::Date>,
+    model: String,
+    user: String,
+    assistant: String,
+    key: String,
+}
+
+impl Group {
+    /// What it has in a column; `None` for nothing.
+    pub fn get(&self, column: Column) -> Option<String> {
+        match column {
+            Column::Day => self.day.map(|day| day.to_string()),
+            Column::Model => Some(self.model.clone()),
+            Column::User => Some(self.user.clone()),
+            Column::Assistant => Some(self.assistant.clone()).filter(|id| !id.is_empty()),
+            Column::Key => Some(self.key.clone()).filter(|id| !id.is_empty()),
+        }
+    }
+}
+
+/// Which sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// What they are told by.
+    pub columns: &'a [Column],
+    /// Of which time.
+    pub period: &'a Period,
+    /// The most there may be.
+    pub most: usize,
+}
+
+impl Store {
+    /// The sums over the owner's calls in a period; `None` where there are more of them than there may be. Those of days
+    /// in UTC are read where they do, and else those of quarters of an hour.
+    ///
+    /// # Errors
+    /// When the database does not answer, or too many search.
+    pub async fn usage(&self, owner: &Owner, wanted: Wanted<'_>) -> Result<Option<BTreeMap<Group, Sums>>> {
+        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
+        let _place = place.map_err(|_| Error::Crowded)?;
+        let Wanted { columns, period, most } = wanted;
+        let by_day = columns.contains(&Column::Day);
+        let span = SPANS[usize::from(period.is_of_utc_days(by_day))] / SECOND;
+        let (from, to) = period.bounds();
+        let names = Column::ALL.map(|column| column.sql(columns.contains(&column))).join(", ");
+        let sql = format!(
+            "select {names}, cast(sum(calls) as bigint), cast(sum(prompt_tokens) as bigint), \
+             cast(sum(completion_tokens) as bigint), cast(sum(cached_tokens) as bigint), \
+             cast(sum(cache_write_tokens) as bigint), cast(sum(reasoning_tokens) as bigint), \
+             cast(sum(cost_nano_usd) as bigint), cast(sum(unpriced_calls) as bigint), \
+             cast(sum(estimated_calls) as bigint) from usage_totals where application_id = $1 and owner_id = $2 \
+             and span = $3 and start >= $4 and start < $5 group by 1, 2, 3, 4, 5"
+        );
+        read!(self, conn => {
+            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(span)
+                .bind(from)
+                .bind(to)
+                .fetch(conn);
+            let mut all = BTreeMap::<Group, Sums>::new();
+            while let Some(row) = rows.try_next().await? {
+                let start: i64 = row.try_get(0)?;
+                let group = Group {
+                    day: if by_day { period.day(start) } else { None },
+                    model: row.try_get(1)?,
+                    user: row.try_get(2)?,
+                    assistant: row.try_get(3)?,
+                    key: row.try_get(4)?,
+                };
+                let mut sums = [0; 9];
+                for (at, sum) in sums.iter_mut().enumerate() {
+                    *sum = row.try_get::<i64, _>(5 + at)?.unsigned_abs();
+                }
+                let sum = all.entry(group).or_default();
+                *sum = sum.plus(Sums::from_list(sums));
+                if all.len() > most {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(all))
+        })
+    }
 }

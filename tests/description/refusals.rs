@@ -91,6 +91,7 @@ async fn every_refusal_is_as_described() {
         refused(Request { method: "DELETE".to_owned(), ..Request::get("/v1/chat/stream%20x") }, Code::InvalidRequest),
         refused(Request::post(&messages, &json!({"content": ""})), Code::InvalidRequest),
         refused(Request::get(&format!("{messages}?limit=101")), Code::InvalidRequest),
+        refused(Request::get("/v1/usage?tz=Mars"), Code::InvalidRequest),
         refused(Request::get(&format!("/v1/conversations/{conversation}/events?after=x")), Code::InvalidCursor),
         refused(Request::get("/v1/turns/turn_x/events?after=-1"), Code::InvalidCursor),
         refused(as_json(chat, &stall).header("idempotency-key", "used"), Code::IdempotencyKeyReused),

@@ -205,6 +205,124 @@ async fn sums_are_those_of_the_records_and_of_the_answers_after_stops_fallbacks_
     let sum = |of: &str| usages.iter().map(|usage| usage[of].as_u64().unwrap()).sum::<u64>();
     let due = [usages.len() as u64, sum("prompt_tokens"), sum("completion_tokens"), sum("cost_nano_usd"), 0];
     assert_eq!(counted, due, "right are the answers'");
+    assert_told(&client, &counted, &mut rng).await;
+}
+
+/// Fails unless the sums that are told come to these, by whatever they are told and wherever days begin.
+async fn assert_told(client: &Client, counted: &[u64], rng: &mut fastrand::Rng) {
+    const ZONES: [&str; 6] =
+        ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Kiritimati", "Pacific/Marquesas"];
+    for groups in ["", "day", "model", "day,model", "user,key,assistant", "day,user,model,assistant,key"] {
+        let told = client.get(&format!("/v1/usage?group_by={groups}&tz={}", ZONES[rng.usize(..6)])).await.expect(200);
+        assert_eq!(columns(&told["totals"]), counted, "{told}");
+        let rows = told["rows"].as_array().unwrap();
+        let sums = (0..counted.len()).map(|at| rows.iter().map(|row| columns(row)[at]).sum::<u64>());
+        assert!(groups.is_empty() && rows.is_empty() || sums.eq(counted.iter().copied()), "{told}");
+    }
+}
+
+/// What [`sums`] gives, of an object of sums.
+fn columns(sums: &Value) -> Vec<u64> {
+    let names = ["calls", "prompt_tokens", "completion_tokens", "cost_nano_usd", "unpriced_calls"];
+    names.iter().map(|name| sums[*name].as_u64().unwrap_or_else(|| panic!("no {name}: {sums}"))).collect()
+}
+
+/// Adds a call of another time to the sums, as an end would.
+async fn add(database: &Database, owner: &str, quarter: &str, model: &str, cost: u64) {
+    let at: jiff::Timestamp = quarter.parse().unwrap();
+    for span in [900, 86_400] {
+        let start = at.as_microsecond() - at.as_microsecond().rem_euclid(span * 1_000_000);
+        let row = format!(
+            "insert into usage_totals values ('default', '{owner}', {span}, {start}, '{model}', '', '', 1, 10, 1, 0, 0, 0, \
+             {cost}, 0, 0) on conflict (application_id, owner_id, span, start, model, assistant_id, key_id) do update \
+             set calls = usage_totals.calls + 1, prompt_tokens = usage_totals.prompt_tokens + 10, \
+             completion_tokens = usage_totals.completion_tokens + 1, \
+             cost_nano_usd = usage_totals.cost_nano_usd + {cost}"
+        );
+        database.run(&row).await;
+    }
+}
+
+#[tokio::test]
+async fn usage_is_told_by_the_days_of_any_time_zone_and_only_ones_own() {
+    let scene = Scene::new().await;
+    let get = async |query: &str| scene.client.get(&format!("/v1/usage?{query}")).await.expect(200);
+    for (owner, quarter, model, cost) in [
+        ("local", "2026-03-28T22:45:00Z", "a", 1),
+        ("local", "2026-03-28T23:00:00Z", "a", 10),
+        ("local", "2026-03-29T21:45:00Z", "b", 100),
+        ("local", "2026-03-29T22:00:00Z", "b", 1000),
+        ("stranger", "2026-03-29T12:00:00Z", "a", 5),
+    ] {
+        add(&scene.database, owner, quarter, model, cost).await;
+    }
+    let costs = |told: &Value| {
+        let rows = told["rows"].as_array().unwrap().clone();
+        let row = |row: Value| (row["day"].as_str().unwrap().to_owned(), row["cost_nano_usd"].as_u64().unwrap());
+        rows.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let days = |days: &[(&str, u64)]| days.iter().map(|(day, cost)| ((*day).to_owned(), *cost)).collect::<Vec<_>>();
+    let utc = get("from=2026-03-28&to=2026-03-29").await;
+    assert_eq!(costs(&utc), days(&[("2026-03-28", 11), ("2026-03-29", 1100)]));
+    assert_eq!((&utc["from"], &utc["tz"]), (&json!("2026-03-28T00:00:00.000000Z"), &json!("UTC")));
+    assert_eq!(utc["to"], "2026-03-30T00:00:00.000000Z");
+    // The 29th has 23 hours there.
+    let berlin = get("from=2026-03-28&to=2026-03-30&tz=Europe/Berlin").await;
+    assert_eq!(costs(&berlin), days(&[("2026-03-28", 1), ("2026-03-29", 110), ("2026-03-30", 1000)]));
+    let kathmandu = get("from=2026-03-29&to=2026-03-29&tz=asia/kathmandu").await;
+    assert_eq!((costs(&kathmandu), &kathmandu["tz"]), (days(&[("2026-03-29", 11)]), &json!("Asia/Kathmandu")));
+    let part = get("from=2026-03-28T23:00:00Z&to=2026-03-29T22:00:00Z&group_by=model,user").await;
+    assert_eq!((&part["totals"]["cost_nano_usd"], &part["totals"]["calls"]), (&json!(110), &json!(2)));
+    let row = &part["rows"][0];
+    assert_eq!((&row["model"], &row["user"], row.get("day")), (&json!("a"), &json!("local"), None), "{part}");
+    let all = get("from=2026-03-01&to=2026-03-31&group_by=assistant,key").await;
+    assert_eq!((&all["rows"][0]["assistant"], &all["rows"][0]["calls"]), (&Value::Null, &json!(4)), "{all}");
+    assert_eq!(get("group_by=").await["rows"], json!([]), "the last thirty days");
+}
+
+#[tokio::test]
+async fn a_table_for_a_spreadsheet_holds_no_formula() {
+    let scene = Scene::new().await;
+    add(&scene.database, "local", "2026-03-28T12:00:00Z", "=HYPERLINK(\"http://x\",\"y\")", 7).await;
+    let reply = scene.client.get("/v1/usage?from=2026-03-28&to=2026-03-28&group_by=model,day&format=csv").await;
+    assert_eq!(reply.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
+    assert_eq!(reply.header("content-disposition"), Some("attachment; filename=\"usage.csv\""));
+    let head = "model,day,calls,prompt_tokens,completion_tokens,cached_tokens,cache_write_tokens,reasoning_tokens,\
+        cost_nano_usd,unpriced_calls,estimated_calls\r\n";
+    let row = "\"'=HYPERLINK(\"\"http://x\"\",\"\"y\"\")\",2026-03-28,1,10,1,0,0,0,7,0,0\r\n";
+    assert_eq!(String::from_utf8(reply.bytes).unwrap(), format!("{head}{row}"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_named() {
+    let scene = Scene::new().await;
+    for (query, field) in [
+        ("from=yesterday", "from"),
+        ("from=2026-01-01T00:00:01Z", "from"),
+        ("from=2025-01-01&to=2026-12-31", "from"),
+        ("from=2026-02-02&to=2026-02-01", "to"),
+        ("to=2026-02-30", "to"),
+        ("tz=Mars", "tz"),
+        ("tz=../../etc/passwd", "tz"),
+        ("group_by=month", "group_by"),
+        ("group_by=day,,model", "group_by"),
+        ("format=xml", "format"),
+        ("limit=3", "limit"),
+    ] {
+        let refused = scene.client.get(&format!("/v1/usage?{query}")).await.expect(422);
+        assert_eq!((&refused["code"], &refused["field"]), (&json!("invalid_request"), &json!(field)), "{query}");
+    }
+    let numbers = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 10001) select i from n";
+    scene
+        .database
+        .run(&format!(
+            "insert into usage_totals select 'default', 'local', 86400, 1767225600000000, 'm' || i, '', '', 1, 1, 1, 0, 0, \
+             0, 0, 0, 0 from ({numbers}) t"
+        ))
+        .await;
+    let query = "/v1/usage?from=2026-01-01&to=2026-01-01&group_by=";
+    assert_eq!(scene.client.get(&format!("{query}model")).await.expect(422)["field"], "group_by");
+    assert_eq!(scene.client.get(query).await.expect(200)["totals"]["calls"], 10_001);
 }
 
 #[tokio::test]

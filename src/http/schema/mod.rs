@@ -27,11 +27,12 @@ use utoipa::openapi::{ComponentsBuilder, Content, OpenApi, OpenApiBuilder, RefOr
 use utoipa::{PartialSchema, ToSchema};
 
 /// The tags, in the order in which they are shown, each with what it is about.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("Chat", "One call for a widget, curl or `new EventSource(url)`, by the client's own session ids."),
     ("Conversations", "Conversations, the messages in them, and the feed of all that happens in one."),
     ("Turns", "A turn is one user message and the reply it causes. It goes on whoever reads it."),
     ("Models", "What may be asked for by name."),
+    ("Usage", "What was used, and what it cost."),
     ("Operation", "For whoever runs the gateway."),
 ];
 

@@ -87,6 +87,8 @@ refusals! {
     OfEvents = [PATH, STREAM, STORE, &[TurnNotFound]] and AWAIT;
     /// `POST /v1/turns/{id}/stop`.
     OfStop = [PATH, CHANGE, BODY, STORE, &[TurnNotFound]];
+    /// `GET /v1/usage`.
+    OfUsage = [QUERY, STORE];
     /// `POST /v1/chat/stream`.
     OfChat = [CHANGE, BODY, STREAM, STORE, START,
         &[TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
