@@ -35,6 +35,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::context::Windows;
 use crate::domain::price::Prices;
 use crate::http::app::App;
 use crate::http::health::SCRAPES;
@@ -190,6 +191,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         limits: config.limits,
         lease_s: config.cluster.lease_s,
         prices,
+        windows: Windows::new(&config.context, &config::known::windows()),
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls};
+use crate::domain::context::Context;
 use crate::domain::price::{DEAREST, Price};
 use crate::upstream::settings::{Kind, Settings};
 
@@ -24,6 +25,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     origins(&config.cors.allowed_origins)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
+    context(&config.context)?;
     default_model(config)
 }
 
@@ -110,6 +112,19 @@ fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value.reveal()).is_err() {
                 return Err(ConfigError::at(at(&format!("headers.{name}")), "is no header"));
             }
+        }
+    }
+    Ok(())
+}
+
+fn context(context: &Context) -> Result<(), ConfigError> {
+    for (pattern, tokens) in &context.models {
+        let at = || format!("context.models.{pattern}");
+        if GlobBuilder::new(pattern).build().is_err() || pattern.is_empty() {
+            return Err(ConfigError::at("context.models", format_args!("has `{pattern}`, which is no glob")));
+        }
+        if *tokens == 0 {
+            return Err(ConfigError::at(at(), "must be at least 1"));
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Well-known models: what they cost, from a file that is built in. It says where its figures are from, and of which day.
+//! Well-known models: what they cost and how much they read, from a file that is built in. It says where its figures are from, and of which day.
 
 use serde::Deserialize;
 use toml::Table;
@@ -42,6 +42,16 @@ pub fn prices() -> Vec<Price> {
     priced.collect()
 }
 
+/// How many tokens they read, where that is known, by pattern.
+pub fn windows() -> Vec<(String, u64)> {
+    let models = file().pages.into_iter().flat_map(|page| page.models);
+    let known = models.filter_map(|model| {
+        let tokens = u64::try_from(model.get(CONTEXT)?.as_integer()?).ok()?;
+        Some((model.get("model")?.as_str()?.to_owned(), tokens))
+    });
+    known.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +62,7 @@ mod tests {
         let file: File = toml::from_str(FILE).unwrap();
         let models: usize = file.pages.iter().map(|page| page.models.len()).sum();
         assert_eq!(prices().len(), models);
+        assert_eq!(windows().len(), models - 1, "all but the demo");
         for page in &file.pages {
             assert!(page.page == "built in" || page.page.starts_with("https://"), "{}", page.page);
             assert!(page.as_of.parse::<jiff::civil::Date>().is_ok(), "{}", page.as_of);

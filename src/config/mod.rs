@@ -25,6 +25,7 @@ use serde::Deserialize;
 
 pub use self::error::ConfigError;
 pub use self::load::{Flags, Loaded, load};
+use crate::domain::context::Context;
 use crate::domain::limits::Limits;
 use crate::domain::price::Price;
 use crate::domain::stream::Stream;
@@ -63,6 +64,8 @@ pub struct Config {
     pub stream: Stream,
     /// Every bound.
     pub limits: Limits,
+    /// How much of a conversation a model is sent.
+    pub context: Context,
     /// The models behind the gateway, tried in order; at least one.
     pub upstreams: Vec<Settings>,
     /// What models cost, before what is [`known`].
@@ -86,6 +89,7 @@ impl Default for Config {
             log: Log::default(),
             stream: Stream::default(),
             limits: Limits::default(),
+            context: Context::default(),
             upstreams: vec![Settings {
                 name: "demo".to_owned(),
                 kind: Kind::Demo,

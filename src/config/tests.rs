@@ -268,6 +268,18 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
 }
 
 #[test]
+fn a_window_is_tokens_by_model() {
+    let config = from_file("[context]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
+    assert_eq!((config.context.tokens, config.context.models["llama-*"]), (9, 8192));
+    let variable = [("TIDEGATE_CONTEXT__MODELS", r#"{"a.b*":7}"#)];
+    assert_eq!(from_environment(variable).unwrap().context.models["a.b*"], 7);
+    refused("[context]\ntokens = 0", "context.tokens", "at least 1");
+    refused("[context]\nmodels = { a = 0 }", "context.models.a", "at least 1");
+    refused("[context]\nmodels = { a = \"b\" }", "context.models.a", "wrong");
+    refused("[context]\nmodels = { \"a[\" = 1 }", "context.models", "no glob");
+}
+
+#[test]
 fn a_price_is_whole_or_refused_by_name() {
     let price = |line: &str| {
         format!("[[prices]]\nmodel = \"gpt-*\"\nvalid_from = \"2026-01-01\"\nprompt_nano_usd_per_mtok = 1\n{line}\n")
@@ -378,6 +390,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("log.", fields::<Log>()),
         ("stream.", fields::<Stream>()),
         ("limits.", fields::<Limits>()),
+        ("context.", fields::<Context>()),
         ("upstreams.*.", fields::<Settings>()),
         ("prices.*.", fields::<Price>()),
     ];

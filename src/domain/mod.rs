@@ -6,6 +6,7 @@
 
 pub mod called;
 pub mod clock;
+pub mod context;
 pub mod conversation;
 pub mod cursor;
 pub mod draft;
@@ -15,6 +16,7 @@ pub mod json;
 pub mod limits;
 pub mod message;
 pub mod owner;
+pub mod pattern;
 pub mod period;
 pub mod price;
 pub mod repair;

@@ -6,6 +6,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer};
 
 use super::clock::Timestamp;
+use super::pattern::narrowness;
 use super::usage::Usage;
 
 /// The dearest price that can be set: with it the greatest cost of one call ([`super::usage::MOST_TOKENS`]) is far from
@@ -60,12 +61,6 @@ impl Price {
         // What the databases hold.
         u64::try_from(whole).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
     }
-
-    /// How narrow its pattern is: a name before any glob, and of globs the one with more characters of a name.
-    fn narrowness(&self) -> (bool, usize) {
-        let special = |c: char| "*?[]{}\\".contains(c);
-        (!self.model.contains(special), self.model.chars().filter(|c| !special(*c)).count())
-    }
 }
 
 /// The prices of one server.
@@ -101,10 +96,10 @@ struct List {
 impl List {
     fn new(prices: &[Price]) -> Self {
         let mut sorted: Vec<&Price> = prices.iter().collect();
-        sorted.sort_by_key(|price| std::cmp::Reverse((price.narrowness(), price.valid_from)));
+        sorted.sort_by_key(|price| std::cmp::Reverse((narrowness(&price.model), price.valid_from)));
         let (mut list, mut globs) = (Self::default(), GlobSetBuilder::new());
         for price in sorted {
-            if price.narrowness().0 {
+            if narrowness(&price.model).0 {
                 list.names.entry(price.model.clone()).or_default().push(price.clone());
             } else if let Ok(glob) = Glob::new(&price.model) {
                 globs.add(glob);

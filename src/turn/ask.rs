@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Turns;
 use super::calls::Made;
+use super::context::LeftOut;
 use super::ends;
 use super::live::Live;
 use super::log::Append;
@@ -17,7 +18,7 @@ use crate::domain::message::StepStatus;
 use crate::domain::price::Prices;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Answer, Batch, Call, Entry, Part, Progress, Refusal, tokens};
+use crate::upstream::{Answer, Batch, Call, Entry, Line, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
 const MANY: usize = 8;
@@ -86,6 +87,18 @@ impl Talk {
             first_token: None,
             made: Vec::new(),
         }
+    }
+
+    /// Logs what is not sent, since the model reads less.
+    pub fn leave_out(&self, left_out: LeftOut) {
+        let step_id = StepId::new(self.turns.now());
+        let (kind, label) = ("rewrite".to_owned(), "Leave out the oldest turns".to_owned());
+        let (status, output) = (StepStatus::Ok, Some(left_out.to_json()));
+        self.append(|append| {
+            let id = step_id.clone();
+            append.event(Event::StepStarted { step_id: id, parent_id: None, kind, label, input: None });
+            append.event(Event::StepFinished { step_id, status, output, error: None, duration_ms: 0 });
+        });
     }
 
     /// Asks, and logs the answer as it comes. Dropping the future cancels the call.
@@ -316,9 +329,9 @@ impl Talk {
         let said = super::fold::whole(&self.turns, &self.live).await.ok();
         let (call, bytes) = (call.clone(), self.bytes);
         let counted = self.turns.lifecycle.blocking(move || match said {
-            Some(draft) => estimate(&call, draft.content(), draft.reasoning()),
+            Some(draft) => estimate(&call.lines, draft.content(), draft.reasoning()),
             // The text cannot be read at present: four bytes a token is what English comes to.
-            None => Usage { completion_tokens: bytes.div_ceil(4), ..estimate(&call, "", "") },
+            None => Usage { completion_tokens: bytes.div_ceil(4), ..estimate(&call.lines, "", "") },
         });
         counted.await.unwrap_or(Usage { completion_tokens: bytes.div_ceil(4), ..nothing() })
     }
@@ -330,10 +343,10 @@ impl Talk {
 }
 
 /// What a call used, by a tokenizer's count.
-pub fn estimate(call: &Call, content: &str, reasoning: &str) -> Usage {
+pub fn estimate(prompt: &[Line], content: &str, reasoning: &str) -> Usage {
     let reasoning_tokens = tokens::count(reasoning);
     Usage {
-        prompt_tokens: tokens::count_prompt(&call.lines),
+        prompt_tokens: tokens::count_prompt(prompt),
         completion_tokens: tokens::count(content) + reasoning_tokens,
         reasoning_tokens: (reasoning_tokens > 0).then_some(reasoning_tokens),
         ..nothing()

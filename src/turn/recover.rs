@@ -10,7 +10,7 @@ use super::ask::estimate;
 use super::calls;
 use super::fold;
 use super::live::{Cut, Live, Parts};
-use super::prompt::{self, Request};
+use super::prompt::{Prompt, Request, prompt};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Event, Finished, write_line};
@@ -75,10 +75,13 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     let since = record.started_at.unwrap_or(record.created_at);
     let mut events = Vec::new();
     if let Some(step_id) = open_call(&draft) {
-        let call = prompt::call(turns, &live, &live.request, None).await?;
-        let said = draft.clone();
-        let usage = turns.lifecycle.blocking(move || estimate(&call, said.content(), said.reasoning())).await;
-        let model = record.model.clone();
+        let (said, asked) = (draft.clone(), prompt(turns, &live, &live.request, None).await?);
+        let usage = turns.lifecycle.blocking(move || match asked {
+            Prompt::Call(call, _) => Some(estimate(&call.lines, said.content(), said.reasoning())),
+            // It was asked all the same: the settings are others now.
+            Prompt::TooLong | Prompt::Uncounted => Some(estimate(&[], said.content(), said.reasoning())),
+        });
+        let (usage, model) = (usage.await.flatten(), record.model.clone());
         // Which upstream was asked is not known: it costs what the model does by our name for it.
         let (prices, at) = (turns.settings.prices.get(), calls::called_at(&step_id, since));
         let cost = |usage: &Usage| prices.of(&[&model], at).map(|price| price.cost(usage));

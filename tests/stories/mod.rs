@@ -7,6 +7,7 @@
 mod answers;
 mod busy;
 mod chat;
+mod context;
 mod conversations;
 mod database;
 mod disconnect;

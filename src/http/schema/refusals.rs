@@ -37,6 +37,7 @@ const AWAIT: &[(StatusCode, Code)] = &[
     (StatusCode::TOO_MANY_REQUESTS, UpstreamRateLimited),
     (StatusCode::BAD_GATEWAY, UpstreamError),
     (StatusCode::BAD_GATEWAY, UpstreamProtocol),
+    (StatusCode::BAD_GATEWAY, ContextExceeded),
     (StatusCode::BAD_GATEWAY, StoreUnavailable),
     (StatusCode::BAD_GATEWAY, Internal),
     (StatusCode::SERVICE_UNAVAILABLE, UpstreamUnavailable),
