@@ -39,6 +39,8 @@ use tokio::sync::Semaphore;
 use crate::access::Access;
 use crate::config::{AuthMode, Config};
 use crate::domain::clock::Clock;
+use crate::domain::context::Windows;
+use crate::domain::price::Prices;
 use crate::http::app::App;
 use crate::http::cors::Origins;
 use crate::http::health::SCRAPES;
@@ -70,6 +72,8 @@ pub struct Parts {
     pub store: Store,
     /// The models. Whoever has a clone may replace them.
     pub upstreams: Latest<Upstreams>,
+    /// What they cost. Whoever has a clone may replace them.
+    pub prices: Latest<Prices>,
     /// What to speak TLS with, if at all. Whoever has a clone may replace it.
     pub certificate: Option<Certificate>,
     /// Who shares the gateway. Whoever has a clone may replace them.
@@ -91,6 +95,7 @@ impl Parts {
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
     pub async fn open(config: &Config, life: &Lifecycle) -> Result<Self, OpenError> {
         let upstreams = Latest::new(upstreams(config)?);
+        let prices = Latest::new(prices(config));
         let certificate = certificate(config)?;
         let applications = Latest::new(applications(config)?);
         let pepper = match config.auth.mode {
@@ -108,7 +113,7 @@ impl Parts {
             None => None,
         };
         let clock = Clock::System;
-        Ok(Self { clock, store, upstreams, certificate, applications, pepper, meter, tracer, metrics })
+        Ok(Self { clock, store, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics })
     }
 }
 
@@ -118,6 +123,11 @@ impl Parts {
 /// [`OpenError::Setting`].
 pub fn upstreams(config: &Config) -> Result<Upstreams, OpenError> {
     Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))
+}
+
+/// The prices that `config` has, before those of well-known models.
+pub fn prices(config: &Config) -> Prices {
+    Prices::new(&config.prices, &config::known::prices())
 }
 
 /// The certificate that `config` names, read.
@@ -196,7 +206,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, certificate, applications, pepper, meter, tracer, metrics } = parts;
+    let Parts { clock, store, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics } = parts;
     let required = config.auth.mode == AuthMode::Required;
     let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
     let settings = http_settings(&config, certificate, origins.clone(), &listener)?;
@@ -209,6 +219,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         stream: config.stream,
         limits: config.limits,
         lease_s: config.cluster.lease_s,
+        prices,
+        windows: Windows::new(&config.context, &config::known::windows()),
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

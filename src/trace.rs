@@ -121,6 +121,7 @@ impl Tracer {
         if let Some(usage) = call.usage {
             attributes.push(KeyValue::new("gen_ai.usage.input_tokens", number(usage.prompt_tokens)));
             attributes.push(KeyValue::new("gen_ai.usage.output_tokens", number(usage.completion_tokens)));
+            attributes.extend(usage.cost_nano_usd.map(|cost| KeyValue::new("tidegate.cost_nano_usd", number(cost))));
         }
         if let Some(first_chunk) = call.first_chunk {
             attributes.push(KeyValue::new("gen_ai.response.time_to_first_chunk", first_chunk.as_secs_f64()));

@@ -51,6 +51,22 @@ export class Question {
   }
 }
 
+const count = new Intl.NumberFormat(language);
+
+/** What an answer used: its tokens, and what they cost if that is known. An estimate is marked as one. */
+function spent({ prompt_tokens: prompt, completion_tokens: completion, cost_nano_usd: cost, basis }) {
+  const about = basis === "estimated" ? "≈ " : "";
+  const tokens = `${about}${count.format(prompt)} + ${count.format(completion)} ${say.tokens}`;
+  return cost === undefined ? tokens : `${tokens} · ${about}${money(cost)}`;
+}
+
+/** Nano-USD, as a price: in cents, and of less than a cent the first two digits that are not zero. */
+function money(nano) {
+  const usd = nano / 1e9;
+  const small = usd > 0 && usd < 0.01 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 2 };
+  return new Intl.NumberFormat(language, { style: "currency", currency: "USD", ...small }).format(usd);
+}
+
 /** An answer. */
 export class Answer {
   /** @param {object} message as far as it is known @param {{onGrown, onAgain}} hears of it */
@@ -117,6 +133,7 @@ export class Answer {
     this.foot?.remove();
     this.foot = null;
     if (open) return;
+    const { usage } = this.message;
     for (const [stepId, step] of this.steps) if (!step.done) this.stepped({ step_id: stepId, status: "error" });
     this.foot = element("div", "foot");
     if (status !== "completed") {
@@ -124,6 +141,7 @@ export class Answer {
       this.foot.append(element("p", "end", `${say[status] ?? status}${why}`), button("again", say.again, this.onAgain));
     }
     if (saved === false) this.foot.append(element("p", "end", say.unsaved));
+    if (usage) this.foot.append(element("p", "usage", spent(usage)));
     if (this.foot.childNodes.length) this.root.append(this.foot);
   }
 

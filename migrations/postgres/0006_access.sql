@@ -40,3 +40,6 @@ create table tickets (
     opened_at bigint
 );
 create index tickets_by_age on tickets (created_at);
+
+-- The key a turn was asked with.
+alter table turns add column key_id text;

@@ -107,10 +107,7 @@ impl Access {
             NO_TICKETS
         })?;
         let now = self.0.clock.now();
-        let key = caller.credentials.iter().find_map(|credential| match credential {
-            Credential::Key(id) => Some(id.clone()),
-            Credential::Person(_) => None,
-        });
+        let key = caller.key_id().cloned();
         let (opened_at, turn_ended_at) = (None, None);
         let ticket = Ticket { owner: owner.clone(), opens, key_id: key, created_at: now, opened_at, turn_ended_at };
         self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes())).await?;

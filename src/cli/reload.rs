@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::Parts;
 use crate::config::load::File;
 use crate::config::{Config, ConfigError, Flags, Loaded, check, load};
+use crate::domain::price::Prices;
 use crate::http::server::certificate::Certificate;
 use crate::identity::applications::Applications;
 use crate::latest::Latest;
@@ -37,6 +38,7 @@ pub(super) struct Reload {
     /// What the server was started with.
     started: Loaded,
     upstreams: Latest<Upstreams>,
+    prices: Latest<Prices>,
     certificate: Option<Certificate>,
     applications: Latest<Applications>,
 }
@@ -52,8 +54,9 @@ struct Done {
 impl Reload {
     /// Of a server with these parts.
     pub(super) fn new(sources: Sources, started: Loaded, parts: &Parts) -> Self {
-        let (upstreams, certificate) = (parts.upstreams.clone(), parts.certificate.clone());
-        Self { sources, started, upstreams, certificate, applications: parts.applications.clone() }
+        let (upstreams, prices) = (parts.upstreams.clone(), parts.prices.clone());
+        let (certificate, applications) = (parts.certificate.clone(), parts.applications.clone());
+        Self { sources, started, upstreams, prices, certificate, applications }
     }
 
     /// Reloads at each word, until nobody waits any more.
@@ -85,10 +88,11 @@ impl Reload {
         let Loaded { config, kept, warnings: _ } = self.sources.read().map_err(|error| error.to_string())?;
         let mut waiting = self.started.kept.changed(&kept);
         // Whatever else is new waits, so what is put in place must go with what there was.
-        let Config { upstreams, tls, applications, .. } = config;
-        let next = Config { upstreams, tls, applications, ..self.started.config.clone() };
+        let Config { upstreams, prices, tls, applications, .. } = config;
+        let next = Config { upstreams, prices, tls, applications, ..self.started.config.clone() };
         check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
         let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
+        let prices = crate::prices(&next);
         let applications = crate::applications(&next).map_err(|error| error.to_string())?;
         let certificate = match &self.certificate {
             Some(old) if next.tls.files().is_some() => {
@@ -102,13 +106,16 @@ impl Reload {
             }
         };
         let names: Vec<&str> = next.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let mut reloaded = format!("the applications, the upstreams ({})", names.join(", "));
+        let upstreams_named = format!("the upstreams ({})", names.join(", "));
         self.applications.replace(applications);
         self.upstreams.replace(upstreams);
-        if let Some((old, new)) = certificate {
+        self.prices.replace(prices);
+        let reloaded = if let Some((old, new)) = certificate {
             old.replace(&new);
-            reloaded.push_str(" and the certificate");
-        }
+            format!("{upstreams_named}, the prices, the applications and the certificate")
+        } else {
+            format!("{upstreams_named}, the prices and the applications")
+        };
         Ok(Done { reloaded, waiting })
     }
 }

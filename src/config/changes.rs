@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::keys::{KEYS, Shown};
 
 /// Sections that a running server takes anew. All else it keeps until it is started again.
-const RELOADED: [&str; 3] = ["applications.", "tls.", "upstreams."];
+const RELOADED: [&str; 4] = ["applications.", "prices.", "tls.", "upstreams."];
 
 /// The settings that a server keeps until it is started again, as they were read. Some are secrets: they are not shown.
 #[derive(Clone, PartialEq)]

@@ -7,6 +7,8 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls};
+use crate::domain::context::Context;
+use crate::domain::price::{DEAREST, Price};
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -27,6 +29,8 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     origins("cors.allowed_origins", &config.cors.allowed_origins)?;
     applications(&config.applications)?;
     upstreams(&config.upstreams)?;
+    prices(&config.prices)?;
+    context(&config.context)?;
     default_model(config)
 }
 
@@ -147,6 +151,45 @@ fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {
         for (name, value) in &upstream.headers {
             if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value.reveal()).is_err() {
                 return Err(ConfigError::at(at(&format!("headers.{name}")), "is no header"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn context(context: &Context) -> Result<(), ConfigError> {
+    for (pattern, tokens) in &context.models {
+        let at = || format!("context.models.{pattern}");
+        if GlobBuilder::new(pattern).build().is_err() || pattern.is_empty() {
+            return Err(ConfigError::at("context.models", format_args!("has `{pattern}`, which is no glob")));
+        }
+        if *tokens == 0 {
+            return Err(ConfigError::at(at(), "must be at least 1"));
+        }
+    }
+    Ok(())
+}
+
+fn prices(prices: &[Price]) -> Result<(), ConfigError> {
+    let mut held = HashSet::new();
+    for (index, price) in prices.iter().enumerate() {
+        let at = |key: &str| format!("prices.{index}.{key}");
+        if GlobBuilder::new(&price.model).build().is_err() || price.model.is_empty() {
+            return Err(ConfigError::at(at("model"), format_args!("`{}` is no glob", price.model)));
+        }
+        if !held.insert((price.model.as_str(), price.valid_from)) {
+            return Err(ConfigError::at(at("valid_from"), format_args!("has `{}` a second time", price.model)));
+        }
+        for (key, nano) in [
+            ("prompt", Some(price.prompt_nano_usd_per_mtok)),
+            ("completion", Some(price.completion_nano_usd_per_mtok)),
+            ("cached", price.cached_nano_usd_per_mtok),
+            ("cache_write", price.cache_write_nano_usd_per_mtok),
+            ("reasoning", price.reasoning_nano_usd_per_mtok),
+        ] {
+            if nano.is_some_and(|nano| nano > DEAREST) {
+                let key = format!("{key}_nano_usd_per_mtok");
+                return Err(ConfigError::at(at(&key), format_args!("must be at most {DEAREST}")));
             }
         }
     }

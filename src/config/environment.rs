@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::keys::{LATER, Shape};
+use super::keys::Shape;
 use super::tree::{self, Place};
 
 const PREFIX: &str = "TIDEGATE_";
@@ -30,9 +30,6 @@ pub fn lay_over(
     for (path, (variable, value)) in variables(environment) {
         let value = value.to_str().ok_or_else(|| ConfigError::new("is not UTF-8").set_by(variable))?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        if LATER.contains(&path[0]) && !value.is_empty() {
-            return Err(ConfigError::at(path[0], "is not supported yet").set_by(variable));
-        }
         let value = match value_at(&path, value) {
             Ok(Some(value)) if !variable.contains(|c: char| c.is_ascii_lowercase()) => value,
             Ok(_) => {
@@ -73,7 +70,7 @@ fn value_at(path: &[&str], text: &str) -> Result<Option<Value>, ConfigError> {
     let key = match tree::place(&pattern(path)) {
         Place::Key(key) => key,
         Place::Sections => return json(text).map(Some).ok_or_else(|| must("a JSON list of objects")),
-        Place::Section | Place::Later | Place::Unknown => {
+        Place::Section | Place::Unknown => {
             let item = match path {
                 [list @ .., index] if index.parse::<usize>().is_ok() => tree::place(&pattern(list)),
                 _ => Place::Unknown,

@@ -24,7 +24,7 @@ pub fn example() -> String {
         };
         out.push('\n');
         if section != current {
-            out.push_str(&header(section));
+            out.push_str(&header(section, mark));
             current = section;
         }
         // A String takes whatever is written.
@@ -33,12 +33,16 @@ pub fn example() -> String {
     out
 }
 
-fn header(section: &str) -> String {
+/// A list that has no entry by default is commented out whole.
+fn header(section: &str, mark: &str) -> String {
     let name = section.replace(".*", "");
     match section {
         "applications.*" => format!("# Those who share the gateway; what one has the others do not see.\n[[{name}]]\n"),
-        // Without a line of its own it would be a widget without a key.
-        "applications.*.widgets.*" => format!("# For pages whose visitors do not sign in.\n#[[{name}]]\n"),
+        "applications.*.widgets.*" => format!("# For pages whose visitors do not sign in.\n{mark}[[{name}]]\n"),
+        "prices.*" => format!(
+            "# What models cost, before what is known of well-known ones: a name comes before globs, a narrower glob before\n\
+             # a wider, and then the latest that is valid.\n{mark}[[{name}]]\n"
+        ),
         "upstreams.*" => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{name}]]\n"),
         _ => format!("[{section}]\n"),
     }

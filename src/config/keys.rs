@@ -51,9 +51,6 @@ impl Key {
     }
 }
 
-/// Sections that are known and not supported yet; what is in them is not looked at.
-pub const LATER: [&str; 1] = ["prices"];
-
 /// Kinds of upstreams that are known and not supported yet.
 pub const LATER_KINDS: [&str; 3] = ["anthropic", "gemini", "ollama"];
 
@@ -73,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 77] = [
+pub const KEYS: [Key; 87] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -132,9 +129,12 @@ pub const KEYS: [Key; 77] = [
     default("limits.grace_s", Seconds(0), "30", "How long turns may go on after SIGTERM."),
     default("limits.drain_delay_s", Seconds(0), "0", "Between `/readyz` 503 and the closing of the listener."),
     default("limits.metadata_bytes", Count(2), "16384", "The largest `metadata`, as JSON."),
-    default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is sent to a model."),
+    default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is read to be sent to a model, which may read less: `context`."),
     default("limits.database_s", Seconds(1), "5", "The longest any one use of the database may take."),
     default("limits.upstream_event_bytes", Count(1), "1048576", "The longest event of an upstream's stream."),
+    default("context.tokens", Count(1), "128000", "The tokens of a call, prompt and answer together, of a model that `context.models` does not name and that is not well-known."),
+    default("context.models", Map, "{}", "The same by model: a name or a glob = tokens."),
+    default("context.answer_tokens", Count(0), "4096", "Of these, kept free for an answer without `max_tokens`; at most a quarter of them."),
     default("upstreams.*.name", Text, r#""demo""#, "Its name in logs and metrics; no two have the same."),
     default("upstreams.*.kind", Text, r#""demo""#, "openai (and whatever speaks like it), or demo: built in, offline."),
     sample("upstreams.*.base_url", Text, r#""https://api.openai.com/v1""#, "Where it is; needed for openai."),
@@ -151,4 +151,11 @@ pub const KEYS: [Key; 77] = [
     sample("upstreams.*.connect_s", Seconds(1), "10", "Instead of `limits.connect_s`."),
     sample("upstreams.*.first_token_s", Seconds(1), "120", "Instead of `limits.first_token_s`."),
     sample("upstreams.*.idle_s", Seconds(1), "60", "Instead of `limits.idle_s`."),
+    sample("prices.*.model", Text, r#""gpt-4o*""#, "The models it is for: a name, or a glob."),
+    sample("prices.*.valid_from", Text, r#""2026-01-01""#, "The day it holds from, in UTC."),
+    sample("prices.*.prompt_nano_usd_per_mtok", Count(0), "2500000000", "A million tokens of the prompt, in nano-USD: here 2.50 USD."),
+    sample("prices.*.completion_nano_usd_per_mtok", Count(0), "10000000000", "Of the completion."),
+    sample("prices.*.cached_nano_usd_per_mtok", Count(0), "1250000000", "Of the prompt's, those read from the provider's cache; absent: the prompt's."),
+    sample("prices.*.cache_write_nano_usd_per_mtok", Count(0), "2500000000", "Of the prompt's, those written to the provider's cache; absent: the prompt's."),
+    sample("prices.*.reasoning_nano_usd_per_mtok", Count(0), "10000000000", "Of the completion's, those spent on reasoning; absent: the completion's."),
 ];

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod error;
 pub mod example;
 pub mod keys;
+pub mod known;
 pub mod load;
 mod secrets;
 #[cfg(test)]
@@ -24,7 +25,9 @@ use serde::Deserialize;
 
 pub use self::error::ConfigError;
 pub use self::load::{Flags, Loaded, load};
+use crate::domain::context::Context;
 use crate::domain::limits::Limits;
+use crate::domain::price::Price;
 use crate::domain::stream::Stream;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
@@ -64,8 +67,12 @@ pub struct Config {
     pub stream: Stream,
     /// Every bound.
     pub limits: Limits,
+    /// How much of a conversation a model is sent.
+    pub context: Context,
     /// The models behind the gateway, tried in order; at least one.
     pub upstreams: Vec<Settings>,
+    /// What models cost, before what is [`known`].
+    pub prices: Vec<Price>,
 }
 
 impl Default for Config {
@@ -86,6 +93,7 @@ impl Default for Config {
             log: Log::default(),
             stream: Stream::default(),
             limits: Limits::default(),
+            context: Context::default(),
             upstreams: vec![Settings {
                 name: "demo".to_owned(),
                 kind: Kind::Demo,
@@ -104,6 +112,7 @@ impl Default for Config {
                 first_token_s: None,
                 idle_s: None,
             }],
+            prices: Vec::new(),
         }
     }
 }

@@ -153,8 +153,8 @@ fn a_bad_value_in_a_variable_names_the_variable() {
         let line = from_environment([(variable, value)]).unwrap_err();
         assert!(line.starts_with(&format!("{variable}: `{setting}` ")), "{variable}={value} gives {line}");
     }
-    let line = from_environment([("TIDEGATE_PRICES__0__MODEL", "gpt")]).unwrap_err();
-    assert_eq!(line, "TIDEGATE_PRICES__0__MODEL: `prices` is not supported yet");
+    let line = from_environment([("TIDEGATE_APPLICATIONS__0__RETENTION_DAYS", "1")]).unwrap_err();
+    assert_eq!(line, "TIDEGATE_APPLICATIONS__0__RETENTION_DAYS: `applications.0.retention_days` is not supported yet");
 }
 
 #[cfg(unix)]
@@ -260,7 +260,6 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
             "[[applications]]\n[applications.limits]\nrequests_per_minute = 1",
             "applications.0.limits.requests_per_minute",
         ),
-        ("[[prices]]\nmodel = \"gpt\"", "prices"),
         ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
         ("[conversations]\nexpire_after_s = 1", "conversations.expire_after_s"),
         ("[http]\ntrusted_proxies = [\"10.0.0.0/8\"]", "http.trusted_proxies"),
@@ -271,6 +270,34 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
         [otel]\nendpoint = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
     assert_eq!(from_file(neutral).unwrap(), Config::default());
+}
+
+#[test]
+fn a_window_is_tokens_by_model() {
+    let config = from_file("[context]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
+    assert_eq!((config.context.tokens, config.context.models["llama-*"]), (9, 8192));
+    let variable = [("TIDEGATE_CONTEXT__MODELS", r#"{"a.b*":7}"#)];
+    assert_eq!(from_environment(variable).unwrap().context.models["a.b*"], 7);
+    refused("[context]\ntokens = 0", "context.tokens", "at least 1");
+    refused("[context]\nmodels = { a = 0 }", "context.models.a", "at least 1");
+    refused("[context]\nmodels = { a = \"b\" }", "context.models.a", "wrong");
+    refused("[context]\nmodels = { \"a[\" = 1 }", "context.models", "no glob");
+}
+
+#[test]
+fn a_price_is_whole_or_refused_by_name() {
+    let price = |line: &str| {
+        format!("[[prices]]\nmodel = \"gpt-*\"\nvalid_from = \"2026-01-01\"\nprompt_nano_usd_per_mtok = 1\n{line}\n")
+    };
+    let whole = price("completion_nano_usd_per_mtok = 2");
+    let config = from_file(&whole).unwrap();
+    assert_eq!((config.prices[0].model.as_str(), config.prices[0].completion_nano_usd_per_mtok), ("gpt-*", 2));
+    refused(&price(""), "prices.0", "completion_nano_usd_per_mtok");
+    refused(&whole.replace("2026-01-01", "soon"), "prices.0.valid_from", "must be a day");
+    refused(&whole.replace("gpt-*", "gpt-["), "prices.0.model", "no glob");
+    refused(&whole.replace("= 2", "= 2.5"), "prices.0.completion_nano_usd_per_mtok", "whole number");
+    refused(&whole.replace("= 2", "= 10000000000001"), "prices.0.completion_nano_usd_per_mtok", "at most");
+    refused(&format!("{whole}{whole}"), "prices.1.valid_from", "a second time");
 }
 
 #[test]
@@ -393,7 +420,9 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("limits.", fields::<Limits>()),
         ("applications.*.", fields::<Application>()),
         ("applications.*.widgets.*.", fields::<Widget>()),
+        ("context.", fields::<Context>()),
         ("upstreams.*.", fields::<Settings>()),
+        ("prices.*.", fields::<Price>()),
     ];
     let is_section = |name: &str| sections.iter().any(|(section, _)| section.split('.').next() == Some(name));
     let top = fields::<Config>().into_iter().filter(|name| !is_section(name)).map(str::to_owned);

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::keys::{KEYS, Key, LATER, LATER_KINDS, LONGEST_S, Shape, Shown};
+use super::keys::{KEYS, Key, LATER_KINDS, LONGEST_S, Shape, Shown};
 
 /// What is at a path.
 pub enum Place {
@@ -13,8 +13,6 @@ pub enum Place {
     Section,
     /// A list of tables of settings.
     Sections,
-    /// Known, and not supported yet.
-    Later,
     /// Nothing that is known.
     Unknown,
 }
@@ -24,7 +22,6 @@ pub fn place(pattern: &str) -> Place {
     let inside = |section: &str| KEYS.iter().any(|key| key.path.starts_with(section));
     match KEYS.iter().find(|key| key.path == pattern) {
         Some(key) => Place::Key(key),
-        None if LATER.contains(&pattern) => Place::Later,
         None if inside(&format!("{pattern}.*.")) => Place::Sections,
         None if inside(&format!("{pattern}.")) => Place::Section,
         None => Place::Unknown,
@@ -57,8 +54,6 @@ fn check_table(table: &Table, path: &str, pattern: &str) -> Result<(), ConfigErr
             (Place::Sections, _) => {
                 return Err(ConfigError::at(&path, format_args!("must be a list of tables: `[[{path}]]`")));
             }
-            (Place::Later, value) if is_empty(value) => {}
-            (Place::Later, _) => return Err(ConfigError::at(path, "is not supported yet")),
             (Place::Unknown, _) => return Err(unknown(&path, &pattern)),
         }
     }
@@ -128,7 +123,7 @@ pub fn drop_empty(table: &mut Table, pattern: &str) {
                     .for_each(|table| drop_empty(table, &format!("{pattern}.*")));
                 true
             }
-            (Place::Key(_) | Place::Section | Place::Sections | Place::Later | Place::Unknown, _) => true,
+            (Place::Key(_) | Place::Section | Place::Sections | Place::Unknown, _) => true,
         }
     });
 }
@@ -151,7 +146,7 @@ pub fn nearest(path: &str, pattern: &str) -> String {
         let name = strsim::jaro_winkler(&last(pattern), &last(known));
         whole.max(0.95 * name)
     };
-    let known = KEYS.iter().map(|key| key.path).chain(LATER).chain(KEYS.iter().map(|key| key.split().1));
+    let known = KEYS.iter().map(|key| key.path).chain(KEYS.iter().map(|key| key.split().1));
     let best = known.filter(|known| !known.is_empty()).max_by(|a, b| alike(a).total_cmp(&alike(b))).unwrap_or_default();
     let mut indices = path.split('.').filter(|part| part.parse::<usize>().is_ok());
     let parts = best.split('.').map(|part| if part == "*" { indices.next().unwrap_or("0") } else { part });

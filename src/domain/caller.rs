@@ -123,6 +123,14 @@ impl Caller {
         Self { owner, standing, credentials: Vec::new(), models: Models::default(), is_new: false }
     }
 
+    /// The API key they ask with.
+    pub fn key_id(&self) -> Option<&KeyId> {
+        self.credentials.iter().find_map(|credential| match credential {
+            Credential::Key(id) => Some(id),
+            Credential::Person(_) => None,
+        })
+    }
+
     /// Whether this caller changes anything at all.
     pub fn may_change(&self) -> bool {
         !matches!(self.standing, Standing::Key(Role::Read) | Standing::KeyFor(Role::Read) | Standing::Ticket(_))

@@ -7,7 +7,7 @@ use super::event::{Event, Finished};
 use super::ids::{ConversationId, MessageId, TurnId};
 use super::message::{Content, Message, Role, Source, Step, StepStatus, Visualization};
 use super::turn::Status;
-use super::usage::Usage;
+use super::usage::{Counted, Usage};
 
 /// What a message has from before its first event.
 #[derive(Clone, Debug)]
@@ -36,6 +36,7 @@ pub struct Draft {
     steps: Vec<Step>,
     visualizations: Vec<Visualization>,
     usage: Option<Usage>,
+    counted: Vec<Counted>,
     finished: Option<Finished>,
     /// Bytes of what is not text.
     other: usize,
@@ -83,8 +84,9 @@ impl Draft {
             Event::Delta { text } => self.content.push_str(&text),
             Event::Reasoning { text } => self.reasoning.push_str(&text),
             Event::Visualization(visualization) => self.visualizations.push(visualization),
-            Event::Usage { usage, .. } => {
+            Event::Usage { step_id, model, usage } => {
                 self.usage = Some(self.usage.map_or(usage, |sum| sum.plus(usage)));
+                self.counted.push(Counted { step_id, model, usage });
             }
             Event::TurnFinished(finished) => {
                 for step in self.steps.iter_mut().filter(|step| step.status == StepStatus::Running) {
@@ -125,6 +127,11 @@ impl Draft {
     /// The steps so far, in the order they began.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The calls of models so far, of which it is known what they used.
+    pub fn counted(&self) -> &[Counted] {
+        &self.counted
     }
 
     /// About how many bytes it holds.

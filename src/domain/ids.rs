@@ -33,6 +33,13 @@ macro_rules! ids {
                 Uuid::try_parse(self.0.strip_prefix(concat!($prefix, "_"))?).ok()
             }
 
+            /// When it was made, to the millisecond; `None` for an id that this program did not make.
+            pub fn made_at(&self) -> Option<Timestamp> {
+                let (seconds, nanos) = self.uuid()?.get_timestamp()?.to_unix();
+                let micros = seconds.checked_mul(1_000_000)?.checked_add(u64::from(nanos) / 1000)?;
+                i64::try_from(micros).ok().map(Timestamp::from_micros)
+            }
+
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -80,6 +87,8 @@ ids! {
     ReplicaId = "rep";
     /// One HTTP request: `req_…`.
     RequestId = "req";
+    /// The record of one call of a model: `use_…`.
+    UsageId = "use";
 }
 
 #[cfg(test)]
@@ -92,6 +101,7 @@ mod tests {
         let uuid = id.uuid().unwrap();
         assert_eq!(uuid.get_version_num(), 7);
         assert_eq!(id.as_str(), format!("turn_{}", uuid.simple()));
-        assert_eq!(TurnId::from("turn_x").uuid(), None);
+        assert_eq!(id.made_at(), Some(Timestamp::from_micros(1_700_000_000_000_000)));
+        assert_eq!((TurnId::from("turn_x").uuid(), TurnId::from("turn_x").made_at()), (None, None));
     }
 }

@@ -2,6 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Timestamp;
+use super::ids::{StepId, UsageId};
+use super::turn::Status;
+
+/// No call uses more tokens of a kind: a figure beyond is none, and sums of figures stay far from where a database's
+/// integers end.
+pub const MOST_TOKENS: u64 = 100_000_000;
+
 /// Where a usage comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -10,6 +18,16 @@ pub enum Basis {
     Reported,
     /// Counted here with a tokenizer, because the upstream did not say.
     Estimated,
+}
+
+impl Basis {
+    /// Its name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
+        }
+    }
 }
 
 /// Tokens of one model call, or the sums over a turn.
@@ -36,6 +54,13 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Whether a call can have used so much. What an upstream says is not always so.
+    pub fn is_believable(&self) -> bool {
+        let parts = [self.cached_tokens, self.cache_write_tokens, self.reasoning_tokens];
+        let all = [self.prompt_tokens, self.completion_tokens].into_iter().chain(parts.into_iter().flatten());
+        all.into_iter().all(|tokens| tokens <= MOST_TOKENS)
+    }
+
     /// The sum of two: `estimated` if either is, without a cost if either has none.
     pub fn plus(self, other: Self) -> Self {
         let either = |a: Option<u64>, b: Option<u64>| match (a, b) {
@@ -52,4 +77,36 @@ impl Usage {
             basis: if self.basis == Basis::Reported { other.basis } else { Basis::Estimated },
         }
     }
+}
+
+/// What one call of a model used, as its event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The call.
+    pub step_id: StepId,
+    /// The model that was asked.
+    pub model: String,
+    /// The figures.
+    pub usage: Usage,
+}
+
+/// One call of a model that an upstream took, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its id.
+    pub id: UsageId,
+    /// What it used.
+    pub counted: Counted,
+    /// The model that answered, by the upstream's name for it, if it said so.
+    pub answered_by: Option<String>,
+    /// The upstream's name in the settings; unknown after a crash.
+    pub upstream: Option<String>,
+    /// How it ended, as a turn does.
+    pub ended: Status,
+    /// From the request to the first delta or reasoning, in milliseconds; unknown after a crash.
+    pub first_token_ms: Option<u64>,
+    /// From the request to its end, in milliseconds; unknown where a crash cut it.
+    pub duration_ms: Option<u64>,
+    /// When it was made: it costs what holds then, and counts in that day.
+    pub created_at: Timestamp,
 }

@@ -206,8 +206,7 @@ async fn start(
         traceparent: traceparent(app, headers),
         key,
         attended: wanted.prefer.is_none(),
-        models: who.caller.models.clone(),
-        first_seen: who.caller.is_new,
+        asker: (&who.caller).into(),
     };
     Ok(app.turns.start(&who.owner, ask).await?)
 }

@@ -125,8 +125,7 @@ pub async fn create(
                 traceparent: traceparent(&app, &headers),
                 key,
                 attended: false,
-                models: caller.models.clone(),
-                first_seen: caller.is_new,
+                asker: (&caller).into(),
             };
             app.turns.start(&caller.owner, ask).await?.conversation_id
         }

@@ -94,8 +94,7 @@ pub async fn create(
         traceparent: traceparent(&app, &headers),
         key,
         attended: wanted.prefer.is_none(),
-        models: who.caller.models.clone(),
-        first_seen: who.caller.is_new,
+        asker: (&who.caller).into(),
     };
     let started = app.turns.start(&who.owner, ask).await.map_err(Problem::from);
     tell_started(&app, &who, started, wanted).await

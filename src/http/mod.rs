@@ -20,6 +20,7 @@ pub mod code;
 pub mod conversations;
 pub mod cors;
 pub mod cross_site;
+pub mod csv;
 pub mod cursor;
 pub mod docs;
 pub mod fingerprint;
@@ -49,6 +50,7 @@ pub mod tickets;
 pub mod traced;
 pub mod turns;
 mod unread;
+pub mod usage;
 pub mod users;
 pub mod visitors;
 

@@ -9,7 +9,8 @@ use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{
-    chat, conversations, health, keys, messages, models, schema, session, sessions, tickets, turns, users, visitors,
+    chat, conversations, health, keys, messages, models, schema, session, sessions, tickets, turns, usage, users,
+    visitors,
 };
 
 /// The resources; `/metrics` may have a listener of its own.
@@ -51,6 +52,7 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(keys::rotate))
         .routes(routes!(users::list))
         .routes(routes!(users::update))
+        .routes(routes!(usage::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready));
     let resources = if metrics { resources.routes(routes!(health::metrics)) } else { resources };

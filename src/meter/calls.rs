@@ -50,6 +50,8 @@ pub(super) struct Calls {
     duration: Histograms<Ended>,
     first_chunk: Histograms<Labels>,
     tokens: Histograms<Tokens>,
+    cost: Family<Labels, Counter>,
+    unpriced: Family<Labels, Counter>,
     errors: Family<Error, Counter>,
     models: Mutex<HashSet<String>>,
 }
@@ -76,12 +78,16 @@ impl Calls {
             duration: Family::new_with_constructor(seconds),
             first_chunk: Family::new_with_constructor(first_seconds),
             tokens: Family::new_with_constructor(counts),
+            cost: Family::default(),
+            unpriced: Family::default(),
             errors: Family::default(),
             models: Mutex::default(),
         };
         registry.register_with_unit("gen_ai_client_operation_duration", "From a model call's request to its end", Unit::Seconds, calls.duration.clone());
         registry.register_with_unit("gen_ai_client_operation_time_to_first_chunk", "From a model call's request to its first delta or reasoning", Unit::Seconds, calls.first_chunk.clone());
         registry.register("gen_ai_client_token_usage", "Tokens of a model call, by type", calls.tokens.clone());
+        registry.register("tidegate_cost_nano_usd", "What model calls cost whose price is known", calls.cost.clone());
+        registry.register("tidegate_unpriced_calls", "Model calls whose price is not known", calls.unpriced.clone());
         registry.register("tidegate_upstream_errors", "Calls that an upstream refused or broke off, by kind", calls.errors.clone());
         calls
     }
@@ -101,6 +107,9 @@ impl Calls {
             self.first_chunk.get_or_create(&labels).observe(first_chunk.as_secs_f64());
         }
         if let Some(usage) = call.usage {
+            // Both are there for every model, so that a rate of either can be asked for from the beginning.
+            self.cost.get_or_create(&labels).inc_by(usage.cost_nano_usd.unwrap_or(0));
+            self.unpriced.get_or_create(&labels).inc_by(u64::from(usage.cost_nano_usd.is_none()));
             for (gen_ai_token_type, tokens) in [("input", usage.prompt_tokens), ("output", usage.completion_tokens)] {
                 let tokens_of = Tokens { labels: labels.clone(), gen_ai_token_type };
                 self.tokens.get_or_create(&tokens_of).observe(tokens as f64);
@@ -151,7 +160,7 @@ mod tests {
         cached_tokens: None,
         cache_write_tokens: None,
         reasoning_tokens: None,
-        cost_nano_usd: None,
+        cost_nano_usd: Some(1200),
         basis: Basis::Reported,
     };
 
@@ -163,6 +172,7 @@ mod tests {
     fn a_call_is_counted_by_the_names_of_the_conventions() {
         let meter = Meter::default();
         meter.called(&Called { fault: Some("truncated"), error: Some("truncated"), ..call("a") });
+        meter.called(&Called { usage: Some(Usage { cost_nano_usd: None, ..USAGE }), ..call("b") });
         let text = text(&meter);
         let who =
             r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="a",upstream="local""#;
@@ -172,6 +182,8 @@ mod tests {
             format!(r#"gen_ai_client_operation_time_to_first_chunk_seconds_count{{{who}}} 1"#),
             format!(r#"gen_ai_client_token_usage_sum{{{who},gen_ai_token_type="input"}} 5.0"#),
             format!(r#"gen_ai_client_token_usage_sum{{{who},gen_ai_token_type="output"}} 70.0"#),
+            format!("tidegate_cost_nano_usd_total{{{who}}} 1200"),
+            format!("tidegate_unpriced_calls_total{{{}}} 1", who.replace(r#""a""#, r#""b""#)),
             r#"tidegate_upstream_errors_total{upstream="local",kind="truncated"} 1"#.to_owned(),
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

@@ -13,7 +13,7 @@ use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, State, title_of};
 use crate::domain::event::{self, Event};
-use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
+use crate::domain::ids::{ConversationId, KeyId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::domain::turn::IfBusy;
@@ -54,6 +54,8 @@ pub struct NewTurn {
     pub replica_id: ReplicaId,
     /// Whether its owner is a person whom the record does not know yet.
     pub first_seen: bool,
+    /// The API key it is asked with.
+    pub key_id: Option<KeyId>,
     /// When.
     pub now: Timestamp,
 }
@@ -224,8 +226,8 @@ impl Store {
             let status = if queued { "queued" } else { "running" };
             conn.query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
-                 user_message_id, message_id, replica_id, epoch, seq, created_at, started_at) \
-                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13 \
+                 user_message_id, message_id, replica_id, epoch, seq, created_at, started_at, key_id) \
+                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13, $14 \
                  where exists (select 1 from replicas r where r.id = $11 and r.fenced_at is null)",
             )
             .bind(new.id.as_str())
@@ -241,6 +243,7 @@ impl Store {
             .bind(new.replica_id.as_str())
             .bind(new.now.as_micros())
             .bind((!queued).then_some(new.now.as_micros()))
+            .bind(new.key_id.as_ref().map(KeyId::as_str))
             .must_change()
             .await?;
             let (kind, content) = columns(&new.content);

@@ -181,6 +181,9 @@ impl Store {
             .later()
             .await?;
             for erase in [
+                // What was used stays, and nobody knows any more by whom or for what.
+                "update usage_records set conversation_id = null, turn_id = null, step_id = null, owner_id = null \
+                 where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
                  and application_id = $2 and owner_id = $3",
                 "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",

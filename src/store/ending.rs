@@ -6,14 +6,16 @@ use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
+use super::usage::count_calls;
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
 use crate::domain::event::Finished;
-use crate::domain::ids::{ConversationId, ReplicaId, TurnId};
+use crate::domain::ids::{ConversationId, KeyId, ReplicaId, TurnId};
 use crate::domain::json;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
+use crate::domain::usage::Record;
 
 /// The lease under which a turn is written.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Lease {
     pub replica_id: ReplicaId,
     /// How often it has changed hands.
     pub epoch: u64,
+    /// The API key it was asked with.
+    pub key_id: Option<KeyId>,
 }
 
 /// All that the end of a turn leaves behind.
@@ -35,6 +39,8 @@ pub struct Lease {
 pub struct Ending {
     /// The answer, as it ended.
     pub message: Arc<Message>,
+    /// The calls of models that were made for it.
+    pub calls: Arc<[Record]>,
     /// The end event.
     pub finished: Finished,
     /// The events that are not in the journal yet, the end event last.
@@ -81,7 +87,7 @@ impl Store {
     }
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
-    /// the next queued turn then has. What its run was told, a history of the request's own among it, is forgotten.
+    /// the next queued turn then has, and the calls it made, kept and counted. What its run was told, a history of the request's own among it, is forgotten.
     /// Done again, it changes nothing.
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
@@ -138,6 +144,10 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .later()
             .await?;
+            if !ending.calls.is_empty() {
+                // As late as can be: whoever else counts the owner's calls waits from here to the commit.
+                count_calls!(conn, lease, ending.calls);
+            }
             // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<(Option<String>,)> = conn.query(
                 "update conversations set last_message_at = $3, \

@@ -27,6 +27,7 @@ pub mod tail;
 pub mod tickets;
 mod transaction;
 pub mod turns;
+pub mod usage;
 pub mod whose;
 mod writer;
 

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::cursor::{Crash, Extent};
 use crate::domain::draft::Stub;
 use crate::domain::event::Finished;
-use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
+use crate::domain::ids::{ConversationId, KeyId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
 use crate::domain::turn::{Status, Turn};
@@ -43,6 +43,8 @@ pub struct Record {
     pub seq: u64,
     /// Its crash, if it had one.
     pub crash: Option<Crash>,
+    /// The API key it was asked with.
+    pub key_id: Option<KeyId>,
     /// When it was admitted.
     pub created_at: Timestamp,
     /// When its `turn.started` was logged.
@@ -103,6 +105,7 @@ impl Record {
             conversation_id: self.conversation_id.clone(),
             replica_id: self.replica_id.clone(),
             epoch: self.epoch,
+            key_id: self.key_id.clone(),
         }
     }
 
@@ -122,7 +125,7 @@ impl Record {
 }
 
 const TURN: &str = "t.id as t_id, t.application_id, t.owner_id, t.number, t.status as t_status, t.model as t_model, \
-    t.request, t.user_message_id, t.replica_id, t.epoch, t.seq as t_seq, t.crash_saved, t.crash_resumed, \
+    t.request, t.user_message_id, t.replica_id, t.epoch, t.key_id, t.seq as t_seq, t.crash_saved, t.crash_resumed, \
     t.created_at as t_created_at, t.started_at, t.finished_at, t.dropped_at";
 
 fn select(condition: &str) -> sqlx::AssertSqlSafe<String> {
@@ -150,6 +153,7 @@ macro_rules! turn_row {
             request: row.try_get("request")?,
             user_message_id: row.try_get::<String, _>("user_message_id")?.into(),
             replica_id: row.try_get::<String, _>("replica_id")?.into(),
+            key_id: row.try_get::<Option<String>, _>("key_id")?.map(Into::into),
             epoch: row.try_get::<i64, _>("epoch")?.unsigned_abs(),
             seq: row.try_get::<i64, _>("t_seq")?.unsigned_abs(),
             crash: crash(saved, resumed),

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turns;
+use super::calls::Made;
+use super::context::LeftOut;
 use super::ends;
 use super::live::Live;
 use super::log::Append;
 use crate::domain::called::Called;
+use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
+use crate::domain::price::Prices;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
-use crate::upstream::{Answer, Batch, Call, Entry, Part, Progress, Refusal, tokens};
+use crate::upstream::{Answer, Batch, Call, Entry, Line, Part, Progress, Refusal, tokens};
 
 /// After so many parts at once there are more: the others have their turn before them.
 const MANY: usize = 8;
@@ -33,12 +37,24 @@ struct Asked {
     step_id: StepId,
     upstream: Arc<str>,
     provider: &'static str,
+    /// The upstream's own name for the model.
+    named: String,
+    at: Timestamp,
+    prices: Arc<Prices>,
     begun: Instant,
     call: Arc<Call>,
     /// The upstream took it: from here on it may cost.
     accepted: bool,
     /// How the upstream failed.
     fault: Option<&'static str>,
+}
+
+impl Asked {
+    /// A usage with what it costs.
+    fn priced(&self, usage: Usage) -> Usage {
+        let price = self.prices.of(&[&self.call.model, &self.named], self.at);
+        Usage { cost_nano_usd: price.map(|price| price.cost(&usage)), ..usage }
+    }
 }
 
 /// A turn's talk with its upstreams: kept outside of the future that drives it, so that whatever ends the talk,
@@ -53,6 +69,8 @@ pub struct Talk {
     bytes: u64,
     /// From start to the first delta or reasoning.
     pub first_token: Option<Duration>,
+    /// The calls that are over and that an upstream took.
+    pub made: Vec<Made>,
 }
 
 impl Talk {
@@ -67,7 +85,20 @@ impl Talk {
             open: Vec::new(),
             bytes: 0,
             first_token: None,
+            made: Vec::new(),
         }
+    }
+
+    /// Logs what is not sent, since the model reads less.
+    pub fn leave_out(&self, left_out: LeftOut) {
+        let step_id = StepId::new(self.turns.now());
+        let (kind, label) = ("rewrite".to_owned(), "Leave out the oldest turns".to_owned());
+        let (status, output) = (StepStatus::Ok, Some(left_out.to_json()));
+        self.append(|append| {
+            let id = step_id.clone();
+            append.event(Event::StepStarted { step_id: id, parent_id: None, kind, label, input: None });
+            append.event(Event::StepFinished { step_id, status, output, error: None, duration_ms: 0 });
+        });
     }
 
     /// Asks, and logs the answer as it comes. Dropping the future cancels the call.
@@ -106,14 +137,19 @@ impl Talk {
     }
 
     fn ask(&mut self, call: &Arc<Call>, candidate: &Entry) {
-        let step_id = StepId::new(self.turns.now());
+        let at = self.turns.now();
+        let step_id = StepId::new(at);
         let (kind, label) = ("model".to_owned(), call.model.clone());
         let event = Event::StepStarted { step_id: step_id.clone(), parent_id: None, kind, label, input: None };
         self.append(|append| append.event(event));
+        self.batch.forget();
         self.asked = Some(Asked {
             step_id,
             upstream: candidate.name().into(),
             provider: candidate.provider(),
+            named: candidate.name_of(&call.model).to_owned(),
+            at,
+            prices: self.turns.settings.prices.get(),
             begun: Instant::now(),
             call: call.clone(),
             accepted: false,
@@ -237,6 +273,7 @@ impl Talk {
             None if asked.accepted => Some(self.estimate(&asked.call).await),
             None => None,
         };
+        let usage = usage.map(|usage| asked.priced(usage));
         self.count(&asked, now, usage, ending);
         let open = std::mem::take(&mut self.open);
         let (status, error) = ends::of_step(ending);
@@ -260,8 +297,19 @@ impl Talk {
         });
     }
 
-    fn count(&self, asked: &Asked, now: Instant, usage: Option<Usage>, ending: &Ending) {
+    fn count(&mut self, asked: &Asked, now: Instant, usage: Option<Usage>, ending: &Ending) {
         let first_chunk = self.first_token.filter(|_| asked.accepted).map(|first| self.begun + first - asked.begun);
+        if usage.is_some() {
+            self.made.push(Made {
+                step_id: asked.step_id.clone(),
+                answered_by: self.batch.model().map(str::to_owned),
+                upstream: asked.upstream.clone(),
+                ended: ending.status,
+                first_token_ms: first_chunk.map(millis),
+                duration_ms: millis(now - asked.begun),
+                created_at: asked.at,
+            });
+        }
         let called = Called {
             upstream: &asked.upstream,
             provider: asked.provider,
@@ -281,9 +329,9 @@ impl Talk {
         let said = super::fold::whole(&self.turns, &self.live).await.ok();
         let (call, bytes) = (call.clone(), self.bytes);
         let counted = self.turns.lifecycle.blocking(move || match said {
-            Some(draft) => estimate(&call, draft.content(), draft.reasoning()),
+            Some(draft) => estimate(&call.lines, draft.content(), draft.reasoning()),
             // The text cannot be read at present: four bytes a token is what English comes to.
-            None => Usage { completion_tokens: bytes.div_ceil(4), ..estimate(&call, "", "") },
+            None => Usage { completion_tokens: bytes.div_ceil(4), ..estimate(&call.lines, "", "") },
         });
         counted.await.unwrap_or(Usage { completion_tokens: bytes.div_ceil(4), ..nothing() })
     }
@@ -295,10 +343,10 @@ impl Talk {
 }
 
 /// What a call used, by a tokenizer's count.
-pub fn estimate(call: &Call, content: &str, reasoning: &str) -> Usage {
+pub fn estimate(prompt: &[Line], content: &str, reasoning: &str) -> Usage {
     let reasoning_tokens = tokens::count(reasoning);
     Usage {
-        prompt_tokens: tokens::count_prompt(&call.lines),
+        prompt_tokens: tokens::count_prompt(prompt),
         completion_tokens: tokens::count(content) + reasoning_tokens,
         reasoning_tokens: (reasoning_tokens > 0).then_some(reasoning_tokens),
         ..nothing()

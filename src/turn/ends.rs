@@ -19,6 +19,17 @@ pub fn of_cut(why: Cut) -> Option<Ending> {
     }
 }
 
+/// The end of a turn whose question is more than the model reads.
+pub fn too_long() -> Ending {
+    let message = "The question is too long for this model, with its instructions and the room for an answer.";
+    Ending::problem(Status::Failed, "context_exceeded", message)
+}
+
+/// The end of a turn that met a fault of ours.
+pub fn mistake() -> Ending {
+    Ending::problem(Status::Failed, "internal", "The gateway made a mistake.")
+}
+
 /// What went wrong on our side with a call whose turn ended so, as it is counted and traced.
 pub fn own_fault(ending: &Ending) -> Option<&'static str> {
     match ending.status {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Turns;
+use super::calls::{self, Made};
 use super::fold;
 use super::live::Live;
 use crate::domain::event::{self, Closed, Event, Finished};
 use crate::domain::message::Message;
 use crate::domain::turn::Ending;
+use crate::domain::usage::Record;
 use crate::store::ending::{self, Outcome};
 use crate::store::journal::Chunk;
 use crate::store::{Error, Result};
@@ -21,13 +23,15 @@ use crate::store::{Error, Result};
 /// How long an end may take to be written once nobody waits any more.
 const LAST_TRY: Duration = Duration::from_millis(500);
 
-/// What is known of a turn's time, in milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is known of a turn's time, in milliseconds, and of its calls.
+#[derive(Clone, Debug, Default)]
 pub struct Times {
     /// From start to end; `None` for a turn that never started.
     pub duration_ms: Option<u64>,
     /// From start to the first delta or reasoning.
     pub first_token_ms: Option<u64>,
+    /// The calls that an upstream took.
+    pub made: Vec<Made>,
 }
 
 /// Ends a turn, and comes back once nobody here has to care for it any more.
@@ -47,6 +51,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
         finished,
         seq,
         rest: rows.into_iter().chain([(seq, seq, line.clone())]).map(chunk).collect(),
+        made: times.made,
         message: None,
     };
     let told_at = if live.is_starved() { Instant::now() } else { waited_since + turns.settings.limits.unsaved() };
@@ -64,7 +69,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
                 next.due.cancel();
             }
             end.log();
-            if let Some(message) = &end.message {
+            if let Some((message, _)) = &end.message {
                 turns.tracer.turn(live.traced(), message, turns.now());
             }
         }
@@ -86,7 +91,9 @@ struct End<'a> {
     finished: Finished,
     seq: u64,
     rest: Vec<Chunk>,
-    message: Option<Arc<Message>>,
+    made: Vec<Made>,
+    /// The answer as it ended, and the calls that were made for it.
+    message: Option<(Arc<Message>, Arc<[Record]>)>,
 }
 
 impl End<'_> {
@@ -130,9 +137,10 @@ impl End<'_> {
     }
 
     async fn write(&mut self) -> Result<Outcome> {
-        let message = self.message().await?;
+        let (message, calls) = self.message().await?;
         let ending = ending::Ending {
             message,
+            calls,
             finished: self.finished.clone(),
             rest: self.rest.clone(),
             crash: None,
@@ -142,21 +150,22 @@ impl End<'_> {
         self.turns.store.end_turn(&self.live.lease, &ending).await
     }
 
-    /// The answer as it ended: made once.
-    async fn message(&mut self) -> Result<Arc<Message>> {
+    /// The answer as it ended, and its calls: made once.
+    async fn message(&mut self) -> Result<(Arc<Message>, Arc<[Record]>)> {
         if let Some(message) = &self.message {
             return Ok(message.clone());
         }
         let mut draft = fold::whole(self.turns, self.live).await?;
         draft.apply(self.seq, Event::TurnFinished(self.finished.clone()));
-        let message = Arc::new(draft.into_message(self.live.stub.clone()));
+        let calls = calls::records(&draft, &self.made, self.live.created_at()).into();
+        let message = (Arc::new(draft.into_message(self.live.stub.clone())), calls);
         self.message = Some(message.clone());
         Ok(message)
     }
 
     /// Tells readers that the end is not saved.
     fn tell(&self) {
-        if let Some(message) = &self.message {
+        if let Some((message, _)) = &self.message {
             self.live.keep_unsaved(message.clone());
         }
         let finished = Finished { saved: false, ..self.finished.clone() };
@@ -165,7 +174,8 @@ impl End<'_> {
     }
 
     fn log(&self) {
-        let (finished, usage) = (&self.finished, self.message.as_ref().and_then(|message| message.usage));
+        let message = self.message.as_ref().map(|(message, _)| message);
+        let (finished, usage) = (&self.finished, message.and_then(|message| message.usage));
         tracing::info!(
             turn_id = %self.live.lease.turn_id,
             conversation_id = %self.live.lease.conversation_id,
@@ -173,9 +183,10 @@ impl End<'_> {
             status = finished.status.as_str(),
             code = finished.error.as_ref().map(|problem| problem.code.as_str()),
             events = self.seq,
-            answer_bytes = self.message.as_ref().map(|message| message.weight()),
+            answer_bytes = message.map(|message| message.weight()),
             prompt_tokens = usage.map(|usage| usage.prompt_tokens),
             completion_tokens = usage.map(|usage| usage.completion_tokens),
+            cost_nano_usd = usage.and_then(|usage| usage.cost_nano_usd),
             duration_ms = finished.duration_ms,
             first_token_ms = finished.first_token_ms,
             "turn finished",

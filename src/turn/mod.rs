@@ -7,7 +7,9 @@
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
+pub mod calls;
 pub mod cold;
+pub mod context;
 pub mod ends;
 pub mod feed;
 pub mod finish;
@@ -35,8 +37,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::context::Windows;
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
+use crate::domain::price::Prices;
 use crate::domain::stream::Stream;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
@@ -44,6 +48,7 @@ use crate::meter::Meter;
 use crate::store::{Store, checkpoint};
 use crate::trace::Tracer;
 use crate::upstream::Upstreams;
+use crate::upstream::tokens::Counts;
 use journal::Journal;
 use registry::Registry;
 use start::Suspects;
@@ -61,6 +66,10 @@ pub struct Settings {
     pub limits: Limits,
     /// How long a replica may be silent, in seconds, before its turns are taken.
     pub lease_s: u64,
+    /// What calls cost. They may be replaced: a call costs what holds when it is made.
+    pub prices: Latest<Prices>,
+    /// How much models read.
+    pub windows: Windows,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.
@@ -87,6 +96,8 @@ pub struct House {
     pub registry: Registry,
     /// What saves their events.
     pub journal: Journal,
+    /// How many tokens messages have.
+    pub counts: Counts,
     replica: RwLock<ReplicaId>,
     /// Held while the process takes a new name.
     renaming: tokio::sync::Mutex<()>,
@@ -132,6 +143,7 @@ impl Turns {
             tracer,
             registry: Registry::default(),
             journal: Journal::default(),
+            counts: Counts::default(),
             replica: RwLock::new(replica),
             renaming: tokio::sync::Mutex::default(),
             signed_off,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Turns;
+use super::context::{Fitted, LeftOut, fit};
 use super::live::Live;
 use crate::domain::conversation::Config;
 use crate::domain::message::{Content, Role};
@@ -77,11 +78,23 @@ impl Request {
     }
 }
 
-/// The call a turn makes, as far back as `history_bytes` reach. The question is `first` where nothing was said before.
+/// What a turn asks.
+#[derive(Clone, Debug)]
+pub enum Prompt {
+    /// A call, and what was left out of it because the model reads less.
+    Call(Call, Option<LeftOut>),
+    /// Nothing: the question alone is more than the model reads.
+    TooLong,
+    /// Nothing: it could not be counted.
+    Uncounted,
+}
+
+/// The call a turn makes, as far back as `history_bytes` and the model's window reach. The question is `first` where
+/// nothing was said before.
 ///
 /// # Errors
 /// The store's, when the earlier messages cannot be read.
-pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&Content>) -> Result<Call> {
+pub async fn prompt(turns: &Turns, live: &Live, request: &Request, first: Option<&Content>) -> Result<Prompt> {
     let mut lines = Vec::new();
     let mut instructions = request.instructions.clone();
     if let Some(language) = &request.language {
@@ -100,6 +113,10 @@ pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&
         Some(question) => vec![(Role::User, question.clone())],
         None => turns.store.path(&live.lease.owner, &live.user_message_id, bytes).await?,
     };
+    // A path begins with a question: an answer at its end is what `history_bytes` left of a turn.
+    while path.len() > 1 && path.last().is_some_and(|(role, _)| *role == Role::Assistant) {
+        path.pop();
+    }
     let question = path.drain(..path.len().min(1)).next();
     match &request.history {
         Some(history) => lines.extend(history.iter().map(|said| line(said.role, said.content.clone()))),
@@ -112,14 +129,17 @@ pub async fn call(turns: &Turns, live: &Live, request: &Request, first: Option<&
         ),
     }
     lines.extend(question.map(|(role, content)| line(role, content.text())));
-    Ok(Call {
-        turn_id: live.lease.turn_id.clone(),
-        model: live.stub.model.clone(),
-        lines,
-        temperature: request.temperature,
-        max_tokens: request.max_tokens,
-        traceparent: None,
-    })
+    let model = live.stub.model.clone();
+    let upstreams = turns.upstreams.get();
+    let named = upstreams.candidates(&model).next().map_or(&*model, |first| first.name_of(&model));
+    let room = turns.settings.windows.room(&[&model, named], request.max_tokens);
+    let (lines, left_out) = match fit(turns, lines, room).await {
+        Fitted::Fits(lines, left_out) => (lines, left_out),
+        Fitted::TooLong => return Ok(Prompt::TooLong),
+        Fitted::Uncounted => return Ok(Prompt::Uncounted),
+    };
+    let (turn_id, temperature, max_tokens) = (live.lease.turn_id.clone(), request.temperature, request.max_tokens);
+    Ok(Prompt::Call(Call { turn_id, model, lines, temperature, max_tokens, traceparent: None }, left_out))
 }
 
 fn line(role: Role, text: String) -> Line {

@@ -7,15 +7,17 @@ use futures::stream::{self, TryStreamExt};
 
 use super::Turns;
 use super::ask::estimate;
+use super::calls;
 use super::fold;
 use super::live::{Cut, Live, Parts};
-use super::prompt::{self, Request};
+use super::prompt::{Prompt, Request, prompt};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Event, Finished, write_line};
 use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
+use crate::domain::usage::Usage;
 use crate::store::Result;
 use crate::store::ending::{self, Outcome};
 use crate::store::journal::Chunk;
@@ -70,16 +72,23 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     let saved = turns.store.journal_end(&record.owner, &record.id).await?;
     let mut draft = fold::saved(turns, &record.owner, &record.id, saved).await?;
     let crash = Crash::after(saved);
+    let since = record.started_at.unwrap_or(record.created_at);
     let mut events = Vec::new();
     if let Some(step_id) = open_call(&draft) {
-        let call = prompt::call(turns, &live, &live.request, None).await?;
-        let said = draft.clone();
-        let usage = turns.lifecycle.blocking(move || estimate(&call, said.content(), said.reasoning())).await;
-        let model = record.model.clone();
-        events.extend(usage.map(|usage| Event::Usage { step_id, model, usage }));
+        let (said, asked) = (draft.clone(), prompt(turns, &live, &live.request, None).await?);
+        let usage = turns.lifecycle.blocking(move || match asked {
+            Prompt::Call(call, _) => Some(estimate(&call.lines, said.content(), said.reasoning())),
+            // It was asked all the same: the settings are others now.
+            Prompt::TooLong | Prompt::Uncounted => Some(estimate(&[], said.content(), said.reasoning())),
+        });
+        let (usage, model) = (usage.await.flatten(), record.model.clone());
+        // Which upstream was asked is not known: it costs what the model does by our name for it.
+        let (prices, at) = (turns.settings.prices.get(), calls::called_at(&step_id, since));
+        let cost = |usage: &Usage| prices.of(&[&model], at).map(|price| price.cost(usage));
+        let usage = usage.map(|usage| Usage { cost_nano_usd: cost(&usage), ..usage });
+        events.extend(usage.map(|usage| Event::Usage { step_id, model: model.clone(), usage }));
     }
     let now = turns.now();
-    let since = record.started_at.unwrap_or(record.created_at);
     let finished =
         Finished::new(Ending::plain(Status::Interrupted), record.message.id.clone(), now.millis_since(since), None);
     events.push(Event::TurnFinished(finished.clone()));
@@ -92,9 +101,11 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     }
     let (turn_id, owner, epoch) = (record.id.clone(), record.owner.clone(), record.epoch);
     let rest = Chunk { turn_id, owner, epoch, first_seq: crash.resumed, last_seq: seq, lines: lines.into() };
+    let calls = calls::records(&draft, &[], since).into();
     let message = Arc::new(draft.into_message(record.stub()));
     let ending = ending::Ending {
         message: message.clone(),
+        calls,
         finished,
         rest: vec![rest],
         crash: Some(crash),

@@ -13,7 +13,7 @@ use super::ask::{Talk, millis};
 use super::ends;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
-use super::prompt;
+use super::prompt::{self, Prompt};
 use super::segments::Mark;
 use crate::domain::event::{self, Closed, Event};
 use crate::domain::message::Content;
@@ -40,13 +40,14 @@ pub async fn run(turns: Turns, live: Arc<Live>, queued: bool, first: Option<Cont
     let ended = AssertUnwindSafe(converse(&turns, &live, first, &mut talk)).catch_unwind().await;
     let Some(ending) = ended.unwrap_or_else(|_| {
         tracing::error!(turn_id = %live.lease.turn_id, "the turn's task panicked");
-        Some(Ending::problem(Status::Failed, "internal", "The gateway made a mistake."))
+        Some(ends::mistake())
     }) else {
         return drop_lost(&turns, &live);
     };
     let duration = begun.elapsed();
     Box::pin(talk.close(&ending)).await;
-    let times = Times { duration_ms: Some(millis(duration)), first_token_ms: talk.first_token.map(millis) };
+    let (first_token, made) = (talk.first_token, std::mem::take(&mut talk.made));
+    let times = Times { duration_ms: Some(millis(duration)), first_token_ms: first_token.map(millis), made };
     drop(talk);
     // Boxed, as the wait before: a turn that streams carries no room for its begin and its end.
     Box::pin(finish(&turns, &live, ending, times)).await;
@@ -59,9 +60,9 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
     let most = Duration::from_secs(request.timeout_seconds.map_or(most, |seconds| seconds.min(most)));
     let begun = Instant::now();
     let work = async {
-        let call = loop {
-            match prompt::call(turns, live, request, first.as_ref()).await {
-                Ok(call) => break call,
+        let prompt = loop {
+            match prompt::prompt(turns, live, request, first.as_ref()).await {
+                Ok(prompt) => break prompt,
                 Err(error) => {
                     tracing::warn!(%error, turn_id = %live.lease.turn_id, "the history waits for the database");
                     if begun.elapsed() >= turns.settings.limits.unsaved() {
@@ -72,7 +73,16 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
             }
         };
         drop(first);
-        talk.go(call).await
+        match prompt {
+            Prompt::Call(call, left_out) => {
+                if let Some(left_out) = left_out {
+                    talk.leave_out(left_out);
+                }
+                talk.go(call).await
+            }
+            Prompt::TooLong => ends::too_long(),
+            Prompt::Uncounted => ends::mistake(),
+        }
     };
     // Lent: an argument that a future keeps has room in it twice.
     until_cut(turns, live, most, pin!(work)).await

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::Turns;
 use super::lease;
-use super::live::{Asker, Cut, Live, Parts};
+use super::live::{self, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
-use crate::domain::caller::Models;
+use crate::domain::caller::{Caller, Models};
 use crate::domain::conversation::State;
 use crate::domain::draft::Stub;
-use crate::domain::ids::{ConversationId, MessageId, TurnId};
+use crate::domain::ids::{ConversationId, KeyId, MessageId, TurnId};
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::domain::turn::{IfBusy, OnDisconnect, StoppedBy};
@@ -25,6 +25,23 @@ use crate::store::idempotency::{Claimed, Key};
 
 /// Admissions of unknown outcome that are remembered; beyond, no more are tried until the database answers.
 const SUSPECTS: usize = 4096;
+
+/// What of who asks matters to the turn, besides whose it is.
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    /// The models they may name.
+    pub models: Models,
+    /// A person whom the record does not know yet.
+    pub first_seen: bool,
+    /// The API key they ask with.
+    pub key_id: Option<KeyId>,
+}
+
+impl From<&Caller> for Asker {
+    fn from(caller: &Caller) -> Self {
+        Self { models: caller.models.clone(), first_seen: caller.is_new, key_id: caller.key_id().cloned() }
+    }
+}
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -53,10 +70,8 @@ pub struct Ask {
     pub key: Option<Key>,
     /// Whether whoever asks also reads it, and so counts as its first reader.
     pub attended: bool,
-    /// The models that may be asked for it.
-    pub models: Models,
-    /// A person whom the record does not know yet.
-    pub first_seen: bool,
+    /// Who asks.
+    pub asker: Asker,
 }
 
 /// A turn that is there to be read.
@@ -67,7 +82,7 @@ pub struct Started {
     /// The conversation it is in.
     pub conversation_id: ConversationId,
     /// To be kept until whoever asked reads, or is gone.
-    _asker: Option<Asker>,
+    _asker: Option<live::Asker>,
 }
 
 /// Why a turn was not started. Nothing is left behind.
@@ -156,7 +171,8 @@ impl Turns {
                 let queued = admitted.queued;
                 let live = self.enter(owner, &new, admitted, Some(place));
                 let (turn_id, conversation_id) = (new.id.clone(), live.lease.conversation_id.clone());
-                let started = Started { turn_id, conversation_id, _asker: ask.attended.then(|| Asker::new(&live)) };
+                let started =
+                    Started { turn_id, conversation_id, _asker: ask.attended.then(|| live::Asker::new(&live)) };
                 if queued && new.if_busy == IfBusy::Interrupt {
                     self.interrupt_before(&live).await;
                 }
@@ -207,14 +223,15 @@ impl Turns {
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
-            first_seen: ask.first_seen,
+            first_seen: ask.asker.first_seen,
+            key_id: ask.asker.key_id.clone(),
             now,
         }
     }
 
     fn plan(&self, ask: &Ask, config: &crate::domain::conversation::Config) -> Option<Plan> {
         let model = ask.model.as_ref().or(config.model.as_ref()).unwrap_or(&self.settings.default_model);
-        if !ask.models.has(model) || !self.upstreams.get().serves(model) {
+        if !ask.asker.models.has(model) || !self.upstreams.get().serves(model) {
             return None;
         }
         let on_disconnect = ask.on_disconnect.unwrap_or(self.settings.stream.on_disconnect);
@@ -240,6 +257,7 @@ impl Turns {
             conversation_id: admitted.conversation_id.clone(),
             replica_id: new.replica_id.clone(),
             epoch: 1,
+            key_id: new.key_id.clone(),
         };
         let stub = Stub {
             id: new.message_id.clone(),

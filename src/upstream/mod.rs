@@ -185,7 +185,11 @@ pub struct Batch {
     text: String,
     parts: Vec<Slot>,
     usage: Option<Usage>,
+    model: Option<Box<str>>,
 }
+
+/// The longest name of a model that answers, in bytes; of a longer one as much is kept.
+const MODEL_BYTES: usize = 255;
 
 #[derive(Debug)]
 enum Slot {
@@ -232,10 +236,16 @@ pub enum Part<'a> {
 }
 
 impl Batch {
-    /// Empties it, keeping its room and the usage.
+    /// Empties it, keeping its room and what is known of the call.
     pub fn clear(&mut self) {
         self.text.clear();
         self.parts.clear();
+    }
+
+    /// Makes it ready for another call.
+    pub fn forget(&mut self) {
+        self.clear();
+        (self.usage, self.model) = (None, None);
     }
 
     /// Adds a piece of the answer; an empty one is none.
@@ -271,6 +281,24 @@ impl Batch {
     /// What the upstream said it used.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Notes which model answers, by the upstream's name for it; the first word counts. A database may not hold controls.
+    pub fn name(&mut self, model: &str) {
+        if self.model.is_none() {
+            let end = model.floor_char_boundary(MODEL_BYTES);
+            self.model = Some(model[..end].replace(char::is_control, " ").into());
+        }
+    }
+
+    /// Whether it is known which model answers.
+    pub fn is_named(&self) -> bool {
+        self.model.is_some()
+    }
+
+    /// Which model answers, if the upstream said so.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// How many parts came.

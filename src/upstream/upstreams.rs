@@ -1,6 +1,6 @@
 //! The upstreams of one server, in the order of its settings.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Entry {
     globs: GlobSet,
     /// Names that are served whatever the globs say.
     named: Vec<String>,
+    /// Our model name → theirs.
+    rename: BTreeMap<String, String>,
     catalog: Option<Catalog>,
 }
 
@@ -64,7 +66,8 @@ impl Upstreams {
     pub fn and(mut self, name: &str, upstream: Arc<dyn Upstream>, models: &[&str]) -> Self {
         let named = models.iter().copied().map(str::to_owned).collect();
         let (name, globs) = (name.into(), GlobSet::empty());
-        self.entries.push(Entry { name, provider: OTHER, upstream, globs, named, catalog: None });
+        let rename = BTreeMap::new();
+        self.entries.push(Entry { name, provider: OTHER, upstream, globs, named, rename, catalog: None });
         self
     }
 
@@ -139,7 +142,8 @@ impl Entry {
                 (Arc::new(openai), catalog)
             }
         };
-        Ok(Self { name, provider: settings.kind.provider(), upstream, globs, named, catalog })
+        let (provider, rename) = (settings.kind.provider(), settings.rename.clone());
+        Ok(Self { name, provider, upstream, globs, named, rename, catalog })
     }
 
     /// Its name in logs and metrics.
@@ -150,6 +154,11 @@ impl Entry {
     /// Which provider it speaks as, by OpenTelemetry's name.
     pub fn provider(&self) -> &'static str {
         self.provider
+    }
+
+    /// Its own name for the model.
+    pub fn name_of<'a>(&'a self, model: &'a str) -> &'a str {
+        self.rename.get(model).map_or(model, String::as_str)
     }
 
     /// The upstream itself.

@@ -40,6 +40,10 @@ async fn every_answer_is_as_described() {
     chat(&judge).await;
     stopping(&judge, &database, &conversation).await;
     kept(&judge, &conversation).await;
+    for query in ["", "?group_by=day,model,user,assistant,key&tz=Europe/Berlin&from=2026-01-01&to=2026-12-31"] {
+        judge.ask(Request::get(&format!("/v1/usage{query}"))).await.expect(200);
+    }
+    judge.ask(Request::get("/v1/usage?group_by=&format=csv")).await.expect(200);
     for path in ["/v1/models", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
         judge.ask(Request::get(path)).await.expect(200);
     }

@@ -49,7 +49,11 @@ async fn every_refusal_is_as_described() {
     let setup = Gateway::on(&database).demo().upstream(&upstream).set("default_model", "demo");
     let setup =
         setup.set("upstreams.1.models", vec!["odd"]).set("limits.queued_turns", 1).set("limits.readers_per_turn", 1);
-    let setup = setup.set("limits.max_live_turns", LIVE).set("limits.max_body_bytes", 4000).set("limits.idle_s", 1);
+    let setup = setup
+        .set("context.models.odd", 64)
+        .set("limits.max_live_turns", LIVE)
+        .set("limits.max_body_bytes", 4000)
+        .set("limits.idle_s", 1);
     let gateway = setup.start().await;
     let client = gateway.client();
     let judge = Judge::new(client.clone());
@@ -91,6 +95,7 @@ async fn every_refusal_is_as_described() {
         refused(Request { method: "DELETE".to_owned(), ..Request::get("/v1/chat/stream%20x") }, Code::InvalidRequest),
         refused(Request::post(&messages, &json!({"content": ""})), Code::InvalidRequest),
         refused(Request::get(&format!("{messages}?limit=101")), Code::InvalidRequest),
+        refused(Request::get("/v1/usage?tz=Mars"), Code::InvalidRequest),
         refused(Request::get(&format!("/v1/conversations/{conversation}/events?after=x")), Code::InvalidCursor),
         refused(Request::get("/v1/turns/turn_x/events?after=-1"), Code::InvalidCursor),
         refused(as_json(chat, &stall).header("idempotency-key", "used"), Code::IdempotencyKeyReused),
@@ -102,6 +107,7 @@ async fn every_refusal_is_as_described() {
         refused(as_json(chat, &json!({"message": "fail"})), Code::UpstreamError),
         refused(as_json(chat, &json!({"message": "refuse"})), Code::UpstreamUnavailable),
         refused(as_json(chat, &json!({"message": "odd", "model": "odd"})), Code::UpstreamProtocol),
+        refused(as_json(chat, &json!({"message": "odd ".repeat(100), "model": "odd"})), Code::ContextExceeded),
         refused(as_json(chat, &stall), Code::Timeout),
     ];
     // What a live turn is the reason for; the demo says nothing until patience is lost.

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::stories::usage::price;
 use crate::support::{Certificate, Database, Fold, Gate, Gateway, Script, Setup, Upstream, eventually};
 
 fn setup(database: &Database, upstream: &Upstream) -> Setup {
@@ -30,6 +31,26 @@ async fn the_next_turn_asks_the_new_upstream_and_the_running_one_stays() {
     gate.open();
     assert_eq!(Fold::of(&stream.rest().await).content(), "old and gold");
     assert_eq!((old.calls().len(), new.calls().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_next_call_costs_the_new_price() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let at = |prompt| setup(&database, &upstream).set("prices", vec![price("test-model", "2026-01-01", prompt)]);
+    let gateway = at(1_000_000).start().await;
+    let client = gateway.client();
+    let cost = async || {
+        let conversation = client.conversation().await;
+        client.ask_whole(&conversation, "How much?").await.expect(200)["usage"]["cost_nano_usd"].clone()
+    };
+    assert_eq!(cost().await, 11 + 40);
+    let line = gateway.reload(at(2_000_000)).await;
+    assert!(line.contains("reloaded the upstreams (fake0), the prices and the applications"), "{line}");
+    assert_eq!(cost().await, 2 * (11 + 40));
+    let line = gateway.reload(at(-1)).await;
+    assert!(line.contains("_nano_usd_per_mtok` must be at least 0"), "{line}");
+    assert_eq!(cost().await, 2 * (11 + 40));
+    assert!(!gateway.log().contains("until a restart"), "prices take none");
 }
 
 #[tokio::test]

@@ -107,6 +107,7 @@ const ROUTES: &[(&str, &str, Door)] = &[
     ("get", "/v1/turns/{id}/events", Door::Read),
     ("post", "/v1/turns/{id}/stop", Door::Change),
     ("get", "/v1/models", Door::Known),
+    ("get", "/v1/usage", Door::Known),
     ("post", "/v1/visitors", Door::Own),
     ("post", "/v1/session", Door::Own),
     ("delete", "/v1/session", Door::Open),

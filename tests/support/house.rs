@@ -7,11 +7,12 @@ use tidegate::domain::clock::Timestamp;
 use tidegate::domain::conversation::Config;
 use tidegate::domain::draft::{Draft, Stub};
 use tidegate::domain::event::{Event, Finished, write_line};
-use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
+use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, StepId, TurnId, UsageId};
 use tidegate::domain::message::Content;
 use tidegate::domain::owner::Owner;
 use tidegate::domain::stream::Durability;
 use tidegate::domain::turn::{Ending, IfBusy, Status};
+use tidegate::domain::usage::{Basis, Counted, Record, Usage};
 use tidegate::meter::Meter;
 use tidegate::store::Store;
 use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
@@ -101,6 +102,7 @@ impl House {
             key: None,
             replica_id: self.me.clone(),
             first_seen: false,
+            key_id: None,
             now: at(1),
         }
     }
@@ -128,7 +130,7 @@ impl House {
     /// Its lease.
     pub fn lease(&self, new: &NewTurn, conversation: &ConversationId, epoch: u64) -> Lease {
         let (turn_id, owner, conversation_id) = (new.id.clone(), self.owner.clone(), conversation.clone());
-        Lease { turn_id, owner, conversation_id, replica_id: new.replica_id.clone(), epoch }
+        Lease { turn_id, owner, conversation_id, replica_id: new.replica_id.clone(), epoch, key_id: None }
     }
 
     /// Events of it.
@@ -158,6 +160,37 @@ impl House {
         };
         let message = draft.into_message(stub).into();
         let rest = vec![self.chunk(new, seq..=seq)];
-        ending::Ending { message, finished, rest, crash: None, now: at(9), key_expires: at(99) }
+        ending::Ending { message, calls: [].into(), finished, rest, crash: None, now: at(9), key_expires: at(99) }
+    }
+
+    /// The same, after so many calls of a model; each used ten tokens and three, and nobody knows their price.
+    pub fn ending_with_calls(
+        &self,
+        new: &NewTurn,
+        conversation: &ConversationId,
+        seq: u64,
+        calls: usize,
+    ) -> ending::Ending {
+        let usage = Usage {
+            prompt_tokens: 10,
+            completion_tokens: 3,
+            cached_tokens: None,
+            cache_write_tokens: None,
+            reasoning_tokens: None,
+            cost_nano_usd: None,
+            basis: Basis::Reported,
+        };
+        let call = |_| Record {
+            id: UsageId::new(at(2)),
+            counted: Counted { step_id: StepId::new(at(2)), model: "m".to_owned(), usage },
+            answered_by: None,
+            upstream: Some("fake".to_owned()),
+            ended: Status::Completed,
+            first_token_ms: Some(1),
+            duration_ms: Some(7),
+            created_at: at(2),
+        };
+        let calls: Vec<Record> = (0..calls).map(call).collect();
+        ending::Ending { calls: calls.into(), ..self.ending(new, conversation, seq) }
     }
 }

@@ -87,6 +87,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
     };
     let ending = Ending {
         message: Arc::new(draft.into_message(stub)),
+        calls: [].into(),
         finished,
         rest: vec![chunk(2, last - 1, lines), chunk(last, last, end)],
         crash: None,
@@ -99,6 +100,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
         conversation_id,
         replica_id: replica.clone(),
         epoch: 1,
+        key_id: None,
     };
     match store.end_turn(&lease, &ending).await? {
         Outcome::Written(_) => Ok(()),
@@ -130,6 +132,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         key: None,
         replica_id: replica.clone(),
         first_seen: false,
+        key_id: None,
         now,
     }
 }

@@ -28,11 +28,12 @@ use utoipa::openapi::{ComponentsBuilder, Content, OpenApi, OpenApiBuilder, RefOr
 use utoipa::{PartialSchema, ToSchema};
 
 /// The tags, in the order in which they are shown, each with what it is about.
-const TAGS: [(&str, &str); 7] = [
+const TAGS: [(&str, &str); 8] = [
     ("Chat", "One call for a widget, curl or `new EventSource(url)`, by the client's own session ids."),
     ("Conversations", "Conversations, the messages in them, and the feed of all that happens in one."),
     ("Turns", "A turn is one user message and the reply it causes. It goes on whoever reads it."),
     ("Models", "What may be asked for by name."),
+    ("Usage", "What was used, and what it cost."),
     ("Access", "Who asks: visitors, cookies, and tickets for what cannot send a header."),
     ("Administration", "For whoever looks after an application: its keys and its users. It takes an admin key."),
     ("Operation", "For whoever runs the gateway."),

@@ -39,6 +39,7 @@ const AWAIT: &[(StatusCode, Code)] = &[
     (StatusCode::TOO_MANY_REQUESTS, UpstreamRateLimited),
     (StatusCode::BAD_GATEWAY, UpstreamError),
     (StatusCode::BAD_GATEWAY, UpstreamProtocol),
+    (StatusCode::BAD_GATEWAY, ContextExceeded),
     (StatusCode::BAD_GATEWAY, StoreUnavailable),
     (StatusCode::BAD_GATEWAY, Internal),
     (StatusCode::SERVICE_UNAVAILABLE, UpstreamUnavailable),
@@ -111,6 +112,8 @@ refusals! {
     OfEvents = [WHO, PATH, STREAM, STORE, &[TurnNotFound]] and AWAIT;
     /// `POST /v1/turns/{id}/stop`.
     OfStop = [WHO, PATH, CHANGE, BODY, STORE, &[TurnNotFound]];
+    /// `GET /v1/usage`.
+    OfUsage = [WHO, QUERY, STORE];
     /// `POST /v1/chat/stream`.
     OfChat = [WHO, CHANGE, BODY, STREAM, STORE, START,
         &[TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;

@@ -13,6 +13,8 @@ use crate::domain::usage::{Basis, Usage};
 pub struct Chunk<'a> {
     #[serde(borrow)]
     object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "choices", deserialize_with = "first")]
     choice: Option<Choice<'a>>,
     #[serde(borrow)]
@@ -71,6 +73,12 @@ impl<'a> Chunk<'a> {
         error.filter(|json| !matches!(*json, "false" | "\"\"" | "0")).or(whole)
     }
 
+    /// Which model answers, by the provider's name for it.
+    pub fn model(&self) -> Option<String> {
+        let name: Option<String> = serde_json::from_str(self.model?.get()).ok();
+        name.filter(|name| !name.is_empty())
+    }
+
     /// What is said.
     pub fn said(&self) -> Option<Said<'a>> {
         let choice = self.choice.as_ref()?;
@@ -84,10 +92,10 @@ impl<'a> Chunk<'a> {
         word.filter(|word| !word.is_empty())
     }
 
-    /// The usage; figures that cannot be read are none.
+    /// The usage; figures that cannot be read, or cannot be, are none.
     pub fn usage(&self) -> Option<Usage> {
         let figures: Figures = serde_json::from_str(self.usage?.get()).ok()?;
-        Some(Usage {
+        let usage = Usage {
             prompt_tokens: figures.prompt_tokens,
             completion_tokens: figures.completion_tokens,
             cached_tokens: figures.prompt_tokens_details.and_then(|details| details.cached_tokens),
@@ -95,7 +103,8 @@ impl<'a> Chunk<'a> {
             reasoning_tokens: figures.completion_tokens_details.and_then(|details| details.reasoning_tokens),
             cost_nano_usd: None,
             basis: Basis::Reported,
-        })
+        };
+        usage.is_believable().then_some(usage)
     }
 }
 
@@ -175,6 +184,7 @@ mod tests {
         assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 5));
         assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (Some(4), Some(2)));
         assert!(read(r#"{"usage":{"prompt_tokens":-1}}"#).usage().is_none());
+        assert!(read(r#"{"usage":{"prompt_tokens":1,"completion_tokens":18446744073709551615}}"#).usage().is_none());
         let bare = read(r#"{"usage":{"prompt_tokens":3,"prompt_tokens_details":null}}"#).usage().unwrap();
         assert_eq!((bare.completion_tokens, bare.cached_tokens), (0, None));
     }

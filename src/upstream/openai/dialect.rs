@@ -105,6 +105,11 @@ impl Dialect {
         if let Some(error) = chunk.error() {
             return Err(Complaint::new(Fault::Error, error.as_bytes()));
         }
+        if !batch.is_named()
+            && let Some(model) = chunk.model()
+        {
+            batch.name(&model);
+        }
         if let Some(said) = chunk.said() {
             self.say(said, batch)?;
         }
