@@ -221,6 +221,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         lease_s: config.cluster.lease_s,
         prices,
         windows: Windows::new(&config.context, &config::known::windows()),
+        summary_model: config.context.summary_model,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

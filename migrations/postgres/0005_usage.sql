@@ -28,6 +28,7 @@ create index usage_records_by_turn on usage_records (conversation_id, turn_id) w
 
 -- The same, added up: for each day in UTC (`span` 86400), and for each quarter of an hour (`span` 900), of which the days
 -- of every time zone are made. `start` is in microseconds. Empty texts stand for none.
+-- What several connections add up at the same time is spread over some shards.
 create table usage_totals (
     application_id text not null,
     owner_id text not null,
@@ -36,6 +37,7 @@ create table usage_totals (
     model text not null,
     assistant_id text not null,
     key_id text not null,
+    shard bigint not null,
     calls bigint not null,
     prompt_tokens bigint not null,
     completion_tokens bigint not null,
@@ -45,5 +47,16 @@ create table usage_totals (
     cost_nano_usd bigint not null,
     unpriced_calls bigint not null,
     estimated_calls bigint not null,
-    primary key (application_id, owner_id, span, start, model, assistant_id, key_id)
+    primary key (application_id, owner_id, span, start, model, assistant_id, key_id, shard)
+);
+
+-- What was said in a conversation up to and with the message `through`, in short: for models that do not read all of it.
+create table summaries (
+    conversation_id text not null,
+    through text not null,
+    application_id text not null,
+    owner_id text not null,
+    content bytea not null,
+    created_at bigint not null,
+    primary key (conversation_id, through)
 );

@@ -214,20 +214,24 @@ fn web_address(path: &str, text: &str) -> Result<(), ConfigError> {
 }
 
 fn default_model(config: &Config) -> Result<(), ConfigError> {
-    let serves = |glob: &String| {
-        GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(&config.default_model))
-    };
-    let renamed = config.upstreams.iter().any(|upstream| upstream.rename.contains_key(&config.default_model));
+    served(config, "default_model", &config.default_model)?;
+    config.context.summary_model.as_ref().map_or(Ok(()), |model| served(config, "context.summary_model", model))
+}
+
+/// Refuses a model that no upstream serves.
+fn served(config: &Config, setting: &str, model: &str) -> Result<(), ConfigError> {
+    let serves =
+        |glob: &String| GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(model));
+    let renamed = config.upstreams.iter().any(|upstream| upstream.rename.contains_key(model));
     if renamed || config.upstreams.iter().flat_map(|upstream| &upstream.models).any(serves) {
         return Ok(());
     }
     let served: Vec<&str> =
         config.upstreams.iter().flat_map(|upstream| &upstream.models).map(String::as_str).take(5).collect();
     Err(ConfigError::at(
-        "default_model",
+        setting,
         format_args!(
-            "is `{}`, which no upstream serves: set it to one of the models in `upstreams` ({})",
-            config.default_model,
+            "is `{model}`, which no upstream serves: set it to one of the models in `upstreams` ({})",
             served.join(", ")
         ),
     ))

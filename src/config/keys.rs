@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 87] = [
+pub const KEYS: [Key; 88] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -135,6 +135,7 @@ pub const KEYS: [Key; 87] = [
     default("context.tokens", Count(1), "128000", "The tokens of a call, prompt and answer together, of a model that `context.models` does not name and that is not well-known."),
     default("context.models", Map, "{}", "The same by model: a name or a glob = tokens."),
     default("context.answer_tokens", Count(0), "4096", "Of these, kept free for an answer without `max_tokens`; at most a quarter of them."),
+    sample("context.summary_model", Text, r#""gpt-4o-mini""#, "A cheaper model that summarises the turns that do not fit any more; absent: they are left out without."),
     default("upstreams.*.name", Text, r#""demo""#, "Its name in logs and metrics; no two have the same."),
     default("upstreams.*.kind", Text, r#""demo""#, "openai (and whatever speaks like it), or demo: built in, offline."),
     sample("upstreams.*.base_url", Text, r#""https://api.openai.com/v1""#, "Where it is; needed for openai."),

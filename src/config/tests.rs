@@ -278,6 +278,7 @@ fn a_window_is_tokens_by_model() {
     assert_eq!((config.context.tokens, config.context.models["llama-*"]), (9, 8192));
     let variable = [("TIDEGATE_CONTEXT__MODELS", r#"{"a.b*":7}"#)];
     assert_eq!(from_environment(variable).unwrap().context.models["a.b*"], 7);
+    refused("[context]\nsummary_model = \"gpt\"", "context.summary_model", "no upstream serves");
     refused("[context]\ntokens = 0", "context.tokens", "at least 1");
     refused("[context]\nmodels = { a = 0 }", "context.models.a", "at least 1");
     refused("[context]\nmodels = { a = \"b\" }", "context.models.a", "wrong");

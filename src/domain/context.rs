@@ -18,11 +18,13 @@ pub struct Context {
     pub models: BTreeMap<String, u64>,
     /// Of these, what is kept free for an answer that has no `max_tokens`; at most a quarter of them.
     pub answer_tokens: u64,
+    /// The model that summarises what is not sent any more; absent: it is left out without.
+    pub summary_model: Option<String>,
 }
 
 impl Default for Context {
     fn default() -> Self {
-        Self { tokens: 128_000, models: BTreeMap::new(), answer_tokens: 4096 }
+        Self { tokens: 128_000, models: BTreeMap::new(), answer_tokens: 4096, summary_model: None }
     }
 }
 
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn the_narrowest_pattern_tells_and_the_settings_before_what_is_known() {
         let models = [("gpt-*", 10), ("gpt-4o", 20), ("theirs", 30)].map(|(name, tokens)| (name.to_owned(), tokens));
-        let context = Context { tokens: 1000, models: models.into(), answer_tokens: 100 };
+        let context = Context { tokens: 1000, models: models.into(), answer_tokens: 100, summary_model: None };
         let windows = Windows::new(&context, &[("{gpt-4o,llama}".to_owned(), 40), ("gpt-5".to_owned(), 50)]);
         for (names, tokens) in [
             (["gpt-4o", ""], 20),

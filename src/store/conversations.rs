@@ -186,6 +186,7 @@ impl Store {
                  where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
                  and application_id = $2 and owner_id = $3",
+                "delete from summaries where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from conversations where id = $1 and application_id = $2 and owner_id = $3",

@@ -6,7 +6,7 @@ use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
-use super::usage::count_calls;
+use super::usage::{SHARDS, count_calls};
 use super::{Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
@@ -146,7 +146,8 @@ impl Store {
             .await?;
             if !ending.calls.is_empty() {
                 // As late as can be: whoever else counts the owner's calls waits from here to the commit.
-                count_calls!(conn, lease, ending.calls);
+                let shards = if self.is_shared() { SHARDS } else { 1 };
+                count_calls!(conn, lease, ending.calls, shards);
             }
             // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<(Option<String>,)> = conn.query(

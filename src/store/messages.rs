@@ -22,6 +22,17 @@ pub struct Placed {
     pub message: Message,
 }
 
+/// A message of a path: who said it, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its id.
+    pub id: MessageId,
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: Content,
+}
+
 impl Placed {
     /// The number of the message's turn in its conversation.
     pub fn number(&self) -> u64 {
@@ -36,14 +47,14 @@ pub(super) const COLUMNS: &str = "m.id, m.conversation_id, m.turn_id, m.position
 /// How many messages of a path are read in one round trip.
 const PAGE: i64 = 256;
 /// A message and what it answers, newest first, until they weigh more than $4 or are $5.
-const PATH: &str = "with recursive path (parent_id, role, content_kind, content, depth, weight) as ( \
-    select parent_id, role, content_kind, content, cast(1 as bigint), cast(length(content) as bigint) \
+const PATH: &str = "with recursive path (id, parent_id, role, content_kind, content, depth, weight) as ( \
+    select id, parent_id, role, content_kind, content, cast(1 as bigint), cast(length(content) as bigint) \
     from messages where id = $1 and application_id = $2 and owner_id = $3 \
     union all \
-    select m.parent_id, m.role, m.content_kind, m.content, path.depth + 1, path.weight + length(m.content) \
+    select m.id, m.parent_id, m.role, m.content_kind, m.content, path.depth + 1, path.weight + length(m.content) \
     from messages m join path on m.id = path.parent_id \
     where m.application_id = $2 and m.owner_id = $3 and path.weight <= $4 and path.depth < $5) \
-    select parent_id, role, content_kind, content from path order by depth";
+    select id, parent_id, role, content_kind, content from path order by depth";
 
 macro_rules! message_row {
     ($row:expr) => {{
@@ -155,7 +166,7 @@ impl Store {
 
     /// The path to a message: it and what it answers, back to the first, newest first, as far as `bytes` of text
     /// reach. The message itself always comes.
-    pub async fn path(&self, owner: &Owner, to: &MessageId, bytes: usize) -> Result<Vec<(Role, Content)>> {
+    pub async fn path(&self, owner: &Owner, to: &MessageId, bytes: usize) -> Result<Vec<Said>> {
         read!(self, conn => {
             let mut path = Vec::new();
             let mut weight = 0usize;
@@ -175,7 +186,9 @@ impl Store {
                     if weight > bytes && !path.is_empty() {
                         return Ok(path);
                     }
-                    path.push((role(row.try_get("role")?)?, content(row.try_get("content_kind")?, body)?));
+                    let content = content(row.try_get("content_kind")?, body)?;
+                    let (id, role) = (row.try_get::<String, _>("id")?.into(), role(row.try_get("role")?)?);
+                    path.push(Said { id, role, content });
                     next = row.try_get("parent_id")?;
                 }
             }

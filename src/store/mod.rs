@@ -23,6 +23,7 @@ pub mod messages;
 pub mod migrate;
 pub mod people;
 pub mod pool;
+pub mod summaries;
 pub mod tail;
 pub mod tickets;
 mod transaction;

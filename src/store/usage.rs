@@ -52,10 +52,10 @@ pub(super) const UNCOUNTED: &str =
 
 pub(super) fn insert_totals(groups: usize) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!(
-        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, calls, \
+        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, shard, calls, \
          prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost_nano_usd, \
          unpriced_calls, estimated_calls) select * from (values {}) v {UNCOUNTED} \
-         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id) do update set \
+         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) do update set \
          calls = usage_totals.calls + excluded.calls, \
          prompt_tokens = usage_totals.prompt_tokens + excluded.prompt_tokens, \
          completion_tokens = usage_totals.completion_tokens + excluded.completion_tokens, \
@@ -65,7 +65,7 @@ pub(super) fn insert_totals(groups: usize) -> sqlx::AssertSqlSafe<String> {
          cost_nano_usd = usage_totals.cost_nano_usd + excluded.cost_nano_usd, \
          unpriced_calls = usage_totals.unpriced_calls + excluded.unpriced_calls, \
          estimated_calls = usage_totals.estimated_calls + excluded.estimated_calls",
-        rows(groups, 16, 3)
+        rows(groups, 17, 3)
     ))
 }
 
@@ -82,16 +82,16 @@ pub(super) fn insert_records(calls: usize) -> sqlx::AssertSqlSafe<String> {
 /// Keeps the calls of a turn that ends, and adds them to the sums: two statements that may wait. The sums come first,
 /// since they ask whether there are records.
 macro_rules! count_calls {
-    ($conn:expr, $lease:expr, $calls:expr) => {{
+    ($conn:expr, $lease:expr, $calls:expr, $shards:expr) => {{
         let lease: &$crate::store::ending::Lease = $lease;
         let ids = (lease.conversation_id.as_str(), lease.turn_id.as_str());
         let (application, owner) = (&*lease.owner.application_id, &*lease.owner.owner_id);
         let (assistant, key) = $crate::store::usage::on_behalf(lease);
-        let sums = $crate::store::usage::sums(&$calls);
+        let (sums, shard) = ($crate::store::usage::sums(&$calls), $crate::store::usage::shard(lease, $shards));
         let mut totals = $conn.query($crate::store::usage::insert_totals(sums.len())).bind(ids.0).bind(ids.1);
         for ((span, start, model), sums) in sums {
             totals = totals.bind(application).bind(owner).bind(span).bind(start).bind(model);
-            totals = totals.bind(assistant.unwrap_or_default()).bind(key.unwrap_or_default());
+            totals = totals.bind(assistant.unwrap_or_default()).bind(key.unwrap_or_default()).bind(shard);
             for sum in sums.to_list() {
                 totals = totals.bind(sum.cast_signed());
             }
@@ -116,6 +116,16 @@ macro_rules! count_calls {
 }
 
 pub(super) use count_calls;
+
+/// Over so many rows the calls of an owner are spread where several connections write: each waits for the commit of whoever
+/// has its row, and an application may have one owner for all.
+pub(super) const SHARDS: i64 = 8;
+
+/// Which of so many rows a turn's calls are added to.
+pub(super) fn shard(lease: &Lease, shards: i64) -> i64 {
+    let last = lease.turn_id.as_str().bytes().last().unwrap_or_default();
+    char::from(last).to_digit(16).map_or(0, i64::from) % shards
+}
 
 /// The assistant and the API key that a turn was asked with. There are no assistants yet.
 pub(super) fn on_behalf(lease: &Lease) -> (Option<&str>, Option<&str>) {

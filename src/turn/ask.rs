@@ -10,6 +10,7 @@ use super::context::LeftOut;
 use super::ends;
 use super::live::Live;
 use super::log::Append;
+use super::summary;
 use crate::domain::called::Called;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;
@@ -67,6 +68,8 @@ pub struct Talk {
     asked: Option<Asked>,
     open: Vec<Open>,
     bytes: u64,
+    /// What a call said so far that is no part of the answer.
+    aside: Option<String>,
     /// From start to the first delta or reasoning.
     pub first_token: Option<Duration>,
     /// The calls that are over and that an upstream took.
@@ -84,16 +87,17 @@ impl Talk {
             asked: None,
             open: Vec::new(),
             bytes: 0,
+            aside: None,
             first_token: None,
             made: Vec::new(),
         }
     }
 
-    /// Logs what is not sent, since the model reads less.
-    pub fn leave_out(&self, left_out: LeftOut) {
+    /// Logs what is not sent since the model reads less, and whether a summary stands for it.
+    pub fn leave_out(&self, left_out: LeftOut, summarised: bool) {
         let step_id = StepId::new(self.turns.now());
         let (kind, label) = ("rewrite".to_owned(), "Leave out the oldest turns".to_owned());
-        let (status, output) = (StepStatus::Ok, Some(left_out.to_json()));
+        let (status, output) = (StepStatus::Ok, Some(left_out.to_json(summarised)));
         self.append(|append| {
             let id = step_id.clone();
             append.event(Event::StepStarted { step_id: id, parent_id: None, kind, label, input: None });
@@ -103,6 +107,46 @@ impl Talk {
 
     /// Asks, and logs the answer as it comes. Dropping the future cancels the call.
     pub async fn go(&mut self, call: Call) -> Ending {
+        match self.open(call).await {
+            Ok(answer) => self.listen(answer).await,
+            Err(ending) => ending,
+        }
+    }
+
+    /// Asks for something that is no part of the answer: a step and a call of its own, and only its text is of use.
+    /// `None` where that did not come.
+    pub async fn aside(&mut self, call: Call) -> Option<String> {
+        let mut answer = self.open(call).await.ok()?;
+        self.aside = Some(String::new());
+        let ending = loop {
+            self.batch.clear();
+            let progress = poll_fn(|cx| answer.poll_next(cx, &mut self.batch)).await;
+            let said = self.aside.get_or_insert_default();
+            for part in self.batch.parts() {
+                if let Part::Delta(text) = part {
+                    said.push_str(text);
+                }
+            }
+            if said.len() > summary::BYTES {
+                break Ending::plain(Status::Length);
+            }
+            match progress {
+                Ok(Progress::More) => {}
+                Ok(Progress::Finished(finish)) => break ends::of_finish(&finish),
+                Err(fault) => {
+                    self.note_fault(fault.as_str());
+                    break ends::of_fault(fault);
+                }
+            }
+        };
+        drop(answer);
+        let said = self.aside.clone().filter(|said| !said.trim().is_empty());
+        self.close(&ending).await;
+        said.filter(|_| matches!(ending.status, Status::Completed | Status::Length))
+    }
+
+    /// Asks one upstream after the other until one takes the call.
+    async fn open(&mut self, call: Call) -> Result<Box<dyn Answer>, Ending> {
         let turns = self.turns.clone();
         let call = Arc::new(call);
         let upstreams = turns.upstreams.get();
@@ -114,7 +158,7 @@ impl Talk {
                     if let Some(asked) = &mut self.asked {
                         asked.accepted = true;
                     }
-                    return self.listen(answer).await;
+                    return Ok(answer);
                 }
                 Err(refusal) => {
                     tracing::warn!(upstream = candidate.name(), turn_id = %self.live.lease.turn_id, ?refusal, "an upstream refused");
@@ -131,9 +175,9 @@ impl Talk {
                 }
             }
         }
-        refused.unwrap_or_else(|| {
+        Err(refused.unwrap_or_else(|| {
             Ending::problem(Status::Failed, "upstream_unavailable", "No upstream serves this model any more.")
-        })
+        }))
     }
 
     fn ask(&mut self, call: &Arc<Call>, candidate: &Entry) {
@@ -267,17 +311,17 @@ impl Talk {
     pub async fn close(&mut self, ending: &Ending) {
         let Some(asked) = self.asked.take() else { return };
         // Counting takes time, and is no part of the step.
-        let now = Instant::now();
+        let (now, aside) = (Instant::now(), self.aside.take());
         let usage = match self.batch.usage() {
             Some(usage) => Some(usage),
-            None if asked.accepted => Some(self.estimate(&asked.call).await),
+            None if asked.accepted => Some(self.estimate(&asked.call, aside).await),
             None => None,
         };
         let usage = usage.map(|usage| asked.priced(usage));
         self.count(&asked, now, usage, ending);
         let open = std::mem::take(&mut self.open);
         let (status, error) = ends::of_step(ending);
-        let model = self.live.stub.model.clone();
+        let model = asked.call.model.clone();
         self.append(|append| {
             for Open { step_id, begun, .. } in open.into_iter().rev() {
                 let duration_ms = millis(now - begun);
@@ -325,9 +369,14 @@ impl Talk {
     }
 
     /// Counts with a tokenizer what the upstream did not report.
-    async fn estimate(&self, call: &Arc<Call>) -> Usage {
+    async fn estimate(&self, call: &Arc<Call>, aside: Option<String>) -> Usage {
+        let call = call.clone();
+        if let Some(said) = aside {
+            let counted = self.turns.lifecycle.blocking(move || estimate(&call.lines, &said, ""));
+            return counted.await.unwrap_or(nothing());
+        }
         let said = super::fold::whole(&self.turns, &self.live).await.ok();
-        let (call, bytes) = (call.clone(), self.bytes);
+        let bytes = self.bytes;
         let counted = self.turns.lifecycle.blocking(move || match said {
             Some(draft) => estimate(&call.lines, draft.content(), draft.reasoning()),
             // The text cannot be read at present: four bytes a token is what English comes to.

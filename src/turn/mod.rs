@@ -26,6 +26,7 @@ pub mod run;
 pub mod segments;
 pub mod start;
 pub mod stop;
+pub mod summary;
 pub mod sweep;
 pub mod view;
 pub mod waiting;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub prices: Latest<Prices>,
     /// How much models read.
     pub windows: Windows,
+    /// The model that summarises what they do not read any more.
+    pub summary_model: Option<String>,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.

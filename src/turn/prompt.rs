@@ -1,9 +1,11 @@
 //! What a model is asked: instructions, the path of earlier messages, the question.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Turns;
-use super::context::{Fitted, LeftOut, fit};
+use super::context::{Earlier, Material};
 use super::live::Live;
 use crate::domain::conversation::Config;
 use crate::domain::message::{Content, Role};
@@ -78,24 +80,28 @@ impl Request {
     }
 }
 
-/// What a turn asks.
+/// What a turn asks, before it is known what of it fits.
 #[derive(Clone, Debug)]
-pub enum Prompt {
-    /// A call, and what was left out of it because the model reads less.
-    Call(Call, Option<LeftOut>),
-    /// Nothing: the question alone is more than the model reads.
-    TooLong,
-    /// Nothing: it could not be counted.
-    Uncounted,
+pub struct Prompt {
+    /// What is said.
+    pub material: Arc<Material>,
+    /// The tokens there are for it.
+    pub room: u64,
+    call: Call,
 }
 
-/// The call a turn makes, as far back as `history_bytes` and the model's window reach. The question is `first` where
-/// nothing was said before.
+impl Prompt {
+    /// The call, without what is before the line `from`, for which `summary` stands if there is one.
+    pub fn into_call(self, from: usize, summary: Option<Line>) -> Call {
+        Call { lines: Arc::unwrap_or_clone(self.material).into_lines(from, summary), ..self.call }
+    }
+}
+
+/// What a turn asks, as far back as `history_bytes` reach. The question is `first` where nothing was said before.
 ///
 /// # Errors
 /// The store's, when the earlier messages cannot be read.
 pub async fn prompt(turns: &Turns, live: &Live, request: &Request, first: Option<&Content>) -> Result<Prompt> {
-    let mut lines = Vec::new();
     let mut instructions = request.instructions.clone();
     if let Some(language) = &request.language {
         if !instructions.is_empty() {
@@ -105,41 +111,49 @@ pub async fn prompt(turns: &Turns, live: &Live, request: &Request, first: Option
         instructions.push_str(language);
         instructions.push('.');
     }
-    if !instructions.is_empty() {
-        lines.push(Line { speaker: Speaker::System, text: instructions });
-    }
-    let bytes = turns.settings.limits.history_bytes;
-    let mut path = match first {
-        Some(question) => vec![(Role::User, question.clone())],
-        None => turns.store.path(&live.lease.owner, &live.user_message_id, bytes).await?,
-    };
-    // A path begins with a question: an answer at its end is what `history_bytes` left of a turn.
-    while path.len() > 1 && path.last().is_some_and(|(role, _)| *role == Role::Assistant) {
-        path.pop();
-    }
-    let question = path.drain(..path.len().min(1)).next();
-    match &request.history {
-        Some(history) => lines.extend(history.iter().map(|said| line(said.role, said.content.clone()))),
-        // The path comes newest first. An answer that never said a word is left out.
-        None => lines.extend(
-            path.into_iter()
-                .rev()
-                .filter(|(_, content)| !content.is_empty())
-                .map(|(role, content)| line(role, content.text())),
-        ),
-    }
-    lines.extend(question.map(|(role, content)| line(role, content.text())));
+    let head = Some(instructions).filter(|text| !text.is_empty());
+    let head = head.map(|text| Line { speaker: Speaker::System, text }).into_iter().collect();
+    let (question, earlier) = said(turns, live, request, first).await?;
     let model = live.stub.model.clone();
     let upstreams = turns.upstreams.get();
     let named = upstreams.candidates(&model).next().map_or(&*model, |first| first.name_of(&model));
     let room = turns.settings.windows.room(&[&model, named], request.max_tokens);
-    let (lines, left_out) = match fit(turns, lines, room).await {
-        Fitted::Fits(lines, left_out) => (lines, left_out),
-        Fitted::TooLong => return Ok(Prompt::TooLong),
-        Fitted::Uncounted => return Ok(Prompt::Uncounted),
-    };
+    let material = Arc::new(Material { head, earlier, question });
     let (turn_id, temperature, max_tokens) = (live.lease.turn_id.clone(), request.temperature, request.max_tokens);
-    Ok(Prompt::Call(Call { turn_id, model, lines, temperature, max_tokens, traceparent: None }, left_out))
+    let call = Call { turn_id, model, lines: Vec::new(), temperature, max_tokens, traceparent: None };
+    Ok(Prompt { material, room, call })
+}
+
+/// The question, and what was said before it, oldest first.
+async fn said(turns: &Turns, live: &Live, request: &Request, first: Option<&Content>) -> Result<(Line, Vec<Earlier>)> {
+    let (question, path) = match first {
+        Some(question) => (question.text(), Vec::new()),
+        None => {
+            let bytes = turns.settings.limits.history_bytes;
+            let mut path = turns.store.path(&live.lease.owner, &live.user_message_id, bytes).await?;
+            // The path comes newest first, and begins with a question: an answer at its end is what `history_bytes` left
+            // of a turn.
+            while path.len() > 1 && path.last().is_some_and(|said| said.role == Role::Assistant) {
+                path.pop();
+            }
+            let question = path.drain(..path.len().min(1)).next();
+            (question.map(|said| said.content.text()).unwrap_or_default(), path)
+        }
+    };
+    let earlier = match &request.history {
+        Some(history) => {
+            let line = |said: &Said| Earlier { id: None, line: line(said.role, said.content.clone()) };
+            history.iter().map(line).collect()
+        }
+        // An answer that never said a word is left out.
+        None => path
+            .into_iter()
+            .rev()
+            .filter(|said| !said.content.is_empty())
+            .map(|said| Earlier { id: Some(said.id), line: line(said.role, said.content.text()) })
+            .collect(),
+    };
+    Ok((line(Role::User, question), earlier))
 }
 
 fn line(role: Role, text: String) -> Line {

@@ -8,9 +8,10 @@ use futures::stream::{self, TryStreamExt};
 use super::Turns;
 use super::ask::estimate;
 use super::calls;
+use super::context::{Fitted, fit};
 use super::fold;
 use super::live::{Cut, Live, Parts};
-use super::prompt::{Prompt, Request, prompt};
+use super::prompt::{Request, prompt};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Event, Finished, write_line};
@@ -75,13 +76,15 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     let since = record.started_at.unwrap_or(record.created_at);
     let mut events = Vec::new();
     if let Some(step_id) = open_call(&draft) {
-        let (said, asked) = (draft.clone(), prompt(turns, &live, &live.request, None).await?);
-        let usage = turns.lifecycle.blocking(move || match asked {
-            Prompt::Call(call, _) => Some(estimate(&call.lines, said.content(), said.reasoning())),
+        let (said, prompt) = (draft.clone(), prompt(turns, &live, &live.request, None).await?);
+        let lines = match fit(turns, &prompt.material, prompt.room).await {
+            Fitted::From(from, _) => prompt.into_call(from, None).lines,
             // It was asked all the same: the settings are others now.
-            Prompt::TooLong | Prompt::Uncounted => Some(estimate(&[], said.content(), said.reasoning())),
-        });
-        let (usage, model) = (usage.await.flatten(), record.model.clone());
+            Fitted::TooLong | Fitted::Uncounted => Vec::new(),
+        };
+        let count = move || estimate(&lines, said.content(), said.reasoning());
+        let usage = turns.lifecycle.blocking(count);
+        let (usage, model) = (usage.await, record.model.clone());
         // Which upstream was asked is not known: it costs what the model does by our name for it.
         let (prices, at) = (turns.settings.prices.get(), calls::called_at(&step_id, since));
         let cost = |usage: &Usage| prices.of(&[&model], at).map(|price| price.cost(usage));

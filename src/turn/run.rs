@@ -10,17 +10,20 @@ use futures::FutureExt;
 
 use super::Turns;
 use super::ask::{Talk, millis};
+use super::context::{Fitted, LeftOut, fit};
 use super::ends;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt::{self, Prompt};
 use super::segments::Mark;
+use super::summary;
 use crate::domain::event::{self, Closed, Event};
 use crate::domain::message::Content;
 use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::seldom::Seldom;
 use crate::store::ending::{Lease, Outcome};
 use crate::store::journal::Chunk;
+use crate::upstream::Line;
 
 /// Runs a turn from its admission to its end. `first` is the question of a conversation's first turn, which has no
 /// history to read. A panic inside ends it as `failed`.
@@ -73,19 +76,37 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
             }
         };
         drop(first);
-        match prompt {
-            Prompt::Call(call, left_out) => {
-                if let Some(left_out) = left_out {
-                    talk.leave_out(left_out);
-                }
-                talk.go(call).await
-            }
-            Prompt::TooLong => ends::too_long(),
-            Prompt::Uncounted => ends::mistake(),
-        }
+        let (from, summary) = match fit(turns, &prompt.material, prompt.room).await {
+            Fitted::From(from, None) => (from, None),
+            Fitted::From(from, Some(left_out)) => Box::pin(leave_out(turns, live, talk, &prompt, from, left_out)).await,
+            Fitted::TooLong => return ends::too_long(),
+            Fitted::Uncounted => return ends::mistake(),
+        };
+        talk.go(prompt.into_call(from, summary)).await
     };
     // Lent: an argument that a future keeps has room in it twice.
     until_cut(turns, live, most, pin!(work)).await
+}
+
+/// Logs what is not sent; from where on the rest is, and what stands for it.
+async fn leave_out(
+    turns: &Turns,
+    live: &Live,
+    talk: &mut Talk,
+    prompt: &Prompt,
+    from: usize,
+    left_out: LeftOut,
+) -> (usize, Option<Line>) {
+    match summary::of(turns, live, talk, &prompt.material, prompt.room).await {
+        Some(summary::Standing { from, left_out, line }) => {
+            talk.leave_out(left_out, true);
+            (from, Some(line))
+        }
+        None => {
+            talk.leave_out(left_out, false);
+            (from, None)
+        }
+    }
 }
 
 /// Waits until the turn is ended from outside.

@@ -34,6 +34,10 @@ async fn it_asks_and_shows_text_steps_sources_and_tables_and_again_after_a_reloa
     assert_eq!((&shown["steps"], &shown["nested"], &shown["rows"]), (&json!(6), &json!(3), &json!(6)));
     assert_eq!((&shown["ends"], &shown["stop"]), (&json!(0), &json!(true)));
     assert_ne!(shown["reasoning"], 0);
+    let usage = browser.js("return document.querySelector('article.bot .foot .usage').textContent").await;
+    let tokens = |of: &str| saved["usage"][of].to_string();
+    let due = format!("{} + {} tokens · $0.00", tokens("prompt_tokens"), tokens("completion_tokens"));
+    assert_eq!(usage, due, "what it used, and what the demo costs");
 
     browser.page.refresh().await.unwrap();
     browser.until("the history", ENDED).await;

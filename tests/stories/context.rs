@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Call, Scene, Script, Setup, Told};
+use super::usage::price;
+use crate::support::{Call, Request, Scene, Script, Setup, Told, eventually};
 
 /// What the model reads, less the room for an answer: a quarter of it.
 const ROOM: usize = 300;
@@ -96,4 +97,95 @@ async fn spaces_are_counted_in_no_time() {
         assert_eq!(answer["status"], "completed", "it is few tokens");
     }
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// With a cheaper model that summarises.
+fn summarised(setup: Setup) -> Setup {
+    let prices = vec![price("test-*", "2026-01-01", 1_000_000), price("cheap", "2026-01-01", 1000)];
+    small(setup).set("context.summary_model", "cheap").set("prices", prices)
+}
+
+/// The calls of the cheaper model so far.
+fn summaries(scene: &Scene) -> Vec<Call> {
+    scene.upstream.calls().into_iter().filter(|call| call.body["model"] == "cheap").collect()
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_summarised_by_a_cheaper_model_kept_and_extended() {
+    let scene = Scene::with(summarised).await;
+    scene.upstream.always(Script::answer(&[&tides(20), &tides(30)]));
+    scene.upstream.when("Person: ", Script::answer(&["They spoke ", "of tides."]));
+    let conversation = scene.client.conversation().await;
+    let mut told = Vec::new();
+    for _ in 0..7 {
+        let stream = scene.client.ask(&conversation, &tides(40)).await;
+        told.push(Told::hear(&scene.client, &conversation, stream).await);
+    }
+    // The first three turns are one summary; the next two fit beside it; then it is extended.
+    let made = summaries(&scene);
+    assert_eq!(made.len(), 2);
+    assert!(
+        !made[0].question().contains("Earlier summary")
+            && made[1].question().starts_with("Earlier summary:\nThey spoke")
+    );
+    assert_eq!(
+        (made[0].question().matches("Person: ").count(), made[1].question().matches("Person: ").count()),
+        (3, 3)
+    );
+    let answers: Vec<Call> = scene.upstream.calls().into_iter().filter(|call| call.body["model"] != "cheap").collect();
+    assert_eq!(
+        answers.iter().map(sent).collect::<Vec<_>>(),
+        ["su", "suau", "suauau", "ssu", "ssuau", "ssuauau", "ssu"]
+    );
+    let summary = answers[4].body["messages"][1]["content"].as_str().unwrap();
+    assert!(summary.ends_with("They spoke of tides."), "{summary}");
+    // Both calls of the fourth turn are steps, are told, and are kept at their own price.
+    let fourth = &told[3];
+    let models: Vec<&str> = fourth
+        .frames
+        .iter()
+        .filter(|frame| frame.kind() == "usage")
+        .map(|frame| frame.json["model"].as_str().unwrap())
+        .collect();
+    assert_eq!(models, ["cheap", "test-model"]);
+    let kinds: Vec<_> = fourth.message["steps"].as_array().unwrap().iter().map(|step| step["kind"].clone()).collect();
+    assert_eq!(kinds, ["model", "rewrite", "model"]);
+    let out = left_out(&fourth.message).unwrap();
+    assert_eq!((&out["turns"], &out["summarised"]), (&json!(3), &json!(true)));
+    // Eleven tokens of a prompt and two of an answer, at a price of a thousandth.
+    assert_eq!(fourth.message["usage"]["prompt_tokens"], 22);
+    let cheap = "select count(*) from usage_records where model = 'cheap' and cost_nano_usd = 0";
+    assert_eq!(scene.database.numbers(cheap).await, [2]);
+    assert_eq!(fourth.content(), tides(20) + &tides(30), "a summary is no part of an answer");
+    let delete = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/conversations/{conversation}")) };
+    assert_eq!(scene.client.send(delete).await.status, 204);
+    assert_eq!(scene.database.numbers("select count(*) from summaries").await, [0]);
+}
+
+#[tokio::test]
+async fn without_a_summary_a_turn_goes_on_and_a_stop_counts_what_it_took() {
+    let scene = Scene::with(summarised).await;
+    scene.upstream.always(Script::answer(&[&tides(20), &tides(30)]));
+    let conversation = scene.client.conversation().await;
+    for _ in 0..3 {
+        scene.client.ask_whole(&conversation, &tides(40)).await.expect(200);
+    }
+    for script in [Script::status(400, &[], &json!({})), Script::new().delta("They").cut(), Script::answer(&[])] {
+        scene.upstream.when("Person: ", script);
+        let answer = scene.client.ask_whole(&conversation, "next").await.expect(200);
+        assert_eq!((&answer["status"], &answer["steps"][0]["kind"]), (&json!("completed"), &json!("model")));
+        assert_eq!(left_out(&answer).unwrap()["summarised"], false);
+    }
+    scene.upstream.when("Person: ", Script::new().delta("They spoke").hang());
+    let before = summaries(&scene).len();
+    let stream = scene.client.ask(&conversation, "stop").await;
+    eventually("a summary to be asked for", async || (summaries(&scene).len() > before).then_some(())).await;
+    // Whether its head was there in time is for nobody to know, but if it was, it costs.
+    let stopped = scene.client.stop(&stream.turn()).await.expect(200);
+    assert_eq!((&stopped["status"], &stopped["content"]), (&json!("stopped"), &json!("")));
+    let told = Told::hear(&scene.client, &conversation, stream).await;
+    let usages = told.frames.iter().filter(|frame| frame.kind() == "usage");
+    assert!(usages.into_iter().all(|usage| usage.json["model"] == "cheap"), "the answer was not asked for");
+    let kept = format!("select count(*) from usage_records where turn_id = '{}'", told.turn);
+    assert_eq!(scene.database.numbers(&kept).await, [i64::from(!stopped["usage"].is_null())]);
 }

@@ -10,6 +10,7 @@ use tidegate::store::admission::{Admission, NewTurn, Target};
 use tidegate::store::ending::{Lease, Outcome};
 use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
+use tidegate::store::messages::Said;
 use tidegate::store::tail::Tail;
 
 use crate::support::house::{House, at, key, plan, stranger};
@@ -284,10 +285,14 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert!(!house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap(), "it is open");
     let lease = house.lease(&spoken, &conversation, 1);
     house.store.end_turn(&lease, &house.ending(&spoken, &conversation, 2)).await.unwrap();
-    let path = house.store.path(&house.owner, &spoken.message_id, 1000).await.unwrap();
+    let told = async |bytes| {
+        let path = house.store.path(&house.owner, &spoken.message_id, bytes).await.unwrap();
+        path.into_iter().map(|said| (said.role, said.content)).collect::<Vec<_>>()
+    };
+    let path = told(1000).await;
     let answer = Content::Text("Because\u{0}.".into());
     assert_eq!(path, [(Role::Assistant, answer.clone()), (Role::User, Content::Parts(parts))]);
-    assert_eq!(house.store.path(&house.owner, &spoken.message_id, 1).await.unwrap(), [(Role::Assistant, answer)]);
+    assert_eq!(told(1).await, [(Role::Assistant, answer)]);
     assert!(house.store.path(&stranger(), &spoken.message_id, 1000).await.unwrap().is_empty());
 
     assert_eq!(house.store.drop_journals(at(8), at(10), 10).await.unwrap(), 0);
@@ -322,7 +327,7 @@ async fn a_long_path_comes_whole_and_only_as_far_as_its_bytes_reach() {
     let path = async |bytes| house.store.path(&house.owner, last.as_ref().unwrap(), bytes).await.unwrap();
     let whole = path(1 << 20).await;
     assert_eq!(whole.len(), 300);
-    let weigh = |path: &[(Role, Content)]| path.iter().map(|(_, content)| content.text().len()).sum::<usize>();
+    let weigh = |path: &[Said]| path.iter().map(|said| said.content.text().len()).sum::<usize>();
     for bytes in [9, 10, 14, 15, 100, 1000, weigh(&whole) - 1, weigh(&whole)] {
         let some = path(bytes).await;
         assert_eq!(some, whole[..some.len()]);

@@ -233,8 +233,8 @@ async fn add(database: &Database, owner: &str, quarter: &str, model: &str, cost:
     for span in [900, 86_400] {
         let start = at.as_microsecond() - at.as_microsecond().rem_euclid(span * 1_000_000);
         let row = format!(
-            "insert into usage_totals values ('default', '{owner}', {span}, {start}, '{model}', '', '', 1, 10, 1, 0, 0, 0, \
-             {cost}, 0, 0) on conflict (application_id, owner_id, span, start, model, assistant_id, key_id) do update \
+            "insert into usage_totals values ('default', '{owner}', {span}, {start}, '{model}', '', '', 0, 1, 10, 1, 0, 0, 0, \
+             {cost}, 0, 0) on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) do update \
              set calls = usage_totals.calls + 1, prompt_tokens = usage_totals.prompt_tokens + 10, \
              completion_tokens = usage_totals.completion_tokens + 1, \
              cost_nano_usd = usage_totals.cost_nano_usd + {cost}"
@@ -316,7 +316,7 @@ async fn what_cannot_be_told_is_named() {
     scene
         .database
         .run(&format!(
-            "insert into usage_totals select 'default', 'local', 86400, 1767225600000000, 'm' || i, '', '', 1, 1, 1, 0, 0, \
+            "insert into usage_totals select 'default', 'local', 86400, 1767225600000000, 'm' || i, '', '', 0, 1, 1, 1, 0, 0, \
              0, 0, 0, 0 from ({numbers}) t"
         ))
         .await;
