@@ -180,6 +180,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         stream: config.stream,
         limits: config.limits,
         lease_s: config.cluster.lease_s,
+        expire_after_s: config.conversations.expire_after_s,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

@@ -91,7 +91,7 @@ pub const KEYS: [Key; 58] = [
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
-    later("conversations.expire_after_s", Seconds(0), "0"),
+    default("conversations.expire_after_s", Seconds(0), "0", "How long a conversation may be silent before it has ended; 0: for ever."),
     default("stream.durability", Text, r#""relaxed""#, "relaxed: shown at once, saved within 100 ms; strict: saved, then shown."),
     default("stream.on_disconnect", Text, r#""continue""#, "When a turn's last reader leaves: continue, cancel or grace:SECONDS."),
     default("stream.if_busy", Text, r#""reject""#, "A message to a conversation with a live turn: reject, queue or interrupt."),

@@ -57,6 +57,8 @@ pub struct Config {
     pub otel: Otel,
     /// How logs look.
     pub log: Log,
+    /// How long conversations last.
+    pub conversations: Conversations,
     /// How turns are shown and kept.
     pub stream: Stream,
     /// Every bound.
@@ -80,6 +82,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             otel: Otel::default(),
             log: Log::default(),
+            conversations: Conversations::default(),
             stream: Stream::default(),
             limits: Limits::default(),
             upstreams: vec![Settings {
@@ -206,6 +209,14 @@ pub struct Otel {
 pub struct Log {
     /// Their format.
     pub format: LogFormat,
+}
+
+/// How long conversations last: `[conversations]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Conversations {
+    /// Seconds of silence after which one has ended; 0 = never.
+    pub expire_after_s: u64,
 }
 
 /// The format of logs.

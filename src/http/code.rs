@@ -67,9 +67,9 @@ codes! {
     TurnInProgress = "turn_in_progress", CONFLICT, "The conversation is busy",
         "The conversation has a live turn, and `if_busy` is `reject`.";
     ConversationPaused = "conversation_paused", CONFLICT, "The conversation is paused",
-        "A paused conversation takes no messages.";
+        "A paused conversation takes no messages; `resume` reopens it.";
     ConversationEnded = "conversation_ended", CONFLICT, "The conversation has ended",
-        "An ended conversation takes no messages.";
+        "An ended conversation takes no messages, and is not paused; `resume` reopens it.";
     TurnDeleted = "turn_deleted", GONE, "The turn was deleted",
         "What the key made was erased with its conversation, or by a reset.";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",

@@ -129,7 +129,7 @@ pub async fn create(
         }
         None => make(&app, &owner, &new, key.as_ref()).await?,
     };
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = app.turns.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
     let mut response = json(StatusCode::CREATED, &conversation);
     if let Ok(location) = HeaderValue::try_from(format!("/v1/conversations/{id}")) {
         response.headers_mut().insert(LOCATION, location);
@@ -243,10 +243,11 @@ pub async fn list(
         .as_deref()
         .map(|text| place(text).ok_or_else(|| Problem::field("cursor", "must be a `next_cursor` of this list")));
     let part = listing.q.as_deref().filter(|part| !part.is_empty());
-    let (store, from, limit) = (&app.turns.store, from.transpose()?, limit as usize);
+    let (store, silence) = (&app.turns.store, app.turns.silence());
+    let (from, limit) = (from.transpose()?, limit as usize);
     let listed = match part {
-        Some(part) => store.search_conversations(&owner, part, from, limit).await?,
-        None => store.conversations(&owner, from, limit).await?,
+        Some(part) => store.search_conversations(&owner, part, from, limit, silence).await?,
+        None => store.conversations(&owner, from, limit, silence).await?,
     };
     let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
     Ok(json(StatusCode::OK, &List { data: listed.conversations, next_cursor: next }))
@@ -302,7 +303,7 @@ pub async fn update(
     {
         return Err(no_conversation());
     }
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = app.turns.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &conversation))
 }
 
@@ -322,7 +323,7 @@ pub async fn delete(
     Caller(owner): Caller,
     Id(id): Id<ConversationId>,
 ) -> Result<Response, Problem> {
-    app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    app.turns.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
     if app.turns.erase(&owner, &id).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -349,7 +350,7 @@ pub async fn get(
     Caller(owner): Caller,
     Id(id): Id<ConversationId>,
 ) -> Result<Response, Problem> {
-    let conversation = app.turns.store.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = app.turns.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &conversation))
 }
 

@@ -28,6 +28,7 @@ pub mod health;
 pub mod host;
 pub mod idempotency;
 mod json;
+pub mod lives;
 pub mod messages;
 pub mod models;
 pub mod page;

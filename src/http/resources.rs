@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{chat, conversations, health, messages, models, schema, sessions, turns};
+use super::{chat, conversations, health, lives, messages, models, schema, sessions, turns};
 
 /// The resources; `/metrics` may have a listener of its own.
 pub fn routes(app: App, metrics: bool) -> Router {
@@ -36,6 +36,11 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(conversations::list, conversations::create))
         .routes(routes!(conversations::get, conversations::update, conversations::delete))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
+        .routes(routes!(lives::archive))
+        .routes(routes!(lives::unarchive))
+        .routes(routes!(lives::pause))
+        .routes(routes!(lives::resume))
+        .routes(routes!(lives::end))
         .routes(routes!(messages::list, messages::create))
         .routes(routes!(turns::get))
         .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))

@@ -10,7 +10,7 @@ use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, State, title_of};
+use crate::domain::conversation::{Config, Silence, State, title_of};
 use crate::domain::event::{self, Event};
 use crate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Content;
@@ -51,6 +51,8 @@ pub struct NewTurn {
     pub key: Option<Key>,
     /// The replica that will run it.
     pub replica_id: ReplicaId,
+    /// How long its conversation may have been silent.
+    pub silence: Silence,
     /// When.
     pub now: Timestamp,
 }
@@ -98,6 +100,25 @@ pub enum Admission {
     Closed(State),
     /// The replica has lost its lease: whatever it admitted would be another's.
     Fenced,
+}
+
+/// Reopens a conversation that has expired, on a connection inside a transaction; says how many that are.
+macro_rules! reopen {
+    ($conn:expr, $owner:expr, $conversation:expr, $silence:expr) => {
+        $conn
+            .query(
+                "update conversations set state = 'active', expired_at = null, context = '{}', resumed_at = $1 \
+                 where id = $2 and application_id = $3 and owner_id = $4 and (expired_at is not null or \
+                 (state = 'active' and live_turn_id is null and last_message_at <= $5 and resumed_at <= $5))",
+            )
+            .bind($silence.now().as_micros())
+            .bind($conversation.as_str())
+            .bind(&*$owner.application_id)
+            .bind(&*$owner.owner_id)
+            .bind($silence.since().as_micros())
+            .changes()
+            .await?
+    };
 }
 
 impl Store {
@@ -159,24 +180,45 @@ impl Store {
             let (number, live, state, config) = if let Some(known) = known {
                 known
             } else {
-                // This takes the row, and so keeps every other writer of the conversation out.
-                let row: Option<(i64, String, String, String)> = conn.query(
-                    "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
-                     live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
-                     where id = $4 and application_id = $5 and owner_id = $6 \
-                     returning turn_count, live_turn_id, state, config",
-                )
-                .bind(new.now.as_micros())
-                .bind(new.id.as_str())
-                .bind(title.as_bytes())
-                .bind(conversation.as_str())
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
-                .row()
-                .await?;
-                let Some((number, live, state, config)) = row else {
-                    return Ok(Done::Rollback(Admission::NoConversation));
+                let taken = loop {
+                    // This takes the row, and so keeps every other writer of the conversation out.
+                    let row: Option<(i64, String, String, String)> = conn.query(
+                        "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
+                         live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
+                         where id = $4 and application_id = $5 and owner_id = $6 and (state = 'paused' \
+                         or (state = 'active' and (live_turn_id is not null or last_message_at > $7 or resumed_at > $7))) \
+                         returning turn_count, live_turn_id, state, config",
+                    )
+                    .bind(new.now.as_micros())
+                    .bind(new.id.as_str())
+                    .bind(title.as_bytes())
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(new.silence.since().as_micros())
+                    .row()
+                    .await?;
+                    if let Some(row) = row {
+                        break row;
+                    }
+                    // It has ended, or there is none. A session that has expired is reopened.
+                    if matches!(new.target, Target::New(_)) && reopen!(conn, owner, conversation, new.silence) > 0 {
+                        continue;
+                    }
+                    let ended: Option<(String,)> = conn.query(
+                        "select id from conversations where id = $1 and application_id = $2 and owner_id = $3",
+                    )
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .row()
+                    .await?;
+                    return Ok(Done::Rollback(match ended {
+                        Some(_) => Admission::Closed(State::Ended),
+                        None => Admission::NoConversation,
+                    }));
                 };
+                let (number, live, state, config) = taken;
                 let state = State::parse(&state).ok_or(Error::Corrupt("conversations.state"))?;
                 (number, live, state, json::<Config>(&config, "conversations.config")?)
             };

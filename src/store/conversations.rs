@@ -7,7 +7,7 @@ use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, Conversation, UNTITLED};
+use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
@@ -30,22 +30,37 @@ pub struct NewConversation {
     pub now: Timestamp,
 }
 
-/// The conversation in a row that has its columns.
+/// The columns that make a conversation.
+pub(super) const COLUMNS: &str = "c.id, c.title, c.state, c.archived_at, c.archive_reason, c.created_at, \
+    c.last_message_at, c.resumed_at, c.expired_at, c.config, c.metadata, c.live_turn_id";
+
+/// The conversation in a row that has its columns, as it stands by `$silence`.
 macro_rules! conversation_row {
-    ($row:expr) => {{
-        use $crate::store::conversations::{json, title};
+    ($row:expr, $silence:expr) => {{
+        use $crate::store::conversations::{json, text, title};
         let row = $row;
+        let live_turn_id: Option<String> = row.try_get("live_turn_id")?;
+        let last_message_at = Timestamp::from_micros(row.try_get("last_message_at")?);
+        let active_at = last_message_at.max(Timestamp::from_micros(row.try_get("resumed_at")?));
+        let state = $crate::domain::conversation::State::parse(row.try_get("state")?)
+            .ok_or($crate::store::Error::Corrupt("conversations.state"))?;
+        let expired = row.try_get::<Option<i64>, _>("expired_at")?.is_some();
+        let (state, expires_at) = $silence.judge(state, live_turn_id.is_some(), active_at, expired);
         $crate::domain::conversation::Conversation {
             id: row.try_get::<String, _>("id")?.into(),
             title: title(row.try_get("title")?)?,
-            state: $crate::domain::conversation::State::parse(row.try_get("state")?)
-                .ok_or($crate::store::Error::Corrupt("conversations.state"))?,
+            state,
             archived_at: row.try_get::<Option<i64>, _>("archived_at")?.map(Timestamp::from_micros),
+            archive_reason: row
+                .try_get::<Option<Vec<u8>>, _>("archive_reason")?
+                .map(|bytes| text(bytes, "conversations.archive_reason"))
+                .transpose()?,
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
-            last_message_at: Timestamp::from_micros(row.try_get("last_message_at")?),
+            last_message_at,
+            expires_at,
             config: json(row.try_get("config")?, "conversations.config")?,
             metadata: json(row.try_get("metadata")?, "conversations.metadata")?,
-            live_turn_id: row.try_get::<Option<String>, _>("live_turn_id")?.map(Into::into),
+            live_turn_id: live_turn_id.map(Into::into),
         }
     }};
 }
@@ -79,7 +94,11 @@ pub(super) use {conversation_row, insert_conversation};
 
 pub(super) fn title(bytes: Option<Vec<u8>>) -> Result<String> {
     let Some(bytes) = bytes else { return Ok(UNTITLED.to_owned()) };
-    String::from_utf8(bytes).map_err(|_| Error::Corrupt("conversations.title"))
+    text(bytes, "conversations.title")
+}
+
+pub(super) fn text(bytes: Vec<u8>, column: &'static str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::Corrupt(column))
 }
 
 /// Reads a column of JSON text.
@@ -88,20 +107,25 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str, column: &'static 
 }
 
 impl Store {
-    /// The conversation, if it is the owner's.
-    pub async fn conversation(&self, owner: &Owner, id: &ConversationId) -> Result<Option<Conversation>> {
+    /// The conversation as it stands by now, if it is the owner's.
+    pub async fn conversation(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        silence: Silence,
+    ) -> Result<Option<Conversation>> {
+        let sql = format!(
+            "select {COLUMNS} from conversations c where c.id = $1 and c.application_id = $2 and c.owner_id = $3"
+        );
         read!(self, conn => {
-            let row = sqlx::query(
-                "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \
-                 from conversations where id = $1 and application_id = $2 and owner_id = $3",
-            )
-            .bind(id.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .fetch_optional(conn)
-            .await?;
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(conn)
+                .await?;
             match row {
-                Some(row) => Ok(Some(conversation_row!(row))),
+                Some(row) => Ok(Some(conversation_row!(row, silence))),
                 None => Ok(None),
             }
         })

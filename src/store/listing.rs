@@ -2,11 +2,11 @@
 
 use sqlx::Row;
 
-use super::conversations::{conversation_row, title};
+use super::conversations::{COLUMNS, conversation_row, title};
 use super::pool::read;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::Conversation;
+use crate::domain::conversation::{Conversation, Silence};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
@@ -42,13 +42,12 @@ const SEARCHED: usize = 10_000;
 
 /// The query of columns of the owner's conversations after a place, last active first.
 macro_rules! after {
-    ($columns:literal, $owner:expr, $from:expr, $most:expr) => {
-        sqlx::query(concat!(
-            "select ",
-            $columns,
-            " from conversations where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
-             order by last_message_at desc, id desc limit $5"
-        ))
+    ($columns:expr, $owner:expr, $from:expr, $most:expr) => {
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "select {} from conversations c where application_id = $1 and owner_id = $2 \
+             and (last_message_at, id) < ($3, $4) order by last_message_at desc, id desc limit $5",
+            $columns
+        )))
         .bind(&*$owner.application_id)
         .bind(&*$owner.owner_id)
         .bind($from.at.as_micros())
@@ -62,14 +61,17 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn conversations(&self, owner: &Owner, from: Option<Place>, limit: usize) -> Result<Listed> {
+    pub async fn conversations(
+        &self,
+        owner: &Owner,
+        from: Option<Place>,
+        limit: usize,
+        silence: Silence,
+    ) -> Result<Listed> {
         let from = from.unwrap_or_else(Place::start);
         let mut conversations: Vec<Conversation> = read!(self, conn => {
-            let rows = after!(
-                "id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id",
-                owner, &from, limit + 1
-            );
-            rows.fetch_all(conn).await?.into_iter().map(|row| Ok(conversation_row!(row))).collect()
+            let rows = after!(COLUMNS, owner, &from, limit + 1);
+            rows.fetch_all(conn).await?.into_iter().map(|row| Ok(conversation_row!(row, silence))).collect()
         })?;
         let goes_on = conversations.len() > limit;
         conversations.truncate(limit);
@@ -90,14 +92,22 @@ impl Store {
         part: &str,
         from: Option<Place>,
         limit: usize,
+        silence: Silence,
     ) -> Result<Listed> {
         let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
         let _place = place.map_err(|_| Error::Crowded)?;
-        let search = self.search(owner, part.to_lowercase(), from, limit);
+        let search = self.search(owner, part.to_lowercase(), from, limit, silence);
         tokio::time::timeout(self.patience, search).await.unwrap_or(Err(Error::Slow(self.patience)))
     }
 
-    async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {
+    async fn search(
+        &self,
+        owner: &Owner,
+        part: String,
+        from: Option<Place>,
+        limit: usize,
+        silence: Silence,
+    ) -> Result<Listed> {
         let (mut matches, mut next) = (Vec::new(), from);
         'looking: for _ in 0..SEARCHED.div_ceil(STRIDE) {
             let titles = self.titles_after(owner, &next.take().unwrap_or_else(Place::start)).await?;
@@ -118,7 +128,7 @@ impl Store {
         }
         let mut conversations = Vec::with_capacity(matches.len());
         for id in matches {
-            conversations.extend(self.conversation(owner, &id).await?);
+            conversations.extend(self.conversation(owner, &id, silence).await?);
         }
         Ok(Listed { conversations, next })
     }

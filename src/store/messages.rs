@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use sqlx::Row;
 
-use super::conversations::json;
+use super::conversations::{json, text};
 use super::pool::read;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
@@ -57,7 +57,7 @@ macro_rules! message_row {
             content: $crate::store::messages::content(row.try_get("content_kind")?, row.try_get("content")?)?,
             reasoning: row
                 .try_get::<Option<Vec<u8>>, _>("reasoning")?
-                .map(|bytes| $crate::store::messages::text(bytes, "messages.reasoning"))
+                .map(|bytes| $crate::store::conversations::text(bytes, "messages.reasoning"))
                 .transpose()?,
             status: Status::parse(row.try_get("status")?).ok_or(Error::Corrupt("messages.status"))?,
             model: row.try_get("model")?,
@@ -94,10 +94,6 @@ pub(super) use message_row;
 
 pub(super) fn role(name: &str) -> Result<Role> {
     [Role::User, Role::Assistant].into_iter().find(|role| role.as_str() == name).ok_or(Error::Corrupt("messages.role"))
-}
-
-pub(super) fn text(bytes: Vec<u8>, column: &'static str) -> Result<String> {
-    String::from_utf8(bytes).map_err(|_| Error::Corrupt(column))
 }
 
 pub(super) fn content(kind: &str, bytes: Vec<u8>) -> Result<Content> {

@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod journal;
 pub mod leases;
 pub mod listing;
+pub mod lives;
 pub mod messages;
 pub mod migrate;
 pub mod pool;

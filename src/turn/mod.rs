@@ -8,7 +8,9 @@
 
 pub mod ask;
 pub mod cold;
+pub mod conversations;
 pub mod ends;
+pub mod expiry;
 pub mod feed;
 pub mod finish;
 pub mod fold;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long a replica may be silent, in seconds, before its turns are taken.
     pub lease_s: u64,
+    /// How long a conversation may be silent, in seconds, before it has ended; 0 = for ever.
+    pub expire_after_s: u64,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.

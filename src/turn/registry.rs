@@ -90,7 +90,7 @@ impl Registry {
         room
     }
 
-    /// Has the feeds of a conversation look whether it has another title, or is gone.
+    /// Has the feeds of a conversation look whether it is another than it was, or is gone.
     pub fn changed(&self, conversation: &ConversationId) {
         self.tell(conversation, |word| word.changes += 1);
     }

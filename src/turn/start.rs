@@ -202,6 +202,7 @@ impl Turns {
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
+            silence: self.silence(),
             now,
         }
     }

@@ -116,7 +116,7 @@ impl Turns {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Option<Page>> {
-        if self.store.conversation(owner, conversation).await?.is_none() {
+        if self.conversation(owner, conversation).await?.is_none() {
             return Ok(None);
         }
         let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1).await?;

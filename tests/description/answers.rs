@@ -94,6 +94,9 @@ async fn kept(judge: &Judge, conversation: &str) {
     let path = format!("/v1/conversations/{conversation}");
     let change = Request { method: "PATCH".to_owned(), ..Request::post(&path, &json!({"title": "U"})) };
     assert_eq!(judge.ask(change).await.expect(200)["title"], "U");
+    for life in ["archive", "unarchive", "pause", "resume", "end"] {
+        judge.ask(Request::post(&format!("{path}/{life}"), &json!({}))).await.expect(200);
+    }
     judge.ask(delete(&path)).await.expect(204);
 }
 

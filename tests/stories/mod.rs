@@ -15,6 +15,7 @@ mod faults;
 mod feed;
 mod foreign;
 mod kill;
+mod lives;
 mod once;
 mod operations;
 mod readers;

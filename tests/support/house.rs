@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate::domain::clock::Timestamp;
-use tidegate::domain::conversation::Config;
+use tidegate::domain::conversation::{Config, Silence};
 use tidegate::domain::draft::{Draft, Stub};
 use tidegate::domain::event::{Event, Finished, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
@@ -37,6 +37,11 @@ pub struct House {
 /// So many seconds after the story's beginning.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000 + second * 1_000_000)
+}
+
+/// Conversations that never expire.
+pub fn never() -> Silence {
+    Silence::new(at(1), 0)
 }
 
 /// Somebody else.
@@ -100,6 +105,7 @@ impl House {
             queued_turns: 1,
             key: None,
             replica_id: self.me.clone(),
+            silence: never(),
             now: at(1),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use tidegate::domain::clock::Clock;
-use tidegate::domain::conversation::Config;
+use tidegate::domain::conversation::{Config, Silence};
 use tidegate::domain::draft::{Draft, Stub};
 use tidegate::domain::event::{Event, Finished, write_delta_line, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
@@ -129,6 +129,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         queued_turns: 8,
         key: None,
         replica_id: replica.clone(),
+        silence: Silence::new(now, 0),
         now,
     }
 }

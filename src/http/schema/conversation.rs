@@ -48,12 +48,18 @@ pub struct Conversation {
     /// When it was put away.
     #[schema(required = false, format = DateTime)]
     pub archived_at: String,
+    /// Why, where somebody said so.
+    #[schema(required = false)]
+    pub archive_reason: String,
     /// When it was made.
     #[schema(format = DateTime)]
     pub created_at: String,
     /// When the last message came; its making, before any.
     #[schema(format = DateTime)]
     pub last_message_at: String,
+    /// When silence ends it, or has ended it; absent where conversations do not expire, and while it is paused.
+    #[schema(required = false, format = DateTime)]
+    pub expires_at: String,
     /// What it asks of its models.
     pub config: Config,
     /// What the client keeps with it.

@@ -74,6 +74,10 @@ refusals! {
     OfDeleteConversation = [PATH, CHANGE, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
     OfConversation = [PATH, STORE, &[ConversationNotFound]];
+    /// `POST /v1/conversations/{id}/archive`, and most else that is done with a whole one.
+    OfLife = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    /// `POST /v1/conversations/{id}/pause`.
+    OfPause = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ConversationEnded]];
     /// `GET /v1/conversations/{id}/messages`.
     OfMessages = [PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
