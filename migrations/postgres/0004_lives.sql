@@ -2,3 +2,5 @@
 alter table conversations add column archive_reason bytea;
 alter table conversations add column resumed_at bigint not null default 0;
 alter table conversations add column expired_at bigint;
+-- What somebody thought of an answer, as JSON.
+alter table messages add column feedback text;

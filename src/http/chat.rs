@@ -18,7 +18,7 @@ use super::{fingerprint, idempotency, prefer, sessions};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::Key;
 use crate::turn::prompt::Said;
@@ -193,10 +193,8 @@ async fn start(
     };
     let ask = Ask {
         target: Target::New(Box::new(conversation)),
-        content: message,
-        metadata: object("metadata", None, 2)?,
+        question: Question::New { content: message, metadata: object("metadata", None, 2)?, parent_id: None },
         model,
-        parent_id: None,
         on_disconnect: None,
         if_busy: None,
         history,

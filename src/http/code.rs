@@ -50,6 +50,8 @@ codes! {
         "A browser says that a page of another site, or a prefetch, asks for something that starts or changes anything.";
     ConversationNotFound = "conversation_not_found", NOT_FOUND, "No such conversation",
         "There is no conversation of that id, or it is another's.";
+    MessageNotFound = "message_not_found", NOT_FOUND, "No such message",
+        "There is no message of that id, or it is another's.";
     TurnNotFound = "turn_not_found", NOT_FOUND, "No such turn",
         "There is no turn of that id, or it is another's.";
     ModelNotFound = "model_not_found", NOT_FOUND, "No such model",

@@ -24,7 +24,7 @@ use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
 use crate::store::listing::Place;
@@ -113,10 +113,12 @@ pub async fn create(
         Some(content) => {
             let ask = Ask {
                 target: Target::New(Box::new(new)),
-                content,
-                metadata: object("metadata", None, limits.metadata_bytes)?,
+                question: Question::New {
+                    content,
+                    metadata: object("metadata", None, limits.metadata_bytes)?,
+                    parent_id: None,
+                },
                 model: None,
-                parent_id: None,
                 on_disconnect: None,
                 if_busy: None,
                 history: None,

@@ -19,7 +19,7 @@ use super::{fingerprint, idempotency, paging, prefer};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::{Content, Message};
 use crate::domain::turn::{IfBusy, OnDisconnect};
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::idempotency::Key;
 use crate::turn::start::{Ask, Refused};
 
@@ -83,10 +83,12 @@ pub async fn create(
     }
     let ask = Ask {
         target: Target::Existing(id),
-        content,
-        metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
+        question: Question::New {
+            content,
+            metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
+            parent_id: parent_id.map(read_parent_id).transpose()?,
+        },
         model,
-        parent_id: parent_id.map(read_parent_id).transpose()?,
         on_disconnect: on_disconnect.as_deref().map(read_on_disconnect).transpose()?,
         if_busy,
         history: None,
@@ -104,7 +106,11 @@ fn read_parent_id(text: String) -> Result<MessageId, Problem> {
     if text.contains('\0') { Err(Refused::NoParent.into()) } else { Ok(text.into()) }
 }
 
-fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
+/// What `on_disconnect` says.
+///
+/// # Errors
+/// 422 that names it.
+pub fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
     OnDisconnect::parse(text)
         .ok_or_else(|| Problem::field("on_disconnect", "must be `continue`, `cancel` or `grace:SECONDS`"))
 }

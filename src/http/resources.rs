@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{chat, conversations, health, lives, messages, models, schema, sessions, turns};
+use super::{branches, chat, conversations, feedback, health, lives, messages, models, schema, sessions, turns};
 
 /// The resources; `/metrics` may have a listener of its own.
 pub fn routes(app: App, metrics: bool) -> Router {
@@ -42,6 +42,8 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(lives::resume))
         .routes(routes!(lives::end))
         .routes(routes!(messages::list, messages::create))
+        .routes(routes!(branches::create))
+        .routes(routes!(feedback::create))
         .routes(routes!(turns::get))
         .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(turns::stop))

@@ -26,23 +26,35 @@ pub enum Target {
     New(Box<NewConversation>),
 }
 
+/// What a turn answers.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// What somebody says now: it is saved with the turn.
+    New {
+        /// What is said.
+        content: Content,
+        /// What the client keeps with it.
+        metadata: Value,
+        /// What it answers; the newest message when absent.
+        parent_id: Option<MessageId>,
+    },
+    /// What somebody said before, once more; the answers it has stay beside the new one.
+    Again(MessageId),
+}
+
 /// A turn to be admitted.
 #[derive(Clone, Debug)]
 pub struct NewTurn {
     /// Its id.
     pub id: TurnId,
-    /// The question's id.
+    /// The question's id; of one that is there already, its own.
     pub user_message_id: MessageId,
     /// The answer's id.
     pub message_id: MessageId,
     /// Where it goes.
     pub target: Target,
-    /// The question.
-    pub content: Content,
-    /// What the client keeps with the question.
-    pub metadata: Value,
-    /// What it answers; the newest message when absent.
-    pub parent_id: Option<MessageId>,
+    /// What it answers.
+    pub question: Question,
     /// What becomes of it when the conversation is busy.
     pub if_busy: IfBusy,
     /// The most turns that may wait in the conversation.
@@ -94,6 +106,8 @@ pub enum Admission {
     NoConversation,
     /// The conversation has no such message.
     NoParent,
+    /// The conversation has no such question.
+    NoQuestion,
     /// No upstream serves the model.
     NoModel,
     /// The conversation takes no messages.
@@ -141,13 +155,16 @@ impl Store {
                     return Ok(Done::Rollback(Admission::Claimed(claimed)));
                 }
             }
-            let title = title_of(&new.content.text());
+            let title = match &new.question {
+                Question::New { content, .. } => Some(title_of(&content.text())),
+                Question::Again(_) => None,
+            };
             let mut known = None;
             if let Target::New(made) = &new.target {
                 if made.session_id.is_none() {
                     // Nobody else has it, so there is nothing to ask for.
-                    let title = made.title.as_deref().unwrap_or(&title);
-                    insert_conversation!(conn, owner, made, Some(title), Some(&new.id)).later().await?;
+                    let title = made.title.as_deref().or(title.as_deref());
+                    insert_conversation!(conn, owner, made, title, Some(&new.id)).later().await?;
                     known = Some((1, new.id.to_string(), State::Active, made.config.clone()));
                 } else if insert_conversation!(conn, owner, made, made.title.as_deref(), None::<&TurnId>)
                     .changes()
@@ -191,7 +208,7 @@ impl Store {
                     )
                     .bind(new.now.as_micros())
                     .bind(new.id.as_str())
-                    .bind(title.as_bytes())
+                    .bind(title.as_deref().map(str::as_bytes))
                     .bind(conversation.as_str())
                     .bind(&*owner.application_id)
                     .bind(&*owner.owner_id)
@@ -242,19 +259,23 @@ impl Store {
                     return Ok(Done::Rollback(Admission::QueueFull));
                 }
             }
-            if let Some(parent) = &new.parent_id {
+            let (known, missing) = match &new.question {
+                Question::New { parent_id, .. } => (parent_id.as_ref(), Admission::NoParent),
+                Question::Again(question) => (Some(question), Admission::NoQuestion),
+            };
+            if let Some(message) = known {
                 let found: Option<(String,)> = conn.query(
-                    "select id from messages where id = $1 and conversation_id = $2 \
+                    "select role from messages where id = $1 and conversation_id = $2 \
                      and application_id = $3 and owner_id = $4",
                 )
-                .bind(parent.as_str())
+                .bind(message.as_str())
                 .bind(conversation.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
                 .row()
                 .await?;
-                if found.is_none() {
-                    return Ok(Done::Rollback(Admission::NoParent));
+                if found.is_none_or(|(role,)| matches!(new.question, Question::Again(_)) && role != "user") {
+                    return Ok(Done::Rollback(missing));
                 }
             }
             let status = if queued { "queued" } else { "running" };
@@ -279,26 +300,44 @@ impl Store {
             .bind((!queued).then_some(new.now.as_micros()))
             .must_change()
             .await?;
-            let (kind, content) = columns(&new.content);
-            conn.query(
-                "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
-                 role, status, seq, model, content_kind, content, sources, steps, visualizations, metadata, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
-                 where m.conversation_id = $4 order by m.position desc limit 1)), \
-                 'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
-                 ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
-            )
-            .bind(new.user_message_id.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .bind(conversation.as_str())
-            .bind(new.id.as_str())
-            .bind(2 * number)
-            .bind(new.parent_id.as_ref().map(MessageId::as_str))
-            .bind(kind)
-            .bind(content)
-            .bind(crate::domain::json::to_string(&new.metadata))
-            .bind(new.now.as_micros())
+            match &new.question {
+                Question::New { content, metadata, parent_id } => {
+                    let (kind, content) = columns(content);
+                    conn.query(
+                        "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, \
+                         parent_id, role, status, seq, model, content_kind, content, sources, steps, visualizations, \
+                         metadata, created_at) values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
+                         where m.conversation_id = $4 order by m.position desc limit 1)), \
+                         'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
+                         ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
+                    )
+                    .bind(new.user_message_id.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(conversation.as_str())
+                    .bind(new.id.as_str())
+                    .bind(2 * number)
+                    .bind(parent_id.as_ref().map(MessageId::as_str))
+                    .bind(kind)
+                    .bind(content)
+                    .bind(crate::domain::json::to_string(metadata))
+                    .bind(new.now.as_micros())
+                }
+                // The place of its question stays empty.
+                Question::Again(question) => conn
+                    .query(
+                        "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, \
+                         parent_id, role, status, seq, model, content_kind, content, sources, steps, visualizations, \
+                         metadata, created_at) \
+                         values ($7, $1, $2, $3, $4, $8, $5, 'assistant', $9, $10, $11, 'text', $12, '[]', '[]', '[]', '{}', $6)",
+                    )
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(conversation.as_str())
+                    .bind(new.id.as_str())
+                    .bind(question.as_str())
+                    .bind(new.now.as_micros()),
+            }
             .bind(new.message_id.as_str())
             .bind(2 * number + 1)
             .bind(status)
@@ -362,10 +401,10 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
-            // Whoever answers what goes answers what that answered.
+            // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
             conn.query(
                 "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
-                 and q.role = 'user') where conversation_id = $2 and turn_id <> $1 \
+                 order by q.position limit 1) where conversation_id = $2 and turn_id <> $1 \
                  and parent_id in (select g.id from messages g where g.turn_id = $1)",
             )
             .bind(turn.as_str())

@@ -31,7 +31,7 @@ impl Placed {
 
 pub(super) const COLUMNS: &str = "m.id, m.conversation_id, m.turn_id, m.position, m.parent_id, m.role, m.status, \
     m.seq, m.model, m.content_kind, m.content, m.reasoning, m.sources, m.steps, m.visualizations, m.usage, \
-    m.finished, m.metadata, m.created_at";
+    m.finished, m.feedback, m.metadata, m.created_at";
 
 /// How many messages of a path are read in one round trip.
 const PAGE: i64 = 256;
@@ -75,6 +75,10 @@ macro_rules! message_row {
             stopped_by: None,
             duration_ms: None,
             first_token_ms: None,
+            feedback: match row.try_get::<Option<&str>, _>("feedback")? {
+                Some(text) => json(text, "messages.feedback")?,
+                None => None,
+            },
             metadata: json(row.try_get("metadata")?, "messages.metadata")?,
         };
         if let Some(text) = row.try_get::<Option<&str>, _>("finished")? {
@@ -146,6 +150,24 @@ impl Store {
             }
             messages.reverse();
             Ok((messages, cut))
+        })
+    }
+
+    /// The message, if it is the owner's.
+    pub async fn message(&self, owner: &Owner, id: &MessageId) -> Result<Option<Message>> {
+        let sql =
+            format!("select {COLUMNS} from messages m where m.id = $1 and m.application_id = $2 and m.owner_id = $3");
+        read!(self, conn => {
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(conn)
+                .await?;
+            match row {
+                Some(row) => Ok(Some(message_row!(&row).message)),
+                None => Ok(None),
+            }
         })
     }
 

@@ -14,6 +14,7 @@ pub mod admission;
 pub mod checkpoint;
 pub mod conversations;
 pub mod ending;
+pub mod feedback;
 pub mod idempotency;
 pub mod journal;
 pub mod leases;

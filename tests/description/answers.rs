@@ -35,6 +35,7 @@ async fn every_answer_is_as_described() {
 
     let turn = asked(&judge, &format!("/v1/conversations/{conversation}/messages"), "content").await;
     asked(&judge, "/v1/chat/stream", "message").await;
+    again(&judge, &conversation).await;
     read(&judge, &conversation, &turn).await;
     chat(&judge).await;
     stopping(&judge, &database, &conversation).await;
@@ -58,6 +59,23 @@ async fn asked(judge: &Judge, target: &str, field: &str) -> String {
     let again = post(&format!("{target}?after={}", message["seq"]), &body, "text/event-stream");
     judge.ask(again.header("idempotency-key", field)).await.expect(204);
     text(&turn["id"])
+}
+
+/// Another answer in every encoding, and what is thought of it.
+async fn again(judge: &Judge, conversation: &str) {
+    let page = judge.ask(Request::get(&format!("/v1/conversations/{conversation}/messages"))).await.expect(200);
+    let message = format!("/v1/messages/{}", text(&page["data"][1]["id"]));
+    let target = format!("{message}/regenerate");
+    for kind in KINDS {
+        judge.ask(post(&target, &json!({"model": "demo"}), kind).header("idempotency-key", "again")).await.expect(200);
+    }
+    let later = post(&target, &json!({"if_busy": "queue"}), "*/*").header("prefer", "respond-async");
+    let turn = judge.ask(later.header("idempotency-key", "later")).await.expect(202);
+    let ended = judge.client().ended(&text(&turn["id"])).await;
+    let over = post(&format!("{target}?after={}", ended["seq"]), &json!({"if_busy": "queue"}), "text/event-stream");
+    judge.ask(over.header("idempotency-key", "later")).await.expect(204);
+    let opinion = json!({"rating": "down", "reason": "outdated", "note": "Read the newer one."});
+    judge.ask(Request::post(&format!("{message}/feedback"), &opinion)).await.expect(200);
 }
 
 /// What is there afterwards, in every encoding.

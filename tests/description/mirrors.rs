@@ -7,7 +7,9 @@ use tidegate::domain::clock::Timestamp;
 use tidegate::domain::conversation::{Config, Conversation, State};
 use tidegate::domain::event::{Closed, Event, Finished, Unnumbered, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, SourceId, StepId, TurnId, VisualizationId};
-use tidegate::domain::message::{Content, ContentPart, Message, Role, Source, Step, StepStatus, Visualization};
+use tidegate::domain::message::{
+    Content, ContentPart, Feedback, Message, Rating, Role, Source, Step, StepStatus, Visualization,
+};
 use tidegate::domain::turn::{IfBusy, Problem, Status, StoppedBy, Turn};
 use tidegate::domain::usage::{Basis, Usage};
 use tidegate::http::code::Code;
@@ -75,6 +77,7 @@ macro_rules! every {
 fn names_are_the_same() {
     names("Role", &every!(Role: User Assistant));
     names("State", &every!(State: Active Paused Ended));
+    names("Rating", &every!(Rating: Up Down));
     names("StepStatus", &every!(StepStatus: Running Ok Error Skipped));
     names("Status", &Status::ALL);
     names("StoppedBy", &every!(StoppedBy: Request Disconnect Interrupt Deletion));
@@ -169,7 +172,17 @@ fn message(full: bool) -> Message {
         stopped_by: full.then_some(StoppedBy::Request),
         duration_ms: some,
         first_token_ms: some,
+        feedback: full.then(|| feedback(true)),
         metadata: json!({"any": ["thing"]}),
+    }
+}
+
+fn feedback(full: bool) -> Feedback {
+    Feedback {
+        rating: Rating::Down,
+        reason: full.then(|| "outdated".to_owned()),
+        note: full.then(|| "There is a newer one.".to_owned()),
+        created_at: Timestamp::from_micros(NOW),
     }
 }
 
@@ -193,6 +206,7 @@ fn messages_are_as_described() {
     mirrors("Source", &[&source(true), &source(false)]);
     mirrors("Visualization", &[&visualization(true), &visualization(false)]);
     mirrors("VisualizationSpec", &[&visualization(true).spec, &visualization(false).spec]);
+    mirrors("Feedback", &[&feedback(true), &feedback(false)]);
     mirrors("Usage", &[&usage(true), &usage(false)]);
     mirrors("TurnProblem", &[&problem()]);
     mirrors("ContentPart", &[&ContentPart::Text { text: String::new() }]);

@@ -81,6 +81,8 @@ async fn every_refusal_is_as_described() {
         refused(Request::post(&format!("/v1/conversations/{paused}/messages"), &hi), Code::ConversationPaused),
         refused(Request::post(&format!("/v1/conversations/{ended}/messages"), &hi), Code::ConversationEnded),
         refused(Request::post(&format!("/v1/conversations/{ended}/pause"), &json!({})), Code::ConversationEnded),
+        refused(Request::post("/v1/messages/msg_x/regenerate", &json!({})), Code::MessageNotFound),
+        refused(Request::post("/v1/messages/msg_x/feedback", &json!({"rating": "up"})), Code::MessageNotFound),
         refused(Request::get("/v1/turns/a%00"), Code::RouteNotFound),
         refused(Request::get("/v1/chat/%ff/history"), Code::RouteNotFound),
         refused(Request::get("/v1/turns/turn_x"), Code::TurnNotFound),

@@ -5,6 +5,7 @@
 //! One that only one of the databases can tell is named in that target's `main.rs` in place of 2.
 
 mod answers;
+mod branches;
 mod busy;
 mod chat;
 mod conversations;

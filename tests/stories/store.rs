@@ -12,7 +12,7 @@ use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
 use tidegate::store::tail::Tail;
 
-use crate::support::house::{House, at, key, never, plan, stranger};
+use crate::support::house::{House, at, key, never, plan, question, stranger};
 
 /// Nothing of a conversation but itself.
 async fn assert_untouched(house: &House, conversation: &ConversationId) {
@@ -29,7 +29,10 @@ async fn every_admission_has_its_answer_and_a_refusal_leaves_nothing() {
     let keyed = |turn: NewTurn, fingerprint| NewTurn { key: Some(key("k", fingerprint)), ..turn };
     let lost = keyed(house.turn(&ConversationId::new(at(5))), "a");
     assert!(matches!(house.admit(&lost).await, Admission::NoConversation));
-    let astray = NewTurn { parent_id: Some(MessageId::new(at(5))), ..keyed(house.turn(&conversation), "a") };
+    let astray = NewTurn {
+        question: question(Content::Text("Why?".into()), Some(MessageId::new(at(5)))),
+        ..keyed(house.turn(&conversation), "a")
+    };
     assert!(matches!(house.admit(&astray).await, Admission::NoParent));
     let new = keyed(house.turn(&conversation), "a");
     let none = house.store.admit(&house.owner, &new, |_| None).await.unwrap();
@@ -278,8 +281,11 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert!(house.store.conversation(&house.owner, &made.id, never()).await.unwrap().is_none());
 
     let parts = vec![ContentPart::Text { text: "a".into() }, ContentPart::Text { text: "b\u{0}".into() }];
-    let spoken =
-        NewTurn { content: Content::Parts(parts.clone()), key: Some(key("k", "b")), ..house.turn(&conversation) };
+    let spoken = NewTurn {
+        question: question(Content::Parts(parts.clone()), None),
+        key: Some(key("k", "b")),
+        ..house.turn(&conversation)
+    };
     house.admitted(&spoken).await;
     assert!(!house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap(), "it is open");
     let lease = house.lease(&spoken, &conversation, 1);

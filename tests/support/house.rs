@@ -14,7 +14,7 @@ use tidegate::domain::stream::Durability;
 use tidegate::domain::turn::{Ending, IfBusy, Status};
 use tidegate::meter::Meter;
 use tidegate::store::Store;
-use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
+use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Question, Target};
 use tidegate::store::conversations::NewConversation;
 use tidegate::store::ending::{self, Lease};
 use tidegate::store::idempotency::Key;
@@ -42,6 +42,11 @@ pub fn at(second: i64) -> Timestamp {
 /// Conversations that never expire.
 pub fn never() -> Silence {
     Silence::new(at(1), 0)
+}
+
+/// What is asked, and what it answers.
+pub fn question(content: Content, parent_id: Option<MessageId>) -> Question {
+    Question::New { content, metadata: json!({"a": 1}), parent_id }
 }
 
 /// Somebody else.
@@ -98,9 +103,7 @@ impl House {
             user_message_id: MessageId::new(at(1)),
             message_id: MessageId::new(at(1)),
             target: Target::Existing(conversation.clone()),
-            content: Content::Text("Why\u{0}?".to_owned()),
-            metadata: json!({"a": 1}),
-            parent_id: None,
+            question: question(Content::Text("Why\u{0}?".to_owned()), None),
             if_busy: IfBusy::Reject,
             queued_turns: 1,
             key: None,
@@ -124,6 +127,7 @@ impl House {
             | Admission::QueueFull
             | Admission::NoConversation
             | Admission::NoParent
+            | Admission::NoQuestion
             | Admission::NoModel
             | Admission::Closed(_)
             | Admission::Fenced) => panic!("{refused:?}"),

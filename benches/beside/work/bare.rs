@@ -15,7 +15,7 @@ use tidegate::domain::owner::Owner;
 use tidegate::domain::turn::{Ending as End, IfBusy, Status};
 use tidegate::meter::Meter;
 use tidegate::store::Store;
-use tidegate::store::admission::{Admission, NewTurn, Plan, Target};
+use tidegate::store::admission::{Admission, NewTurn, Plan, Question, Target};
 use tidegate::store::conversations::NewConversation;
 use tidegate::store::ending::{Ending, Lease, Outcome};
 use tidegate::store::journal::Chunk;
@@ -122,9 +122,11 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         user_message_id: MessageId::new(now),
         message_id: MessageId::new(now),
         target: Target::New(Box::new(conversation)),
-        content: Content::Text(drive::plan::Plan::flood(DELTAS).question()),
-        metadata: serde_json::json!({}),
-        parent_id: None,
+        question: Question::New {
+            content: Content::Text(drive::plan::Plan::flood(DELTAS).question()),
+            metadata: serde_json::json!({}),
+            parent_id: None,
+        },
         if_busy: IfBusy::Reject,
         queued_turns: 8,
         key: None,

@@ -85,6 +85,11 @@ refusals! {
     /// `POST /v1/conversations/{id}/messages`.
     OfCreateMessage = [PATH, CHANGE, BODY, STREAM, STORE, START,
         &[ConversationNotFound, TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
+    /// `POST /v1/messages/{id}/regenerate`.
+    OfRegenerate = [PATH, CHANGE, BODY, STREAM, STORE, START, &[MessageNotFound, ConversationNotFound, TurnNotFound,
+        TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
+    /// `POST /v1/messages/{id}/feedback`.
+    OfFeedback = [PATH, CHANGE, BODY, STORE, &[MessageNotFound]];
     /// `GET /v1/turns/{id}`.
     OfTurn = [PATH, STORE, &[TurnNotFound]];
     /// `GET /v1/turns/{id}/events`.
