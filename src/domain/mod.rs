@@ -19,3 +19,4 @@ pub mod repair;
 pub mod stream;
 pub mod turn;
 pub mod usage;
+pub mod words;

@@ -47,7 +47,7 @@ impl From<Error> for Problem {
                 Self::new(Code::StoreUnavailable, "The database does not answer at present.")
             }
             // The database is well: it is no news for whoever runs it.
-            Error::Crowded => Self::new(Code::StoreUnavailable, "Too many look through titles at present."),
+            Error::Crowded => Self::new(Code::StoreUnavailable, "Too many search at present."),
             Error::Corrupt(_) => {
                 tracing::error!(%error, "a row cannot be read");
                 Self::internal()

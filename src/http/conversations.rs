@@ -1,10 +1,10 @@
-//! `/v1/conversations`: those there are, making one, reading, renaming and erasing one, and its feed.
+//! `/v1/conversations`: making one, reading, renaming and erasing one, and its feed.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -18,16 +18,15 @@ use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
-use super::{cursor, fingerprint, idempotency, paging};
-use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, Conversation};
+use super::{cursor, fingerprint, idempotency};
+use crate::domain::conversation::Config;
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
-use crate::store::listing::Place;
+use crate::store::indexing::Item;
 use crate::turn::start::{Ask, Refused};
 
 /// The longest title, in characters.
@@ -152,7 +151,10 @@ async fn make(app: &App, owner: &Owner, new: &NewConversation, key: Option<&Key>
         return Err(Refused::Draining.into());
     };
     match claimed {
-        None => Ok(new.id.clone()),
+        None => {
+            app.turns.registry.note(Item::Title(new.id.clone()));
+            Ok(new.id.clone())
+        }
         Some(Claimed::Same(id, _)) => Ok(id),
         Some(Claimed::Other) => Err(Refused::KeyReused.into()),
         Some(Claimed::Deleted) => Err(Refused::Deleted.into()),
@@ -189,82 +191,6 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
         }
         Some(_) | None => Ok(()),
     }
-}
-
-/// The query of `GET /v1/conversations`.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub struct Listing {
-    /// Only those whose title has this in it, in upper or lower case.
-    #[param(max_length = 500)]
-    q: Option<String>,
-    /// How many; 20 where it is absent.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
-    /// A `next_cursor`, for those after it.
-    #[param(pattern = "^[0-9]{1,18}\\.conv_[0-9a-f]{32}$")]
-    cursor: Option<String>,
-}
-
-/// Conversations.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ConversationList)]
-struct List {
-    /// The most recently active first.
-    #[schema(value_type = Vec<schema::conversation::Conversation>)]
-    data: Vec<Conversation>,
-    /// Goes into `cursor` for those after these; null where there are none. A search looks through some ten thousand
-    /// titles for one answer, which may then be short, or empty, and still have one.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-/// List conversations
-///
-/// One's own, the most recently active first, without their messages.
-#[utoipa::path(
-    get,
-    path = "/v1/conversations",
-    tag = "Conversations",
-    operation_id = "list_conversations",
-    params(Listing),
-    responses((status = 200, description = "The conversations.", body = List), refusals::OfConversations)
-)]
-pub async fn list(
-    State(app): State<App>,
-    Caller(owner): Caller,
-    Query(listing): Query<Listing>,
-) -> Result<Response, Problem> {
-    let limit = paging::limit(listing.limit)?;
-    if listing.q.as_ref().is_some_and(|part| part.chars().count() > TITLE) {
-        return Err(Problem::field("q", format!("must have at most {TITLE} characters")));
-    }
-    let from = listing
-        .cursor
-        .as_deref()
-        .map(|text| place(text).ok_or_else(|| Problem::field("cursor", "must be a `next_cursor` of this list")));
-    let part = listing.q.as_deref().filter(|part| !part.is_empty());
-    let (store, silence) = (&app.turns.store, app.turns.silence());
-    let (from, limit) = (from.transpose()?, limit as usize);
-    let listed = match part {
-        Some(part) => store.search_conversations(&owner, part, from, limit, silence).await?,
-        None => store.conversations(&owner, from, limit, silence).await?,
-    };
-    let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
-    Ok(json(StatusCode::OK, &List { data: listed.conversations, next_cursor: next }))
-}
-
-/// Reads a `next_cursor`.
-fn place(text: &str) -> Option<Place> {
-    let (at, id) = text.split_once('.')?;
-    let digits = (1..=18).contains(&at.len()) && at.bytes().all(|byte| byte.is_ascii_digit());
-    let named =
-        id.strip_prefix("conv_").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if !digits || !named {
-        return None;
-    }
-    Some(Place { at: Timestamp::from_micros(at.parse().ok()?), id: id.to_owned().into() })
 }
 
 /// What is to change of a conversation.

@@ -30,6 +30,7 @@ pub mod health;
 pub mod host;
 pub mod idempotency;
 mod json;
+pub mod listing;
 pub mod lives;
 pub mod messages;
 pub mod models;

@@ -8,7 +8,9 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
-use super::{branches, chat, conversations, feedback, health, lives, messages, models, schema, sessions, turns};
+use super::{
+    branches, chat, conversations, feedback, health, listing, lives, messages, models, schema, sessions, turns,
+};
 
 /// The resources; `/metrics` may have a listener of its own.
 pub fn routes(app: App, metrics: bool) -> Router {
@@ -33,7 +35,7 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(chat::post, chat::get).map(|methods| no_head("GET, POST", methods)))
         .routes(routes!(sessions::history))
         .routes(routes!(sessions::reset))
-        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(listing::list, conversations::create))
         .routes(routes!(conversations::get, conversations::update, conversations::delete))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(lives::archive))

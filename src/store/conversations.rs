@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::Row;
 
+use super::indexing::sort_title;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
@@ -72,8 +73,8 @@ macro_rules! insert_conversation {
         $conn
             .query(
                 "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
-             metadata, turn_count, live_turn_id, created_at, last_message_at) \
-             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $11) \
+             metadata, turn_count, live_turn_id, created_at, last_message_at, sort_title) \
+             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $11, $12) \
              on conflict (application_id, owner_id, session_id) where session_id is not null do nothing",
             )
             .bind($new.id.as_str())
@@ -87,6 +88,7 @@ macro_rules! insert_conversation {
             .bind(i64::from($first.is_some()))
             .bind($first.map($crate::domain::ids::TurnId::as_str))
             .bind($new.now.as_micros())
+            .bind($crate::store::indexing::sort_title($title))
     };
 }
 
@@ -138,13 +140,24 @@ impl Store {
     pub async fn retitle_conversation(&self, owner: &Owner, id: &ConversationId, title: &str) -> Result<bool> {
         write!(self, conn => {
             let retitled = conn
-                .query("update conversations set title = $1 where id = $2 and application_id = $3 and owner_id = $4")
+                .query(
+                    "update conversations set title = $1, sort_title = $2 \
+                     where id = $3 and application_id = $4 and owner_id = $5",
+                )
                 .bind(title.as_bytes())
+                .bind(sort_title(Some(title)))
                 .bind(id.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
                 .changes()
                 .await?;
+            if retitled > 0 {
+                // The old one is found no more; the new one is brought in like any.
+                conn.query("delete from indexed where conversation_id = $1 and message_id is null")
+                    .bind(id.as_str())
+                    .later()
+                    .await?;
+            }
             Ok(Done::Commit(retitled > 0))
         })
     }

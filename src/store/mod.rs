@@ -2,7 +2,7 @@
 //!
 //! SQL is written once for both databases. They differ in how they are opened (`pool.rs`), in how a transaction is sent
 //! (`transaction.rs`; on SQLite several statements at once, `writer.rs`), in how many rows are inserted (`journal.rs`), in
-//! what an end takes first (`ending.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
+//! what an end takes first (`ending.rs`), in how words are asked for (`search.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
 //! Every function that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
@@ -16,6 +16,7 @@ pub mod conversations;
 pub mod ending;
 pub mod feedback;
 pub mod idempotency;
+pub mod indexing;
 pub mod journal;
 pub mod leases;
 pub mod listing;
@@ -23,6 +24,7 @@ pub mod lives;
 pub mod messages;
 pub mod migrate;
 pub mod pool;
+pub mod search;
 pub mod tail;
 mod transaction;
 pub mod turns;

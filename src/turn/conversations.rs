@@ -5,6 +5,7 @@ use crate::domain::conversation::{Conversation, Life, Silence};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 use crate::store::Result;
+use crate::store::indexing::Item;
 use crate::store::lives::Lived;
 
 impl Turns {
@@ -37,7 +38,11 @@ impl Turns {
     /// The store's.
     pub async fn retitle(&self, owner: &Owner, id: &ConversationId, title: String) -> Result<bool> {
         let (turns, owner, conversation) = (self.clone(), owner.clone(), id.clone());
-        let work = async move { turns.store.retitle_conversation(&owner, &conversation, &title).await };
+        let work = async move {
+            let retitled = turns.store.retitle_conversation(&owner, &conversation, &title).await;
+            turns.registry.note(Item::Title(conversation));
+            retitled
+        };
         self.changing(id, work).await
     }
 

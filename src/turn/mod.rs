@@ -14,6 +14,7 @@ pub mod expiry;
 pub mod feed;
 pub mod finish;
 pub mod fold;
+pub mod index;
 pub mod journal;
 pub mod lease;
 pub mod live;
@@ -152,6 +153,8 @@ impl Turns {
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
+        // Not vital: without it searches know nothing new.
+        turns.lifecycle.spawn("index", index::run(turns.clone()));
         Ok(turns)
     }
 

@@ -18,6 +18,7 @@ use crate::domain::message::StepStatus;
 use crate::domain::turn::{Ending, Status};
 use crate::store::Result;
 use crate::store::ending::{self, Outcome};
+use crate::store::indexing::Item;
 use crate::store::journal::Chunk;
 use crate::store::turns::Record;
 
@@ -105,6 +106,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     if let Some(next) = next.and_then(|next| turns.registry.any(&next)) {
         next.due.cancel();
     }
+    turns.registry.note(Item::Message(message.id.clone()));
     turns.tracer.turn(live.traced(), &message, now);
     turns.meter.turn_finished(Status::Interrupted, Some(now.millis_since(since)), None);
     tracing::info!(turn_id = %record.id, last_saved = saved, "a turn was interrupted by a crash");

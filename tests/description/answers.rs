@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::judge::Judge;
-use crate::support::{Database, Encoding, Gateway, Request};
+use crate::support::{Database, Encoding, Gateway, Request, eventually};
 
 /// Every name an encoding goes by.
 const KINDS: [&str; 5] =
@@ -110,6 +110,12 @@ async fn kept(judge: &Judge, conversation: &str) {
     let next = text(&page["next_cursor"]);
     judge.ask(Request::get(&format!("/v1/conversations?q=t&limit=100&cursor={next}"))).await.expect(200);
     let path = format!("/v1/conversations/{conversation}");
+    let found = "/v1/conversations?q=thi&state=active&include_archived=1&sort=created&order=asc";
+    eventually("the index", async || {
+        let page = judge.ask(Request::get(found)).await.expect(200);
+        page["data"][0]["match"]["message"].is_object().then_some(())
+    })
+    .await;
     let change = Request { method: "PATCH".to_owned(), ..Request::post(&path, &json!({"title": "U"})) };
     assert_eq!(judge.ask(change).await.expect(200)["title"], "U");
     for life in ["archive", "unarchive", "pause", "resume", "end"] {

@@ -12,6 +12,7 @@ use tidegate::domain::message::{
 };
 use tidegate::domain::turn::{IfBusy, Problem, Status, StoppedBy, Turn};
 use tidegate::domain::usage::{Basis, Usage};
+use tidegate::domain::words::Piece;
 use tidegate::http::code::Code;
 use tidegate::turn::prompt::Said;
 
@@ -256,6 +257,7 @@ fn turns_and_conversations_are_as_described() {
     mirrors("Turn", &[&turn(true), &turn(false)]);
     mirrors("Config", &[&config(true), &config(false)]);
     mirrors("Conversation", &[&conversation(true), &conversation(false)]);
+    mirrors("Piece", &[&Piece { text: "tide".to_owned(), matched: true }]);
 }
 
 /// The name of an event's schema; does not compile while a kind is missing.

@@ -180,7 +180,6 @@ async fn a_withdrawn_answer_leaves_its_question_to_whoever_answered_it() {
         assert!(matches!(house.admit(&new).await, Admission::NoQuestion));
     }
     let parent = question(tidegate::domain::message::Content::Text("?".into()), Some(MessageId::new(at(5))));
-    let new =
-        NewTurn { question: parent, if_busy: IfBusy::Queue, queued_turns: 9, ..house.turn(&conversation) };
+    let new = NewTurn { question: parent, if_busy: IfBusy::Queue, queued_turns: 9, ..house.turn(&conversation) };
     assert!(matches!(house.admit(&new).await, Admission::NoParent));
 }

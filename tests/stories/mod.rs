@@ -22,6 +22,7 @@ mod operations;
 mod readers;
 mod refusals;
 mod replay;
+mod search;
 mod stop;
 mod store;
 mod traces;

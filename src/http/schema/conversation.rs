@@ -69,3 +69,12 @@ pub struct Conversation {
     #[schema(required = false, pattern = "^turn_[0-9a-f]{32}$")]
     pub live_turn_id: String,
 }
+
+/// A piece of a text, and whether it is what was looked for.
+#[derive(ToSchema)]
+pub struct Piece {
+    /// The piece.
+    pub text: String,
+    /// Whether it is what was looked for.
+    pub matched: bool,
+}
