@@ -6,6 +6,7 @@
 
 pub mod called;
 pub mod clock;
+pub mod context;
 pub mod conversation;
 pub mod cursor;
 pub mod draft;
@@ -13,6 +14,7 @@ pub mod event;
 pub mod ids;
 pub mod json;
 pub mod limits;
+pub mod merge;
 pub mod message;
 pub mod owner;
 pub mod repair;

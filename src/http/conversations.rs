@@ -1,4 +1,4 @@
-//! `/v1/conversations`: making one, reading, renaming and erasing one, and its feed.
+//! `/v1/conversations`: making one, reading, changing and erasing one, and its feed.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
@@ -13,14 +13,16 @@ use super::answer::{Reading, json};
 use super::app::{App, Caller, no_assistant, no_conversation, object};
 use super::body::Json;
 use super::code::Code;
+use super::json::typed;
 use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
-use super::{cursor, fingerprint, idempotency};
+use super::{context, cursor, fingerprint, idempotency};
 use crate::domain::conversation::Config;
 use crate::domain::ids::ConversationId;
+use crate::domain::merge::merge;
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::store::admission::{Question, Target};
@@ -49,7 +51,7 @@ pub struct New {
     #[serde(default)]
     #[schema(value_type = Option<schema::conversation::Config>)]
     config: Option<Config>,
-    /// What is known beforehand.
+    /// What is known beforehand; at most `context_bytes` as JSON.
     #[schema(value_type = Option<Object>)]
     context: Option<Value>,
     /// What the client keeps with it; at most `metadata_bytes` as JSON.
@@ -104,7 +106,7 @@ pub async fn create(
         session_id: None,
         title,
         config,
-        context: object("context", context, limits.max_body_bytes)?,
+        context: context::check("context", object("context", context, limits.context_bytes)?)?,
         metadata: object("metadata", metadata, limits.metadata_bytes)?,
         now,
     };
@@ -193,19 +195,27 @@ fn check(app: &App, config: &Config) -> Result<(), Problem> {
     }
 }
 
-/// What is to change of a conversation.
+/// What is to change of a conversation. What is absent, or null, stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ConversationChange, example = json!({"title": "Tides"}))]
+#[schema(as = ConversationChange, example = json!({"title": "Tides", "metadata": {"seen": true, "draft": null}}))]
 pub struct Change {
     /// Its title.
     #[schema(min_length = 1, max_length = 500)]
     title: Option<String>,
+    /// What it asks of its models, as a merge patch (RFC 7396): a field that is null in it is no longer set, one that is absent
+    /// stays.
+    #[schema(value_type = Option<schema::conversation::Config>)]
+    config: Option<Value>,
+    /// What the client keeps with it, as a merge patch (RFC 7396); at most `metadata_bytes` as JSON, once it is merged.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Value>,
 }
 
-/// Rename a conversation
+/// Change a conversation
 ///
-/// Those who follow it are told by `conversation.updated`.
+/// Its title, what it asks of its models from the next turn on, and what the client keeps with it. Those who follow it are
+/// told by `conversation.updated`.
 #[utoipa::path(
     patch,
     path = "/v1/conversations/{id}",
@@ -224,12 +234,32 @@ pub async fn update(
     Id(id): Id<ConversationId>,
     body: Json<Change>,
 ) -> Result<Response, Problem> {
-    let Change { title } = body.value;
+    let Change { title, config, metadata } = body.value;
     check_title(title.as_deref())?;
-    if let Some(title) = title
-        && !app.turns.retitle(&owner, &id, title).await?
-    {
-        return Err(no_conversation());
+    if let Some(patch) = &config {
+        // A field that goes is as good as one that is absent.
+        let named = typed::<Config>(patch.clone()).map_err(|(field, detail)| match &*field {
+            "" => Problem::field("config", detail),
+            field => Problem::field(format!("config.{field}"), detail),
+        })?;
+        check(&app, &named)?;
+    }
+    if metadata.as_ref().is_some_and(|metadata| !metadata.is_object()) {
+        return Err(Problem::field("metadata", "must be an object"));
+    }
+    if title.is_some() || config.is_some() || metadata.is_some() {
+        let most = app.turns.settings.limits.metadata_bytes;
+        let change = move |to_config: &mut Value, to_metadata: &mut Value| {
+            if let Some(patch) = &config {
+                merge(to_config, patch);
+            }
+            if let Some(patch) = &metadata {
+                merge(to_metadata, patch);
+                object("metadata", Some(to_metadata.clone()), most)?;
+            }
+            Ok::<(), Problem>(())
+        };
+        app.turns.patch(&owner, &id, title, change).await?.ok_or_else(no_conversation)??;
     }
     let conversation = app.turns.conversation(&owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &conversation))

@@ -17,6 +17,7 @@ pub mod body;
 pub mod branches;
 pub mod chat;
 pub mod code;
+pub mod context;
 pub mod conversations;
 pub mod cors;
 pub mod cross_site;

@@ -9,7 +9,7 @@ use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{
-    branches, chat, conversations, feedback, health, listing, lives, messages, models, schema, sessions, turns,
+    branches, chat, context, conversations, feedback, health, listing, lives, messages, models, schema, sessions, turns,
 };
 
 /// The resources; `/metrics` may have a listener of its own.
@@ -38,6 +38,7 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(listing::list, conversations::create))
         .routes(routes!(conversations::get, conversations::update, conversations::delete))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
+        .routes(routes!(context::get, context::update, context::delete))
         .routes(routes!(lives::archive))
         .routes(routes!(lives::unarchive))
         .routes(routes!(lives::pause))

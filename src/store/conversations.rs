@@ -133,32 +133,56 @@ impl Store {
         })
     }
 
-    /// Gives a conversation another title. False when the owner has no such conversation.
+    /// Gives a conversation another title, if one is given, and has `change` change its configuration and its metadata.
+    /// `None` when the owner has no such conversation; what `change` refuses leaves all of it as it was.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn retitle_conversation(&self, owner: &Owner, id: &ConversationId, title: &str) -> Result<bool> {
+    pub async fn patch_conversation<R: Send>(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        title: Option<&str>,
+        change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync,
+    ) -> Result<Option<std::result::Result<(), R>>> {
         write!(self, conn => {
-            let retitled = conn
+            // Taking the row keeps every other writer of the conversation out.
+            let row: Option<(String, String)> = conn
                 .query(
-                    "update conversations set title = $1, sort_title = $2 \
-                     where id = $3 and application_id = $4 and owner_id = $5",
+                    "update conversations set config = config where id = $1 and application_id = $2 and owner_id = $3 \
+                     returning config, metadata",
                 )
-                .bind(title.as_bytes())
-                .bind(sort_title(Some(title)))
                 .bind(id.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .changes()
+                .row()
                 .await?;
-            if retitled > 0 {
+            let Some((config, metadata)) = row else { return Ok(Done::Rollback(None)) };
+            let mut config: Value = json(&config, "conversations.config")?;
+            let mut metadata: Value = json(&metadata, "conversations.metadata")?;
+            if let Err(refused) = change(&mut config, &mut metadata) {
+                return Ok(Done::Rollback(Some(Err(refused))));
+            }
+            conn.query("update conversations set config = $1, metadata = $2 where id = $3")
+                .bind(crate::domain::json::to_string(&config))
+                .bind(crate::domain::json::to_string(&metadata))
+                .bind(id.as_str())
+                .later()
+                .await?;
+            if let Some(title) = title {
+                conn.query("update conversations set title = $1, sort_title = $2 where id = $3")
+                    .bind(title.as_bytes())
+                    .bind(sort_title(Some(title)))
+                    .bind(id.as_str())
+                    .later()
+                    .await?;
                 // The old one is found no more; the new one is brought in like any.
                 conn.query("delete from indexed where conversation_id = $1 and message_id is null")
                     .bind(id.as_str())
                     .later()
                     .await?;
             }
-            Ok(Done::Commit(retitled > 0))
+            Ok(Done::Commit(Some(Ok(()))))
         })
     }
 

@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod checkpoint;
+pub mod context;
 pub mod conversations;
 pub mod ending;
 pub mod feedback;

@@ -1,5 +1,7 @@
 //! What is asked of conversations as a whole, and done with them: whoever follows one hears of it.
 
+use serde_json::Value;
+
 use super::Turns;
 use crate::domain::conversation::{Conversation, Life, Silence};
 use crate::domain::ids::ConversationId;
@@ -32,16 +34,25 @@ impl Turns {
         self.changing(id, work).await
     }
 
-    /// Gives the owner's conversation another title. False when there is none.
+    /// Gives the owner's conversation another title, if one is given, and has `change` change its configuration and its
+    /// metadata. `None` when there is none; what `change` refuses leaves all of it as it was.
     ///
     /// # Errors
     /// The store's.
-    pub async fn retitle(&self, owner: &Owner, id: &ConversationId, title: String) -> Result<bool> {
+    pub async fn patch<R: Send + 'static>(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        title: Option<String>,
+        change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync + 'static,
+    ) -> Result<Option<std::result::Result<(), R>>> {
         let (turns, owner, conversation) = (self.clone(), owner.clone(), id.clone());
         let work = async move {
-            let retitled = turns.store.retitle_conversation(&owner, &conversation, &title).await;
-            turns.registry.note(Item::Title(conversation));
-            retitled
+            let patched = turns.store.patch_conversation(&owner, &conversation, title.as_deref(), change).await;
+            if title.is_some() {
+                turns.registry.note(Item::Title(conversation));
+            }
+            patched
         };
         self.changing(id, work).await
     }

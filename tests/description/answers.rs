@@ -118,6 +118,13 @@ async fn kept(judge: &Judge, conversation: &str) {
     .await;
     let change = Request { method: "PATCH".to_owned(), ..Request::post(&path, &json!({"title": "U"})) };
     assert_eq!(judge.ask(change).await.expect(200)["title"], "U");
+    for kind in ["application/json", "application/merge-patch+json"] {
+        let context = Request::post(&format!("{path}/context"), &json!({"tier": {"name": "gold"}}));
+        let change = Request { method: "PATCH".to_owned(), headers: Vec::new(), ..context };
+        assert_eq!(judge.ask(change.header("content-type", kind)).await.expect(200)["tier"]["name"], "gold");
+    }
+    judge.ask(Request::get(&format!("{path}/context"))).await.expect(200);
+    judge.ask(delete(&format!("{path}/context"))).await.expect(204);
     for life in ["archive", "unarchive", "pause", "resume", "end"] {
         judge.ask(Request::post(&format!("{path}/{life}"), &json!({}))).await.expect(200);
     }

@@ -8,6 +8,7 @@ mod answers;
 mod branches;
 mod busy;
 mod chat;
+mod context;
 mod conversations;
 mod database;
 mod disconnect;

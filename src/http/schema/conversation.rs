@@ -78,3 +78,20 @@ pub struct Piece {
     /// Whether it is what was looked for.
     pub matched: bool,
 }
+
+/// What is known in a conversation, and whatever else somebody said.
+#[derive(ToSchema)]
+pub struct Context {
+    /// The application it is in.
+    pub application_id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// How many messages there are, in all branches.
+    pub message_count: u64,
+    /// When the last one came; the conversation's making, before any.
+    #[schema(format = DateTime)]
+    pub last_message_at: String,
+    /// What somebody said.
+    #[serde(flatten)]
+    pub said: std::collections::HashMap<String, serde_json::Value>,
+}

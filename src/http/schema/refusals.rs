@@ -69,11 +69,13 @@ refusals! {
     /// `GET /v1/conversations`.
     OfConversations = [QUERY, STORE];
     /// `PATCH /v1/conversations/{id}`.
-    OfUpdateConversation = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    OfUpdateConversation = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ModelNotFound]];
     /// `DELETE /v1/conversations/{id}`.
     OfDeleteConversation = [PATH, CHANGE, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
     OfConversation = [PATH, STORE, &[ConversationNotFound]];
+    /// `PATCH /v1/conversations/{id}/context`.
+    OfUpdateContext = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ConversationEnded]];
     /// `POST /v1/conversations/{id}/archive`, and most else that is done with a whole one.
     OfLife = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
     /// `POST /v1/conversations/{id}/pause`.
