@@ -23,6 +23,7 @@ pub mod cors;
 pub mod cross_site;
 pub mod cursor;
 pub mod docs;
+pub mod export;
 pub mod feedback;
 pub mod fingerprint;
 pub mod guard;

@@ -9,7 +9,8 @@ use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{
-    branches, chat, context, conversations, feedback, health, listing, lives, messages, models, schema, sessions, turns,
+    branches, chat, context, conversations, export, feedback, health, listing, lives, messages, models, schema,
+    sessions, turns,
 };
 
 /// The resources; `/metrics` may have a listener of its own.
@@ -39,6 +40,7 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(conversations::get, conversations::update, conversations::delete))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(context::get, context::update, context::delete))
+        .routes(routes!(export::get))
         .routes(routes!(lives::archive))
         .routes(routes!(lives::unarchive))
         .routes(routes!(lives::pause))

@@ -171,6 +171,64 @@ impl Store {
         })
     }
 
+    /// The messages of a conversation after the place `after` up to `last`, oldest first: at most `limit`, and no more once
+    /// they hold `bytes` of text. The first always comes.
+    pub async fn messages_between(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        (after, last): (u64, u64),
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>> {
+        let sql = format!(
+            "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
+             and m.owner_id = $3 and m.position > $4 and m.position <= $5 order by m.position limit $6"
+        );
+        read!(self, conn => {
+            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(conversation.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(after.cast_signed())
+                .bind(last.cast_signed())
+                .bind(i64::from(limit))
+                .fetch(conn);
+            let (mut messages, mut weight) = (Vec::new(), 0);
+            while let Some(row) = rows.try_next().await? {
+                let placed = message_row!(&row);
+                weight += placed.message.weight();
+                if weight > bytes && !messages.is_empty() {
+                    break;
+                }
+                messages.push(placed);
+            }
+            Ok(messages)
+        })
+    }
+
+    /// The places of a message and of what it answers, newest first, at most `limit`; and the message before those.
+    pub async fn places(&self, owner: &Owner, to: &MessageId, limit: u32) -> Result<(Vec<u64>, Option<MessageId>)> {
+        read!(self, conn => {
+            let rows: Vec<(Option<String>, i64)> = sqlx::query_as(
+                "with recursive path (parent_id, position, depth) as ( \
+                 select parent_id, position, cast(1 as bigint) from messages \
+                 where id = $1 and application_id = $2 and owner_id = $3 union all \
+                 select m.parent_id, m.position, path.depth + 1 from messages m join path on m.id = path.parent_id \
+                 where m.application_id = $2 and m.owner_id = $3 and path.depth < $4) \
+                 select parent_id, position from path order by depth",
+            )
+            .bind(to.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            let before = rows.last().and_then(|(parent, _)| parent.as_deref()).map(Into::into);
+            Ok((rows.into_iter().map(|(_, position)| position.unsigned_abs()).collect(), before))
+        })
+    }
+
     /// The path to a message: it and what it answers, back to the first, newest first, as far as `bytes` of text
     /// reach. The message itself always comes.
     pub async fn path(&self, owner: &Owner, to: &MessageId, bytes: usize) -> Result<Vec<(Role, Content)>> {

@@ -11,6 +11,7 @@ pub mod cold;
 pub mod conversations;
 pub mod ends;
 pub mod expiry;
+pub mod export;
 pub mod feed;
 pub mod finish;
 pub mod fold;

@@ -162,7 +162,7 @@ impl Turns {
     }
 
     /// Brings a message of the record up to what its turn has said so far.
-    async fn bring_up(&self, owner: &Owner, message: &mut Message) -> Result<()> {
+    pub(super) async fn bring_up(&self, owner: &Owner, message: &mut Message) -> Result<()> {
         if !message.status.is_end()
             && let Some(now) = self.turn(owner, &message.turn_id).await?
         {

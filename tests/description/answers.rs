@@ -124,6 +124,9 @@ async fn kept(judge: &Judge, conversation: &str) {
         assert_eq!(judge.ask(change.header("content-type", kind)).await.expect(200)["tier"]["name"], "gold");
     }
     judge.ask(Request::get(&format!("{path}/context"))).await.expect(200);
+    for format in ["json", "markdown"] {
+        judge.ask(Request::get(&format!("{path}/export?format={format}"))).await.expect(200);
+    }
     judge.ask(delete(&format!("{path}/context"))).await.expect(204);
     for life in ["archive", "unarchive", "pause", "resume", "end"] {
         judge.ask(Request::post(&format!("{path}/{life}"), &json!({}))).await.expect(200);

@@ -13,6 +13,7 @@ mod conversations;
 mod database;
 mod disconnect;
 mod drain;
+mod export;
 mod faults;
 mod feed;
 mod foreign;

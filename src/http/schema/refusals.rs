@@ -80,6 +80,8 @@ refusals! {
     OfLife = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
     /// `POST /v1/conversations/{id}/pause`.
     OfPause = [PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ConversationEnded]];
+    /// `GET /v1/conversations/{id}/export`.
+    OfExport = [PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
     OfMessages = [PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
