@@ -39,8 +39,8 @@ use tokio::sync::Semaphore;
 use crate::access::Access;
 use crate::config::{AuthMode, Config};
 use crate::domain::clock::Clock;
-use crate::domain::context::Windows;
 use crate::domain::price::Prices;
+use crate::domain::window::Windows;
 use crate::http::app::App;
 use crate::http::cors::Origins;
 use crate::http::health::SCRAPES;
@@ -222,6 +222,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         prices,
         windows: Windows::new(&config.context, &config::known::windows()),
         summary_model: config.context.summary_model,
+        expire_after_s: config.conversations.expire_after_s,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

@@ -1,8 +1,9 @@
 // The chat page: one conversation at a time, and the list of all. What is shown comes from the conversation's record and
 // its feed, whoever asked; what is asked goes through the outbox.
 
-import { Client, isOpen, patiently, textOf } from "/client.js";
+import { Client, freshKey, isOpen, patiently, textOf } from "/client.js";
 import { Shared } from "/static/browser.js";
+import { Branches } from "/static/branches.js";
 import { button, element } from "/static/element.js";
 import { List } from "/static/list.js";
 import { Answer, Question } from "/static/message.js";
@@ -49,7 +50,9 @@ class Talk {
       views: new Map(), // Questions and answers, by the message's id.
       answers: new Map(), // The answers, by the turn's.
       unsent: new Map(), // Questions the gateway does not have, by their keys.
+      editing: null, // The message that an edited question answers.
     });
+    this.branches = new Branches(this.views, log);
   }
 
   /** Shows it, and follows it until it is closed. */
@@ -136,31 +139,31 @@ class Talk {
       if (!page || this.closed) return;
       const height = log.scrollHeight;
       this.page(page.next_cursor);
-      this.merge(page.data, log.querySelector("article"));
+      this.merge(page.data);
       log.scrollTop += log.scrollHeight - height;
     }) : false;
     if (this.earlier) log.prepend(this.earlier);
   }
 
-  /** Shows messages, oldest first, each in its place: before the next that is known, the last of them before `next`. */
-  merge(messages, next = this.firstUnsent) {
-    for (const message of [...messages].reverse()) {
+  /** Shows messages, as far as they are on the branch that is shown. */
+  merge(messages) {
+    for (const message of messages) {
       const view = this.views.get(message.id);
-      if (!view) log.insertBefore(this.view(message).root, next);
+      if (!view) this.view(message);
       else if (message.role === "assistant") {
         view.stamp(message.created_at);
         const known = view.message;
         const news = message.seq > known.seq || message.status !== known.status;
         if (news) view.take({ type: "snapshot", seq: message.seq, message });
-      }
-      next = this.views.get(message.id).root;
+      } else view.message.parent_id = message.parent_id;
     }
+    this.branches.arrange(this.firstUnsent);
     this.look();
   }
 
   view(message) {
     const shown = message.role === "user"
-      ? new Question({ ...message, content: textOf(message.content) })
+      ? new Question({ ...message, content: textOf(message.content) }, { onEdit: (question) => this.edit(question) })
       : new Answer(message, { onGrown: follow, onAgain: () => this.again(message.id) });
     this.views.set(message.id, shown);
     if (shown instanceof Answer) this.answers.set(message.turn_id, shown);
@@ -172,23 +175,47 @@ class Talk {
     return this.unsent.values().next().value?.root ?? null;
   }
 
-  /** Asks once more what led to an answer; that stays. */
-  again(answerId) {
-    if (this.live || this.unsent.size) return; // A second click is no second question.
-    const question = this.views.get(this.views.get(answerId).message.parent_id);
-    if (question) this.ask(question.message.content);
+  /** Asks for another answer beside one that is there. */
+  async again(answerId) {
+    if (this.live || this.unsent.size || this.asking) return; // A second click is no second question.
+    this.asking = true;
+    stick();
+    const key = freshKey();
+    try {
+      const turn = await patiently(() => client.regenerate(answerId, key));
+      if (!this.closed && !this.views.has(turn.message.id)) {
+        this.branches.leaf = null;
+        this.merge([turn.message]);
+      }
+      list.changed();
+    } catch (error) {
+      note(`${say.refused}: ${error.message}`);
+    }
+    this.asking = false;
+  }
+
+  /** Has a question asked otherwise: what is sent next stands beside it. */
+  edit(question) {
+    this.editing = question.message.parent_id;
+    box.value = question.message.content;
+    grow();
+    box.focus();
+    this.look();
   }
 
   ask(content) {
     stick();
-    this.expect(outbox.add(this.id, content, this.id ? undefined : this.unsent.keys().next().value));
+    const parentId = this.editing ?? (this.unsent.size ? null : this.branches.chosen);
+    this.editing = null;
+    this.branches.leaf = null;
+    this.expect(outbox.add(this.id, content, { after: this.id ? undefined : this.unsent.keys().next().value, parentId }));
   }
 
   /** Shows a question that is still to be sent. */
   expect(item) {
     if (this.unsent.has(item.key)) return;
     byId("start")?.remove();
-    const question = new Question({ content: item.content });
+    const question = new Question({ content: item.content }, { onEdit: (known) => this.edit(known) });
     this.unsent.set(item.key, question);
     log.append(question.root);
     this.look();
@@ -215,10 +242,12 @@ class Talk {
     } else {
       question.sent(true);
       question.stamp(turn.created_at);
-      question.message = { ...question.message, id: turn.message.parent_id, created_at: turn.created_at };
+      const parentId = item.parentId ?? this.branches.newest(turn.message.id);
+      const known = { role: "user", id: turn.message.parent_id, parent_id: parentId, created_at: turn.created_at };
+      question.message = { ...question.message, ...known };
       this.views.set(turn.message.parent_id, question);
-      this.answers.get(turn.id)?.root.before(question.root); // It has begun already.
     }
+    this.branches.leaf = null;
     this.merge([turn.message]);
   }
 
@@ -249,7 +278,10 @@ class Talk {
 
   begin(id, event) {
     const view = this.view({ id, role: "assistant", turn_id: event.turn_id, parent_id: event.user_message_id, seq: 0 });
-    log.insertBefore(view.root, this.firstUnsent);
+    this.branches.leaf = null;
+    // Where its question is not known yet it stands at the end until it is.
+    if (this.views.has(event.user_message_id)) this.branches.arrange(this.firstUnsent);
+    else log.insertBefore(view.root, this.firstUnsent);
     return view;
   }
 
@@ -270,11 +302,13 @@ class Talk {
     const { live } = this;
     byId("send").hidden = Boolean(live);
     byId("stop").hidden = !live;
+    byId("cancel").hidden = !this.editing;
     log.classList.toggle("busy", Boolean(live || this.unsent.size));
     const state = navigator.onLine ? (this.state === "live" && !live ? "caught up" : this.state) : "offline";
     byId("state").textContent = say[state];
     byId("state").dataset.state = state;
-    if (live) note(live.message.status === "queued" ? say.queued : say.answering);
+    if (this.editing) note(say.editing);
+    else if (live) note(live.message.status === "queued" ? say.queued : say.answering);
     else if (this.lively) note(say[this.lively.message.status] ?? say.done);
     this.lively = live;
     follow();
@@ -332,7 +366,8 @@ const session = new Session(client, byId("session"), byId("out"), (known) => {
 // The words of the page, where the document has them in English.
 document.documentElement.lang = language;
 for (const [id, text] of [["new", say.newConversation], ["send", say.send], ["stop", say.stop], ["latest", say.latest],
-  ["label", say.message], ["api", say.api], ["enter", say.enter], ["out", say.out]]) byId(id).textContent = text;
+  ["label", say.message], ["api", say.api], ["enter", say.enter], ["out", say.out],
+  ["cancel", say.cancel]]) byId(id).textContent = text;
 byId("session").querySelector("label").textContent = say.token;
 box.placeholder = say.ask;
 for (const id of ["side", "menu"]) byId(id).setAttribute("aria-label", say.conversations);
@@ -350,6 +385,17 @@ byId("ask").addEventListener("submit", (event) => {
   box.value = "";
   grow();
 });
+
+/** Gives up what was being edited; says whether something was. */
+function giveUp() {
+  if (!talk.editing) return false;
+  talk.editing = null;
+  box.value = "";
+  grow();
+  note("");
+  talk.look();
+  return true;
+}
 
 const stop = () => {
   const turnId = talk.live?.message.turn_id;
@@ -373,9 +419,10 @@ addEventListener("keydown", (event) => {
   if (isUnfolded()) {
     unfold(false);
     byId("menu").focus();
-  } else if (!event.target.closest?.("#side")) stop();
+  } else if (!event.target.closest?.("#side") && !giveUp()) stop();
 });
 byId("stop").addEventListener("click", stop);
+byId("cancel").addEventListener("click", () => { giveUp(); box.focus(); });
 byId("new").addEventListener("click", () => { unfold(false); location.hash = ""; box.focus(); });
 byId("latest").addEventListener("click", stick);
 byId("menu").addEventListener("click", () => unfold(!isUnfolded()));

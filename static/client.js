@@ -187,9 +187,14 @@ export class Client {
     return response.status === 204 ? null : response.json();
   }
 
-  /** Conversations, the most recently active first: `{data, next_cursor}`. `q` is looked for in their titles. */
-  conversations({ q = "", cursor = "", limit = 20 } = {}) {
-    const query = new URLSearchParams({ limit, ...(q && { q }), ...(cursor && { cursor }) });
+  /**
+   * Conversations, the most recently active first: `{data, next_cursor}`. With `q` those that have these words, each with a
+   * `match` that marks them. Archived ones are left out unless asked for.
+   */
+  conversations({ q = "", cursor = "", limit = 20, archived = false } = {}) {
+    const query = new URLSearchParams({
+      limit, ...(q && { q }), ...(cursor && { cursor }), ...(archived && { include_archived: 1 }),
+    });
     return this.json("GET", `/v1/conversations?${query}`);
   }
 
@@ -203,6 +208,11 @@ export class Client {
 
   remove(id) {
     return this.json("DELETE", `/v1/conversations/${encodeURIComponent(id)}`);
+  }
+
+  /** Puts it away, or fetches it back. */
+  archive(id, away = true) {
+    return this.json("POST", `/v1/conversations/${encodeURIComponent(id)}/${away ? "archive" : "unarchive"}`);
   }
 
   /** The newest messages, oldest first: `{data, next_cursor, feed_cursor}`. */
@@ -226,11 +236,22 @@ export class Client {
     return this.json("POST", "/v1/conversations", { body: { first_message: content }, headers, signal });
   }
 
-  /** Starts a turn in the background, behind those that run; gives it. One key starts one. */
-  start(conversationId, content, key, signal) {
+  /**
+   * Starts a turn in the background, behind those that run; gives it. One key starts one. It answers the message `parentId`,
+   * else the newest.
+   */
+  start(conversationId, content, key, { parentId, signal } = {}) {
     const headers = { "Idempotency-Key": key, Prefer: "respond-async" };
     const path = `/v1/conversations/${encodeURIComponent(conversationId)}/messages`;
-    return this.json("POST", path, { body: { content, if_busy: "queue" }, headers, signal });
+    const body = { content, if_busy: "queue", ...(parentId && { parent_id: parentId }) };
+    return this.json("POST", path, { body, headers, signal });
+  }
+
+  /** Starts another answer beside one that is there, in the background; gives its turn. One key starts one. */
+  regenerate(messageId, key, signal) {
+    const headers = { "Idempotency-Key": key, Prefer: "respond-async" };
+    const path = `/v1/messages/${encodeURIComponent(messageId)}/regenerate`;
+    return this.json("POST", path, { body: {}, headers, signal });
   }
 
   /**

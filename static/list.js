@@ -1,14 +1,17 @@
-// The list of conversations: found by title, renamed, deleted.
+// The list of conversations: found by their words, renamed, archived, deleted.
 
 import { button, element } from "/static/element.js";
 import { say } from "/static/words.js";
 
 const SEARCH_PAUSE_MS = 200;
 
+/** Pieces of a text as nodes, those that match marked. */
+const marked = (pieces) => pieces.map(({ text, matched }) => (matched ? element("mark", "", text) : text));
+
 export class List {
   /** @param {Client} client @param {Element} root @param {(id) => void} onGone hears of those deleted here */
   constructor(client, root, onGone) {
-    Object.assign(this, { client, onGone, current: null, asked: 0, shown: 20 });
+    Object.assign(this, { client, onGone, current: null, asked: 0, shown: 20, archived: false });
     this.search = element("input", "");
     Object.assign(this.search, { type: "search", placeholder: say.search, id: "search", maxLength: 500 });
     this.search.setAttribute("aria-label", say.search);
@@ -16,11 +19,17 @@ export class List {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.load(), SEARCH_PAUSE_MS);
     });
+    this.toggle = button("toggle", say.showArchived, () => {
+      this.archived = !this.archived;
+      this.toggle.ariaPressed = String(this.archived);
+      this.load();
+    });
+    this.toggle.ariaPressed = "false";
     this.items = element("ul", "items");
     this.none = element("p", "none", say.none);
     this.more = button("more", say.more, () => { this.shown += 20; this.load(); });
     this.dialog = element("dialog", "");
-    root.append(this.search, this.items, this.none, this.more, this.dialog);
+    root.append(this.search, this.toggle, this.items, this.none, this.more, this.dialog);
     this.channel = new BroadcastChannel("tidegate.list");
     this.channel.addEventListener("message", () => this.load());
   }
@@ -45,7 +54,7 @@ export class List {
     try {
       do {
         const limit = Math.min(this.shown - found.length, 100);
-        const page = await this.client.conversations({ q, cursor, limit });
+        const page = await this.client.conversations({ q, cursor, limit, archived: this.archived });
         found.push(...page.data);
         cursor = page.next_cursor;
       } while (cursor && found.length < this.shown && mine === this.asked);
@@ -60,11 +69,14 @@ export class List {
     this.mark(this.current);
   }
 
-  item({ id, title }) {
-    const link = element("a", "open", title);
+  item({ id, title, archived_at: away, match }) {
+    const link = element("a", "open", element("span", "name", ...(match ? marked(match.title) : [title])));
+    if (match?.message) link.append(element("span", "part", ...marked(match.message.text)));
     link.href = `#${id}`;
     link.title = title;
-    const item = element("li", "", link,
+    const [sign, name] = away ? ["⤒", say.unarchive] : ["⤓", say.archive];
+    const item = element("li", away ? "away" : "", link,
+      this.tool(sign, `${name}: ${title}`, () => this.archive(id, !away)),
       this.tool("✎", `${say.rename}: ${title}`, () => this.rename(item, id, title)),
       this.tool("✕", `${say.remove}: ${title}`, () => this.remove(id, title)));
     item.dataset.id = id;
@@ -76,6 +88,11 @@ export class List {
     made.setAttribute("aria-label", name);
     made.title = name;
     return made;
+  }
+
+  async archive(id, away) {
+    await this.client.archive(id, away).catch(() => null);
+    this.changed();
   }
 
   rename(item, id, title) {

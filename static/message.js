@@ -23,16 +23,65 @@ function heading(who, letter, at) {
   return [head, stamp];
 }
 
+/** Where a message stands among others that answer the same, with a way to them. */
+function switcher(number, count, onStep) {
+  const step = (sign, name, by) => {
+    const made = button("tool", sign, () => onStep(by));
+    made.setAttribute("aria-label", name);
+    made.disabled = by < 0 ? number === 1 : number === count;
+    return made;
+  };
+  const box = element("span", "siblings", step("‹", say.previous, -1), ` ${number}/${count} `, step("›", say.next, 1));
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", say.versions);
+  return box;
+}
+
+/** What questions and answers have in common: siblings. */
+class View {
+  /** Says which of how many it is; `onStep(by)` goes to another. */
+  among(number, count, onStep) {
+    const key = `${number}/${count}`;
+    this.onStep = onStep;
+    if (this.place === key) return;
+    this.place = key;
+    this.switch?.remove();
+    this.switch = count > 1 ? switcher(number, count, (by) => this.onStep(by)) : null;
+    if (this.switch) this.tools.append(this.switch);
+  }
+
+  /** Has the button that goes on the same way focused, or the other at the end. */
+  focus(step) {
+    const [back, forth] = this.switch?.querySelectorAll("button") ?? [];
+    const wanted = step < 0 ? back : forth;
+    (wanted?.disabled ? (step < 0 ? forth : back) : wanted)?.focus();
+  }
+}
+
 /** A question. */
-export class Question {
-  /** @param {object} message of the gateway, or `{content}` of one that is still to be sent */
-  constructor(message) {
+export class Question extends View {
+  /**
+   * @param {object} message of the gateway, or `{content}` of one that is still to be sent
+   * @param {{onEdit}} hears that it is to be asked otherwise
+   */
+  constructor(message, { onEdit }) {
+    super();
+    this.edit = button("tool edit", "✎", () => onEdit(this));
+    this.edit.setAttribute("aria-label", say.edit);
+    this.edit.title = say.edit;
     const [head, stamp] = heading(say.you, say.you.slice(0, 1), message.created_at);
     this.stamp = stamp;
     this.text = element("div", "text", message.content);
-    this.root = element("article", "user", head, this.text);
+    this.tools = element("div", "tools");
+    this.root = element("article", "user", head, this.text, this.tools);
     this.message = message;
     this.sent(Boolean(message.id));
+  }
+
+  /** The first question is followed by everything: beside it there is no other. */
+  among(number, count, onStep) {
+    if (this.message.parent_id) this.tools.prepend(this.edit);
+    super.among(number, count, onStep);
   }
 
   /** Whether the gateway has it; until then it says so. */
@@ -68,16 +117,18 @@ function money(nano) {
 }
 
 /** An answer. */
-export class Answer {
+export class Answer extends View {
   /** @param {object} message as far as it is known @param {{onGrown, onAgain}} hears of it */
   constructor(message, { onGrown, onAgain }) {
+    super();
     this.onAgain = onAgain;
     const [head, stamp] = heading(say.assistant, "◈", message.created_at ?? new Date().toISOString());
     this.stamp = stamp;
     this.before = element("div", "before");
     this.text = element("div", "text");
     this.after = element("div", "after");
-    this.root = element("article", "bot", head, this.before, this.text, this.after);
+    this.tools = element("div", "tools");
+    this.root = element("article", "bot", head, this.before, this.text, this.after, this.tools);
     this.prose = new Prose(this.text, onGrown);
     this.fold = new Fold(message);
     this.redraw();
@@ -138,11 +189,12 @@ export class Answer {
     this.foot = element("div", "foot");
     if (status !== "completed") {
       const why = error ? ` ${error.message}` : "";
-      this.foot.append(element("p", "end", `${say[status] ?? status}${why}`), button("again", say.again, this.onAgain));
+      this.foot.append(element("p", "end", `${say[status] ?? status}${why}`));
     }
+    this.foot.append(button("again", say.again, this.onAgain));
     if (saved === false) this.foot.append(element("p", "end", say.unsaved));
     if (usage) this.foot.append(element("p", "usage", spent(usage)));
-    if (this.foot.childNodes.length) this.root.append(this.foot);
+    this.root.append(this.foot);
   }
 
   think(text) {

@@ -25,7 +25,7 @@ export class Outbox {
   }
 
   /**
-   * What waits, oldest first: `{key, conversationId, content, after}`. A conversation that is to be made has no id yet;
+   * What waits, oldest first: `{key, conversationId, content, after, parentId}`. A conversation that is to be made has no id yet;
    * then `after` is the key of the question that makes it, if that is another one.
    */
   get items() {
@@ -33,8 +33,8 @@ export class Outbox {
   }
 
   /** Keeps a question, and sends it as soon as it can. */
-  add(conversationId, content, after) {
-    const item = { key: freshKey(), conversationId, content, after };
+  add(conversationId, content, { after, parentId } = {}) {
+    const item = { key: freshKey(), conversationId, content, after, parentId };
     kept.write(NAME, [...this.items, item]);
     this.flush();
     return item;
@@ -70,7 +70,7 @@ export class Outbox {
   async send(item) {
     let [id, turn] = [item.conversationId, null];
     if (id) {
-      turn = await this.client.start(id, item.content, item.key);
+      turn = await this.client.start(id, item.content, item.key, { parentId: item.parentId });
     } else {
       id = (await this.client.begin(item.content, item.key)).id;
       // What was typed after it is for the same conversation.

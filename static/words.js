@@ -3,7 +3,9 @@
 const words = {
   en: {
     title: "Tidegate", api: "API", newConversation: "New conversation", conversations: "Conversations", messages: "Messages",
-    search: "Search titles", none: "No conversations.", more: "More", earlier: "Earlier messages",
+    search: "Search", showArchived: "With archived ones", archive: "Archive", unarchive: "Fetch back",
+    edit: "Ask otherwise", editing: "What you send now stands beside the old question.", previous: "The version before",
+    next: "The next version", versions: "Versions", none: "No conversations.", more: "More", earlier: "Earlier messages",
     rename: "Rename", remove: "Delete", cancel: "Cancel", reallyRemove: "Delete this conversation and all it holds?",
     newTitle: "New title", you: "You", assistant: "Assistant", message: "Your message", ask: "Ask something", send: "Send",
     stop: "Stop", again: "Ask again", latest: "To the latest", empty: "Ask something, and the answer appears here.",
@@ -19,7 +21,9 @@ const words = {
   },
   de: {
     title: "Tidegate", api: "API", newConversation: "Neue Unterhaltung", conversations: "Unterhaltungen", messages: "Nachrichten",
-    search: "Titel durchsuchen", none: "Keine Unterhaltungen.", more: "Mehr", earlier: "Frühere Nachrichten",
+    search: "Suchen", showArchived: "Mit Archiv", archive: "Archivieren", unarchive: "Zurückholen",
+    edit: "Anders fragen", editing: "Was du jetzt sendest, steht neben der alten Frage.", previous: "Die Fassung davor",
+    next: "Die nächste Fassung", versions: "Fassungen", none: "Keine Unterhaltungen.", more: "Mehr", earlier: "Frühere Nachrichten",
     rename: "Umbenennen", remove: "Löschen", cancel: "Abbrechen",
     reallyRemove: "Diese Unterhaltung mit allem, was sie enthält, löschen?",
     newTitle: "Neuer Titel", you: "Du", assistant: "Assistent", message: "Deine Nachricht", ask: "Frag etwas",

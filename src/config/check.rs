@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls};
-use crate::domain::context::Context;
 use crate::domain::price::{DEAREST, Price};
+use crate::domain::window::Context;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 

@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 88] = [
+pub const KEYS: [Key; 89] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -107,7 +107,7 @@ pub const KEYS: [Key; 88] = [
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
-    later("conversations.expire_after_s", Seconds(0), "0"),
+    default("conversations.expire_after_s", Seconds(0), "0", "How long a conversation may be silent before it has ended; 0: for ever."),
     default("stream.durability", Text, r#""relaxed""#, "relaxed: shown at once, saved within 100 ms; strict: saved, then shown."),
     default("stream.on_disconnect", Text, r#""continue""#, "When a turn's last reader leaves: continue, cancel or grace:SECONDS."),
     default("stream.if_busy", Text, r#""reject""#, "A message to a conversation with a live turn: reject, queue or interrupt."),
@@ -129,6 +129,7 @@ pub const KEYS: [Key; 88] = [
     default("limits.grace_s", Seconds(0), "30", "How long turns may go on after SIGTERM."),
     default("limits.drain_delay_s", Seconds(0), "0", "Between `/readyz` 503 and the closing of the listener."),
     default("limits.metadata_bytes", Count(2), "16384", "The largest `metadata`, as JSON."),
+    default("limits.context_bytes", Count(2), "65536", "The largest `context`, as JSON."),
     default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is read to be sent to a model, which may read less: `context`."),
     default("limits.database_s", Seconds(1), "5", "The longest any one use of the database may take."),
     default("limits.upstream_event_bytes", Count(1), "1048576", "The longest event of an upstream's stream."),

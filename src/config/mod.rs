@@ -25,10 +25,10 @@ use serde::Deserialize;
 
 pub use self::error::ConfigError;
 pub use self::load::{Flags, Loaded, load};
-use crate::domain::context::Context;
 use crate::domain::limits::Limits;
 use crate::domain::price::Price;
 use crate::domain::stream::Stream;
+use crate::domain::window::Context;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub otel: Otel,
     /// How logs look.
     pub log: Log,
+    /// How long conversations last.
+    pub conversations: Conversations,
     /// How turns are shown and kept.
     pub stream: Stream,
     /// Every bound.
@@ -91,6 +93,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             otel: Otel::default(),
             log: Log::default(),
+            conversations: Conversations::default(),
             stream: Stream::default(),
             limits: Limits::default(),
             context: Context::default(),
@@ -234,6 +237,14 @@ pub struct Otel {
 pub struct Log {
     /// Their format.
     pub format: LogFormat,
+}
+
+/// How long conversations last: `[conversations]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Conversations {
+    /// Seconds of silence after which one has ended; 0 = never.
+    pub expire_after_s: u64,
 }
 
 /// The format of logs.

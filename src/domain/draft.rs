@@ -163,6 +163,7 @@ impl Draft {
             stopped_by: None,
             duration_ms: None,
             first_token_ms: None,
+            feedback: None,
             metadata: Value::Object(serde_json::Map::new()),
         };
         if let Some(finished) = self.finished {

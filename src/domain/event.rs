@@ -233,7 +233,7 @@ pub enum Unnumbered<'a> {
     /// The end of a turn that could not be saved in time.
     #[serde(rename = "turn.finished")]
     Unsaved(&'a Finished),
-    /// The conversation has another title (feeds only).
+    /// The conversation is another than it was (feeds only).
     #[serde(rename = "conversation.updated")]
     Updated {
         /// The conversation now.

@@ -143,6 +143,31 @@ pub struct Visualization {
     pub spec: Value,
 }
 
+/// Whether somebody thinks well of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rating {
+    /// Yes.
+    Up,
+    /// No.
+    Down,
+}
+
+/// What somebody thinks of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// Whether they think well of it.
+    pub rating: Rating,
+    /// Why, in a word or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, at length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// When they said so.
+    pub created_at: Timestamp,
+}
+
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -193,6 +218,9 @@ pub struct Message {
     /// From start to the first delta or reasoning, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_token_ms: Option<u64>,
+    /// What somebody thinks of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<Feedback>,
     /// What the client sent along.
     pub metadata: Value,
 }

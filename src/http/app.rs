@@ -64,6 +64,7 @@ impl From<Refused> for Problem {
             Refused::Draining => Self::new(Code::Draining, "The process is being stopped."),
             Refused::NoConversation => no_conversation(),
             Refused::NoParent => Self::field("parent_id", "The conversation has no such message."),
+            Refused::NoQuestion => no_message(),
             Refused::NoModel => Self::new(Code::ModelNotFound, "No upstream serves this model.").at("model"),
             Refused::Closed(State::Paused) => Self::new(Code::ConversationPaused, "The conversation is paused."),
             Refused::Closed(State::Active | State::Ended) => {
@@ -82,6 +83,11 @@ pub fn no_conversation() -> Problem {
 /// 404 for a turn that is not there, or not the caller's.
 pub fn no_turn() -> Problem {
     Problem::new(Code::TurnNotFound, "There is no such turn.")
+}
+
+/// 404 for a message that is not there, or not the caller's.
+pub fn no_message() -> Problem {
+    Problem::new(Code::MessageNotFound, "There is no such message.")
 }
 
 /// There are no assistants yet: whoever names one is told that it is not there.

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 
-use super::app::{App, no_conversation, no_turn};
+use super::app::{App, no_conversation, no_message, no_turn};
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
@@ -19,7 +19,7 @@ use super::session;
 use crate::access::revoked::{Revocations, Watch};
 use crate::access::{Denied, Known, Presented};
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
-use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::ids::{ConversationId, MessageId, TurnId};
 use crate::domain::owner::Owner;
 use crate::identity::bearer;
 use crate::store::whose::Object;
@@ -164,6 +164,20 @@ impl Named for TurnId {
     }
 }
 
+impl Named for MessageId {
+    fn object(&self) -> Object<'_> {
+        Object::Message(self)
+    }
+
+    fn is(&self, _: &Opened) -> bool {
+        false
+    }
+
+    fn absent() -> Problem {
+        no_message()
+    }
+}
+
 impl<I: Named> FromRequestParts<App> for Mine<I> {
     type Rejection = Problem;
 
@@ -190,6 +204,17 @@ pub async fn reach<I: Named>(app: &App, caller: Caller, id: &I) -> Result<Who, P
         Reach::Theirs => Err(forbidden("The ticket opens something else.")),
         Reach::Forbidden => Err(forbidden("It is another user's.")),
         Reach::Absent => Err(I::absent()),
+    }
+}
+
+/// The same where a key of idempotency may tell that what is not there was deleted: it is looked for among the caller's own.
+///
+/// # Errors
+/// Those of [`reach`], but for 404.
+pub async fn reach_or_own<I: Named>(app: &App, caller: Caller, id: &I) -> Result<Who, Problem> {
+    match reach(app, caller.clone(), id).await {
+        Err(problem) if problem.code() == I::absent().code() => Ok(Who::own(app, caller)),
+        other => other,
     }
 }
 

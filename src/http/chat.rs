@@ -18,7 +18,7 @@ use super::traced::traceparent;
 use super::{fingerprint, idempotency, prefer, sessions};
 use crate::domain::ids::ConversationId;
 use crate::domain::message::Content;
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::Key;
 use crate::turn::prompt::Said;
@@ -195,10 +195,8 @@ async fn start(
     };
     let ask = Ask {
         target: Target::New(Box::new(conversation)),
-        content: message,
-        metadata: object("metadata", None, 2)?,
+        question: Question::New { content: message, metadata: object("metadata", None, 2)?, parent_id: None },
         model,
-        parent_id: None,
         on_disconnect: None,
         if_busy: None,
         history,

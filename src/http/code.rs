@@ -57,6 +57,8 @@ codes! {
         "A browser says that a page of another site, or a prefetch, asks for something that starts or changes anything.";
     ConversationNotFound = "conversation_not_found", NOT_FOUND, "No such conversation",
         "There is no conversation of that id, or it is another's.";
+    MessageNotFound = "message_not_found", NOT_FOUND, "No such message",
+        "There is no message of that id, or it is another's.";
     TurnNotFound = "turn_not_found", NOT_FOUND, "No such turn",
         "There is no turn of that id, or it is another's.";
     KeyNotFound = "key_not_found", NOT_FOUND, "No such key",
@@ -76,9 +78,9 @@ codes! {
     TurnInProgress = "turn_in_progress", CONFLICT, "The conversation is busy",
         "The conversation has a live turn, and `if_busy` is `reject`.";
     ConversationPaused = "conversation_paused", CONFLICT, "The conversation is paused",
-        "A paused conversation takes no messages.";
+        "A paused conversation takes no messages; `resume` reopens it.";
     ConversationEnded = "conversation_ended", CONFLICT, "The conversation has ended",
-        "An ended conversation takes no messages.";
+        "An ended conversation takes no messages, and is not paused; `resume` reopens it.";
     TurnDeleted = "turn_deleted", GONE, "The turn was deleted",
         "What the key made was erased with its conversation, or by a reset.";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",

@@ -1,10 +1,10 @@
-//! `/v1/conversations`: those there are, making one, reading, renaming and erasing one, and its feed.
+//! `/v1/conversations`: making one, reading, changing and erasing one, and its feed.
 
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -14,21 +14,22 @@ use super::app::{App, no_assistant, no_conversation, object};
 use super::asker::{Asker, Mine, forbidden};
 use super::body::Json;
 use super::code::Code;
+use super::json::typed;
 use super::problem::Problem;
 use super::query::Query;
 use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
-use super::{cursor, fingerprint, idempotency, paging};
+use super::{context, cursor, fingerprint, idempotency};
 use crate::domain::caller::{Caller, Role, Standing};
-use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
+use crate::domain::merge::merge;
 use crate::domain::message::Content;
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
-use crate::store::listing::Place;
+use crate::store::indexing::Item;
 use crate::turn::start::{Ask, Refused};
 
 /// The longest title, in characters.
@@ -51,7 +52,7 @@ pub struct New {
     #[serde(default)]
     #[schema(value_type = Option<schema::conversation::Config>)]
     config: Option<Config>,
-    /// What is known beforehand.
+    /// What is known beforehand; at most `context_bytes` as JSON.
     #[schema(value_type = Option<Object>)]
     context: Option<Value>,
     /// What the client keeps with it; at most `metadata_bytes` as JSON.
@@ -106,7 +107,7 @@ pub async fn create(
         session_id: None,
         title,
         config,
-        context: object("context", context, limits.max_body_bytes)?,
+        context: context::check("context", object("context", context, limits.context_bytes)?)?,
         metadata: object("metadata", metadata, limits.metadata_bytes)?,
         now,
     };
@@ -114,10 +115,12 @@ pub async fn create(
         Some(content) => {
             let ask = Ask {
                 target: Target::New(Box::new(new)),
-                content,
-                metadata: object("metadata", None, limits.metadata_bytes)?,
+                question: Question::New {
+                    content,
+                    metadata: object("metadata", None, limits.metadata_bytes)?,
+                    parent_id: None,
+                },
                 model: None,
-                parent_id: None,
                 on_disconnect: None,
                 if_busy: None,
                 history: None,
@@ -131,7 +134,7 @@ pub async fn create(
         }
         None => make(&app, &caller, &new, key.as_ref()).await?,
     };
-    let conversation = app.turns.store.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = app.turns.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
     let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));
     if let Ok(location) = HeaderValue::try_from(format!("/v1/conversations/{id}")) {
         response.headers_mut().insert(LOCATION, location);
@@ -152,7 +155,10 @@ async fn make(app: &App, caller: &Caller, new: &NewConversation, key: Option<&Ke
         return Err(Refused::Draining.into());
     };
     match claimed {
-        None => Ok(new.id.clone()),
+        None => {
+            app.turns.registry.note(Item::Title(new.id.clone()));
+            Ok(new.id.clone())
+        }
         Some(Claimed::Same(id, _)) => Ok(id),
         Some(Claimed::Other) => Err(Refused::KeyReused.into()),
         Some(Claimed::Deleted) => Err(Refused::Deleted.into()),
@@ -203,102 +209,34 @@ fn instructs(caller: &Caller) -> bool {
 }
 
 /// A conversation as this caller may see it.
-fn shown(caller: &Caller, mut conversation: Conversation) -> Conversation {
+pub fn shown(caller: &Caller, mut conversation: Conversation) -> Conversation {
     if !instructs(caller) {
         conversation.config.instructions = None;
     }
     conversation
 }
 
-/// The query of `GET /v1/conversations`.
-#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub struct Listing {
-    /// Only those whose title has this in it, in upper or lower case.
-    #[param(max_length = 500)]
-    q: Option<String>,
-    /// How many; 20 where it is absent.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
-    /// A `next_cursor`, for those after it.
-    #[param(pattern = "^[0-9]{1,18}\\.conv_[0-9a-f]{32}$")]
-    cursor: Option<String>,
-}
-
-/// Conversations.
-#[derive(Serialize, ToSchema)]
-#[schema(as = ConversationList)]
-struct List {
-    /// The most recently active first.
-    #[schema(value_type = Vec<schema::conversation::Conversation>)]
-    data: Vec<Conversation>,
-    /// Goes into `cursor` for those after these; null where there are none. A search looks through some ten thousand
-    /// titles for one answer, which may then be short, or empty, and still have one.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-/// List conversations
-///
-/// One's own, the most recently active first, without their messages.
-#[utoipa::path(
-    get,
-    path = "/v1/conversations",
-    tag = "Conversations",
-    operation_id = "list_conversations",
-    params(Listing),
-    responses((status = 200, description = "The conversations.", body = List), refusals::OfConversations)
-)]
-pub async fn list(
-    State(app): State<App>,
-    Asker(caller): Asker,
-    Query(listing): Query<Listing>,
-) -> Result<Response, Problem> {
-    let limit = paging::limit(listing.limit)?;
-    if listing.q.as_ref().is_some_and(|part| part.chars().count() > TITLE) {
-        return Err(Problem::field("q", format!("must have at most {TITLE} characters")));
-    }
-    let from = listing
-        .cursor
-        .as_deref()
-        .map(|text| place(text).ok_or_else(|| Problem::field("cursor", "must be a `next_cursor` of this list")));
-    let part = listing.q.as_deref().filter(|part| !part.is_empty());
-    let (store, from, limit) = (&app.turns.store, from.transpose()?, limit as usize);
-    let listed = match part {
-        Some(part) => store.search_conversations(&caller.owner, part, from, limit).await?,
-        None => store.conversations(&caller.owner, from, limit).await?,
-    };
-    let next = listed.next.map(|Place { at, id }| format!("{}.{id}", at.as_micros()));
-    let data = listed.conversations.into_iter().map(|conversation| shown(&caller, conversation)).collect();
-    Ok(json(StatusCode::OK, &List { data, next_cursor: next }))
-}
-
-/// Reads a `next_cursor`.
-fn place(text: &str) -> Option<Place> {
-    let (at, id) = text.split_once('.')?;
-    let digits = (1..=18).contains(&at.len()) && at.bytes().all(|byte| byte.is_ascii_digit());
-    let named =
-        id.strip_prefix("conv_").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    if !digits || !named {
-        return None;
-    }
-    Some(Place { at: Timestamp::from_micros(at.parse().ok()?), id: id.to_owned().into() })
-}
-
-/// What is to change of a conversation.
+/// What is to change of a conversation. What is absent, or null, stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ConversationChange, example = json!({"title": "Tides"}))]
+#[schema(as = ConversationChange, example = json!({"title": "Tides", "metadata": {"seen": true, "draft": null}}))]
 pub struct Change {
     /// Its title.
     #[schema(min_length = 1, max_length = 500)]
     title: Option<String>,
+    /// What it asks of its models, as a merge patch (RFC 7396): a field that is null in it is no longer set, one that is absent
+    /// stays.
+    #[schema(value_type = Option<schema::conversation::Config>)]
+    config: Option<Value>,
+    /// What the client keeps with it, as a merge patch (RFC 7396); at most `metadata_bytes` as JSON, once it is merged.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Value>,
 }
 
-/// Rename a conversation
+/// Change a conversation
 ///
-/// Those who follow it are told by `conversation.updated`.
+/// Its title, what it asks of its models from the next turn on, and what the client keeps with it. Those who follow it are
+/// told by `conversation.updated`.
 #[utoipa::path(
     patch,
     path = "/v1/conversations/{id}",
@@ -316,14 +254,34 @@ pub async fn update(
     Mine { who, id }: Mine<ConversationId>,
     body: Json<Change>,
 ) -> Result<Response, Problem> {
-    let Change { title } = body.value;
+    let Change { title, config, metadata } = body.value;
     check_title(title.as_deref())?;
-    if let Some(title) = title
-        && !app.turns.retitle(&who.owner, &id, title).await?
-    {
-        return Err(no_conversation());
+    if let Some(patch) = &config {
+        // A field that goes is as good as one that is absent.
+        let named = typed::<Config>(patch.clone()).map_err(|(field, detail)| match &*field {
+            "" => Problem::field("config", detail),
+            field => Problem::field(format!("config.{field}"), detail),
+        })?;
+        check(&app, &who.caller, &named)?;
     }
-    let conversation = app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    if metadata.as_ref().is_some_and(|metadata| !metadata.is_object()) {
+        return Err(Problem::field("metadata", "must be an object"));
+    }
+    if title.is_some() || config.is_some() || metadata.is_some() {
+        let most = app.turns.settings.limits.metadata_bytes;
+        let change = move |to_config: &mut Value, to_metadata: &mut Value| {
+            if let Some(patch) = &config {
+                merge(to_config, patch);
+            }
+            if let Some(patch) = &metadata {
+                merge(to_metadata, patch);
+                object("metadata", Some(to_metadata.clone()), most)?;
+            }
+            Ok::<(), Problem>(())
+        };
+        app.turns.patch(&who.owner, &id, title, change).await?.ok_or_else(no_conversation)??;
+    }
+    let conversation = app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &shown(&who.caller, conversation)))
 }
 
@@ -339,7 +297,7 @@ pub async fn update(
     responses((status = 204, description = "It is gone."), refusals::OfDeleteConversation)
 )]
 pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
-    app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
     if app.turns.erase(&who.owner, &id).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -362,7 +320,7 @@ pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationI
     )
 )]
 pub async fn get(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
-    let conversation = app.turns.store.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &shown(&who.caller, conversation)))
 }
 

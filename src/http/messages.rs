@@ -10,17 +10,17 @@ use utoipa::ToSchema;
 use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, Wanted, json, tell_started};
 use super::app::{App, no_conversation, object};
-use super::asker::Mine;
+use super::asker::{Asker, Mine, reach_or_own};
 use super::body::Json;
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::traced::traceparent;
 use super::{fingerprint, idempotency, paging, prefer};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::message::{Content, Message};
 use crate::domain::turn::{IfBusy, OnDisconnect};
-use crate::store::admission::Target;
+use crate::store::admission::{Question, Target};
 use crate::store::idempotency::Key;
 use crate::turn::start::{Ask, Refused};
 
@@ -67,12 +67,14 @@ pub struct New {
 )]
 pub async fn create(
     State(app): State<App>,
-    Mine { who, id }: Mine<ConversationId>,
+    Asker(caller): Asker,
+    Id(id): Id<ConversationId>,
     OriginalUri(uri): OriginalUri,
     Query(reading): Query<Reading>,
     headers: HeaderMap,
     body: Json<New>,
 ) -> Result<Response, Problem> {
+    let who = reach_or_own(&app, caller, &id).await?;
     let chosen = negotiate(&headers, &Encoding::ALL)?;
     let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
@@ -83,10 +85,12 @@ pub async fn create(
     }
     let ask = Ask {
         target: Target::Existing(id),
-        content,
-        metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
+        question: Question::New {
+            content,
+            metadata: object("metadata", metadata, app.turns.settings.limits.metadata_bytes)?,
+            parent_id: parent_id.map(read_parent_id).transpose()?,
+        },
         model,
-        parent_id: parent_id.map(read_parent_id).transpose()?,
         on_disconnect: on_disconnect.as_deref().map(read_on_disconnect).transpose()?,
         if_busy,
         history: None,
@@ -105,7 +109,11 @@ fn read_parent_id(text: String) -> Result<MessageId, Problem> {
     if text.contains('\0') { Err(Refused::NoParent.into()) } else { Ok(text.into()) }
 }
 
-fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
+/// What `on_disconnect` says.
+///
+/// # Errors
+/// 422 that names it.
+pub fn read_on_disconnect(text: &str) -> Result<OnDisconnect, Problem> {
     OnDisconnect::parse(text)
         .ok_or_else(|| Problem::field("on_disconnect", "must be `continue`, `cancel` or `grace:SECONDS`"))
 }

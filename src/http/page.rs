@@ -33,10 +33,11 @@ struct Asset {
     bytes: &'static [u8],
 }
 
-const ASSETS: [Asset; 13] = [
+const ASSETS: [Asset; 14] = [
     Asset { path: "/", kind: "text/html; charset=utf-8", bytes: include_bytes!("../../static/index.html") },
     Asset { path: "/static/chat.css", kind: "text/css; charset=utf-8", bytes: include_bytes!("../../static/chat.css") },
     script("/client.js", include_bytes!("../../static/client.js")),
+    script("/static/branches.js", include_bytes!("../../static/branches.js")),
     script("/static/browser.js", include_bytes!("../../static/browser.js")),
     script("/static/chart.js", include_bytes!("../../static/chart.js")),
     script("/static/chat.js", include_bytes!("../../static/chat.js")),

@@ -9,8 +9,8 @@ use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{
-    chat, conversations, health, keys, messages, models, schema, session, sessions, tickets, turns, usage, users,
-    visitors,
+    branches, chat, context, conversations, export, feedback, health, keys, listing, lives, messages, models, schema,
+    session, sessions, tickets, turns, usage, users, visitors,
 };
 
 /// The resources; `/metrics` may have a listener of its own.
@@ -36,10 +36,19 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(chat::post, chat::get).map(|methods| no_head("GET, POST", methods)))
         .routes(routes!(sessions::history))
         .routes(routes!(sessions::reset))
-        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(listing::list, conversations::create))
         .routes(routes!(conversations::get, conversations::update, conversations::delete))
         .routes(routes!(conversations::events).map(|methods| no_head("GET", methods)))
+        .routes(routes!(context::get, context::update, context::delete))
+        .routes(routes!(export::get))
+        .routes(routes!(lives::archive))
+        .routes(routes!(lives::unarchive))
+        .routes(routes!(lives::pause))
+        .routes(routes!(lives::resume))
+        .routes(routes!(lives::end))
         .routes(routes!(messages::list, messages::create))
+        .routes(routes!(branches::create))
+        .routes(routes!(feedback::create))
         .routes(routes!(turns::get))
         .routes(routes!(turns::events).map(|methods| no_head("GET", methods)))
         .routes(routes!(turns::stop))

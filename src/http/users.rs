@@ -120,7 +120,10 @@ pub async fn update(
 }
 
 /// How a person of the caller's application owns rows.
-fn owner(caller: &Owner, id: &str) -> Result<Owner, Problem> {
+///
+/// # Errors
+/// 422 for what is nobody's id.
+pub fn owner(caller: &Owner, id: &str) -> Result<Owner, Problem> {
     let application = &caller.application_id;
     if id.starts_with("vis_") {
         return Ok(Owner::person(application, Kind::Visitor, id));

@@ -11,7 +11,7 @@ use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, State, title_of};
+use crate::domain::conversation::{Config, Silence, State, title_of};
 use crate::domain::event::{self, Event};
 use crate::domain::ids::{ConversationId, KeyId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Content;
@@ -27,23 +27,35 @@ pub enum Target {
     New(Box<NewConversation>),
 }
 
+/// What a turn answers.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// What somebody says now: it is saved with the turn.
+    New {
+        /// What is said.
+        content: Content,
+        /// What the client keeps with it.
+        metadata: Value,
+        /// What it answers; the newest message when absent.
+        parent_id: Option<MessageId>,
+    },
+    /// What somebody said before, once more; the answers it has stay beside the new one.
+    Again(MessageId),
+}
+
 /// A turn to be admitted.
 #[derive(Clone, Debug)]
 pub struct NewTurn {
     /// Its id.
     pub id: TurnId,
-    /// The question's id.
+    /// The question's id; of one that is there already, its own.
     pub user_message_id: MessageId,
     /// The answer's id.
     pub message_id: MessageId,
     /// Where it goes.
     pub target: Target,
-    /// The question.
-    pub content: Content,
-    /// What the client keeps with the question.
-    pub metadata: Value,
-    /// What it answers; the newest message when absent.
-    pub parent_id: Option<MessageId>,
+    /// What it answers.
+    pub question: Question,
     /// What becomes of it when the conversation is busy.
     pub if_busy: IfBusy,
     /// The most turns that may wait in the conversation.
@@ -56,6 +68,8 @@ pub struct NewTurn {
     pub first_seen: bool,
     /// The API key it is asked with.
     pub key_id: Option<KeyId>,
+    /// How long its conversation may have been silent.
+    pub silence: Silence,
     /// When.
     pub now: Timestamp,
 }
@@ -97,12 +111,33 @@ pub enum Admission {
     NoConversation,
     /// The conversation has no such message.
     NoParent,
+    /// The conversation has no such question.
+    NoQuestion,
     /// No upstream serves the model.
     NoModel,
     /// The conversation takes no messages.
     Closed(State),
     /// The replica has lost its lease: whatever it admitted would be another's.
     Fenced,
+}
+
+/// Reopens a conversation that has expired, on a connection inside a transaction; says how many that are.
+macro_rules! reopen {
+    ($conn:expr, $owner:expr, $conversation:expr, $silence:expr) => {
+        $conn
+            .query(
+                "update conversations set state = 'active', expired_at = null, context = '{}', resumed_at = $1 \
+                 where id = $2 and application_id = $3 and owner_id = $4 and (expired_at is not null or \
+                 (state = 'active' and live_turn_id is null and last_message_at <= $5 and resumed_at <= $5))",
+            )
+            .bind($silence.now().as_micros())
+            .bind($conversation.as_str())
+            .bind(&*$owner.application_id)
+            .bind(&*$owner.owner_id)
+            .bind($silence.since().as_micros())
+            .changes()
+            .await?
+    };
 }
 
 impl Store {
@@ -128,13 +163,16 @@ impl Store {
             if new.first_seen {
                 insert_person!(conn, owner, new.now).later().await?;
             }
-            let title = title_of(&new.content.text());
+            let title = match &new.question {
+                Question::New { content, .. } => Some(title_of(&content.text())),
+                Question::Again(_) => None,
+            };
             let mut known = None;
             if let Target::New(made) = &new.target {
                 if made.session_id.is_none() {
                     // Nobody else has it, so there is nothing to ask for.
-                    let title = made.title.as_deref().unwrap_or(&title);
-                    insert_conversation!(conn, owner, made, Some(title), Some(&new.id)).later().await?;
+                    let title = made.title.as_deref().or(title.as_deref());
+                    insert_conversation!(conn, owner, made, title, Some(&new.id)).later().await?;
                     known = Some((1, new.id.to_string(), State::Active, made.config.clone()));
                 } else if insert_conversation!(conn, owner, made, made.title.as_deref(), None::<&TurnId>)
                     .changes()
@@ -167,24 +205,45 @@ impl Store {
             let (number, live, state, config) = if let Some(known) = known {
                 known
             } else {
-                // This takes the row, and so keeps every other writer of the conversation out.
-                let row: Option<(i64, String, String, String)> = conn.query(
-                    "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
-                     live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
-                     where id = $4 and application_id = $5 and owner_id = $6 \
-                     returning turn_count, live_turn_id, state, config",
-                )
-                .bind(new.now.as_micros())
-                .bind(new.id.as_str())
-                .bind(title.as_bytes())
-                .bind(conversation.as_str())
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
-                .row()
-                .await?;
-                let Some((number, live, state, config)) = row else {
-                    return Ok(Done::Rollback(Admission::NoConversation));
+                let taken = loop {
+                    // This takes the row, and so keeps every other writer of the conversation out.
+                    let row: Option<(i64, String, String, String)> = conn.query(
+                        "update conversations set turn_count = turn_count + 1, last_message_at = $1, \
+                         live_turn_id = coalesce(live_turn_id, $2), title = coalesce(title, $3) \
+                         where id = $4 and application_id = $5 and owner_id = $6 and (state = 'paused' \
+                         or (state = 'active' and (live_turn_id is not null or last_message_at > $7 or resumed_at > $7))) \
+                         returning turn_count, live_turn_id, state, config",
+                    )
+                    .bind(new.now.as_micros())
+                    .bind(new.id.as_str())
+                    .bind(title.as_deref().map(str::as_bytes))
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(new.silence.since().as_micros())
+                    .row()
+                    .await?;
+                    if let Some(row) = row {
+                        break row;
+                    }
+                    // It has ended, or there is none. A session that has expired is reopened.
+                    if matches!(new.target, Target::New(_)) && reopen!(conn, owner, conversation, new.silence) > 0 {
+                        continue;
+                    }
+                    let ended: Option<(String,)> = conn.query(
+                        "select id from conversations where id = $1 and application_id = $2 and owner_id = $3",
+                    )
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .row()
+                    .await?;
+                    return Ok(Done::Rollback(match ended {
+                        Some(_) => Admission::Closed(State::Ended),
+                        None => Admission::NoConversation,
+                    }));
                 };
+                let (number, live, state, config) = taken;
                 let state = State::parse(&state).ok_or(Error::Corrupt("conversations.state"))?;
                 (number, live, state, json::<Config>(&config, "conversations.config")?)
             };
@@ -208,19 +267,23 @@ impl Store {
                     return Ok(Done::Rollback(Admission::QueueFull));
                 }
             }
-            if let Some(parent) = &new.parent_id {
+            let (known, missing) = match &new.question {
+                Question::New { parent_id, .. } => (parent_id.as_ref(), Admission::NoParent),
+                Question::Again(question) => (Some(question), Admission::NoQuestion),
+            };
+            if let Some(message) = known {
                 let found: Option<(String,)> = conn.query(
-                    "select id from messages where id = $1 and conversation_id = $2 \
+                    "select role from messages where id = $1 and conversation_id = $2 \
                      and application_id = $3 and owner_id = $4",
                 )
-                .bind(parent.as_str())
+                .bind(message.as_str())
                 .bind(conversation.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
                 .row()
                 .await?;
-                if found.is_none() {
-                    return Ok(Done::Rollback(Admission::NoParent));
+                if found.is_none_or(|(role,)| matches!(new.question, Question::Again(_)) && role != "user") {
+                    return Ok(Done::Rollback(missing));
                 }
             }
             let status = if queued { "queued" } else { "running" };
@@ -246,26 +309,44 @@ impl Store {
             .bind(new.key_id.as_ref().map(KeyId::as_str))
             .must_change()
             .await?;
-            let (kind, content) = columns(&new.content);
-            conn.query(
-                "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, parent_id, \
-                 role, status, seq, model, content_kind, content, sources, steps, visualizations, metadata, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
-                 where m.conversation_id = $4 order by m.position desc limit 1)), \
-                 'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
-                 ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
-            )
-            .bind(new.user_message_id.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .bind(conversation.as_str())
-            .bind(new.id.as_str())
-            .bind(2 * number)
-            .bind(new.parent_id.as_ref().map(MessageId::as_str))
-            .bind(kind)
-            .bind(content)
-            .bind(crate::domain::json::to_string(&new.metadata))
-            .bind(new.now.as_micros())
+            match &new.question {
+                Question::New { content, metadata, parent_id } => {
+                    let (kind, content) = columns(content);
+                    conn.query(
+                        "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, \
+                         parent_id, role, status, seq, model, content_kind, content, sources, steps, visualizations, \
+                         metadata, created_at) values ($1, $2, $3, $4, $5, $6, coalesce($7, (select m.id from messages m \
+                         where m.conversation_id = $4 order by m.position desc limit 1)), \
+                         'user', 'completed', 0, null, $8, $9, '[]', '[]', '[]', $10, $11), \
+                         ($12, $2, $3, $4, $5, $13, $1, 'assistant', $14, $15, $16, 'text', $17, '[]', '[]', '[]', '{}', $11)",
+                    )
+                    .bind(new.user_message_id.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(conversation.as_str())
+                    .bind(new.id.as_str())
+                    .bind(2 * number)
+                    .bind(parent_id.as_ref().map(MessageId::as_str))
+                    .bind(kind)
+                    .bind(content)
+                    .bind(crate::domain::json::to_string(metadata))
+                    .bind(new.now.as_micros())
+                }
+                // The place of its question stays empty.
+                Question::Again(question) => conn
+                    .query(
+                        "insert into messages (id, application_id, owner_id, conversation_id, turn_id, position, \
+                         parent_id, role, status, seq, model, content_kind, content, sources, steps, visualizations, \
+                         metadata, created_at) \
+                         values ($7, $1, $2, $3, $4, $8, $5, 'assistant', $9, $10, $11, 'text', $12, '[]', '[]', '[]', '{}', $6)",
+                    )
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .bind(conversation.as_str())
+                    .bind(new.id.as_str())
+                    .bind(question.as_str())
+                    .bind(new.now.as_micros()),
+            }
             .bind(new.message_id.as_str())
             .bind(2 * number + 1)
             .bind(status)
@@ -333,10 +414,10 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
-            // Whoever answers what goes answers what that answered.
+            // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
             conn.query(
                 "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
-                 and q.role = 'user') where conversation_id = $2 and turn_id <> $1 \
+                 order by q.position limit 1) where conversation_id = $2 and turn_id <> $1 \
                  and parent_id in (select g.id from messages g where g.turn_id = $1)",
             )
             .bind(turn.as_str())

@@ -3,11 +3,12 @@
 use serde_json::Value;
 use sqlx::Row;
 
+use super::indexing::sort_title;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::{Config, Conversation, UNTITLED};
+use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
@@ -30,22 +31,37 @@ pub struct NewConversation {
     pub now: Timestamp,
 }
 
-/// The conversation in a row that has its columns.
+/// The columns that make a conversation.
+pub(super) const COLUMNS: &str = "c.id, c.title, c.state, c.archived_at, c.archive_reason, c.created_at, \
+    c.last_message_at, c.resumed_at, c.expired_at, c.config, c.metadata, c.live_turn_id";
+
+/// The conversation in a row that has its columns, as it stands by `$silence`.
 macro_rules! conversation_row {
-    ($row:expr) => {{
-        use $crate::store::conversations::{json, title};
+    ($row:expr, $silence:expr) => {{
+        use $crate::store::conversations::{json, text, title};
         let row = $row;
+        let live_turn_id: Option<String> = row.try_get("live_turn_id")?;
+        let last_message_at = Timestamp::from_micros(row.try_get("last_message_at")?);
+        let active_at = last_message_at.max(Timestamp::from_micros(row.try_get("resumed_at")?));
+        let state = $crate::domain::conversation::State::parse(row.try_get("state")?)
+            .ok_or($crate::store::Error::Corrupt("conversations.state"))?;
+        let expired = row.try_get::<Option<i64>, _>("expired_at")?.is_some();
+        let (state, expires_at) = $silence.judge(state, live_turn_id.is_some(), active_at, expired);
         $crate::domain::conversation::Conversation {
             id: row.try_get::<String, _>("id")?.into(),
             title: title(row.try_get("title")?)?,
-            state: $crate::domain::conversation::State::parse(row.try_get("state")?)
-                .ok_or($crate::store::Error::Corrupt("conversations.state"))?,
+            state,
             archived_at: row.try_get::<Option<i64>, _>("archived_at")?.map(Timestamp::from_micros),
+            archive_reason: row
+                .try_get::<Option<Vec<u8>>, _>("archive_reason")?
+                .map(|bytes| text(bytes, "conversations.archive_reason"))
+                .transpose()?,
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
-            last_message_at: Timestamp::from_micros(row.try_get("last_message_at")?),
+            last_message_at,
+            expires_at,
             config: json(row.try_get("config")?, "conversations.config")?,
             metadata: json(row.try_get("metadata")?, "conversations.metadata")?,
-            live_turn_id: row.try_get::<Option<String>, _>("live_turn_id")?.map(Into::into),
+            live_turn_id: live_turn_id.map(Into::into),
         }
     }};
 }
@@ -57,8 +73,8 @@ macro_rules! insert_conversation {
         $conn
             .query(
                 "insert into conversations (id, application_id, owner_id, session_id, title, state, config, context, \
-             metadata, turn_count, live_turn_id, created_at, last_message_at) \
-             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $11) \
+             metadata, turn_count, live_turn_id, created_at, last_message_at, sort_title) \
+             values ($1, $2, $3, $4, $5, 'active', $6, $7, $8, $9, $10, $11, $11, $12) \
              on conflict (application_id, owner_id, session_id) where session_id is not null do nothing",
             )
             .bind($new.id.as_str())
@@ -72,6 +88,7 @@ macro_rules! insert_conversation {
             .bind(i64::from($first.is_some()))
             .bind($first.map($crate::domain::ids::TurnId::as_str))
             .bind($new.now.as_micros())
+            .bind($crate::store::indexing::sort_title($title))
     };
 }
 
@@ -79,7 +96,11 @@ pub(super) use {conversation_row, insert_conversation};
 
 pub(super) fn title(bytes: Option<Vec<u8>>) -> Result<String> {
     let Some(bytes) = bytes else { return Ok(UNTITLED.to_owned()) };
-    String::from_utf8(bytes).map_err(|_| Error::Corrupt("conversations.title"))
+    text(bytes, "conversations.title")
+}
+
+pub(super) fn text(bytes: Vec<u8>, column: &'static str) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::Corrupt(column))
 }
 
 /// Reads a column of JSON text.
@@ -88,40 +109,80 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str, column: &'static 
 }
 
 impl Store {
-    /// The conversation, if it is the owner's.
-    pub async fn conversation(&self, owner: &Owner, id: &ConversationId) -> Result<Option<Conversation>> {
+    /// The conversation as it stands by now, if it is the owner's.
+    pub async fn conversation(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        silence: Silence,
+    ) -> Result<Option<Conversation>> {
+        let sql = format!(
+            "select {COLUMNS} from conversations c where c.id = $1 and c.application_id = $2 and c.owner_id = $3"
+        );
         read!(self, conn => {
-            let row = sqlx::query(
-                "select id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id \
-                 from conversations where id = $1 and application_id = $2 and owner_id = $3",
-            )
-            .bind(id.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .fetch_optional(conn)
-            .await?;
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(conn)
+                .await?;
             match row {
-                Some(row) => Ok(Some(conversation_row!(row))),
+                Some(row) => Ok(Some(conversation_row!(row, silence))),
                 None => Ok(None),
             }
         })
     }
 
-    /// Gives a conversation another title. False when the owner has no such conversation.
+    /// Gives a conversation another title, if one is given, and has `change` change its configuration and its metadata.
+    /// `None` when the owner has no such conversation; what `change` refuses leaves all of it as it was.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn retitle_conversation(&self, owner: &Owner, id: &ConversationId, title: &str) -> Result<bool> {
+    pub async fn patch_conversation<R: Send>(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        title: Option<&str>,
+        change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync,
+    ) -> Result<Option<std::result::Result<(), R>>> {
         write!(self, conn => {
-            let retitled = conn
-                .query("update conversations set title = $1 where id = $2 and application_id = $3 and owner_id = $4")
-                .bind(title.as_bytes())
+            // Taking the row keeps every other writer of the conversation out.
+            let row: Option<(String, String)> = conn
+                .query(
+                    "update conversations set config = config where id = $1 and application_id = $2 and owner_id = $3 \
+                     returning config, metadata",
+                )
                 .bind(id.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .changes()
+                .row()
                 .await?;
-            Ok(Done::Commit(retitled > 0))
+            let Some((config, metadata)) = row else { return Ok(Done::Rollback(None)) };
+            let mut config: Value = json(&config, "conversations.config")?;
+            let mut metadata: Value = json(&metadata, "conversations.metadata")?;
+            if let Err(refused) = change(&mut config, &mut metadata) {
+                return Ok(Done::Rollback(Some(Err(refused))));
+            }
+            conn.query("update conversations set config = $1, metadata = $2 where id = $3")
+                .bind(crate::domain::json::to_string(&config))
+                .bind(crate::domain::json::to_string(&metadata))
+                .bind(id.as_str())
+                .later()
+                .await?;
+            if let Some(title) = title {
+                conn.query("update conversations set title = $1, sort_title = $2 where id = $3")
+                    .bind(title.as_bytes())
+                    .bind(sort_title(Some(title)))
+                    .bind(id.as_str())
+                    .later()
+                    .await?;
+                // The old one is found no more; the new one is brought in like any.
+                conn.query("delete from indexed where conversation_id = $1 and message_id is null")
+                    .bind(id.as_str())
+                    .later()
+                    .await?;
+            }
+            Ok(Done::Commit(Some(Ok(()))))
         })
     }
 

@@ -1,138 +1,167 @@
-//! The list of an owner's conversations, whole and by title.
+//! The list of an owner's conversations: filtered, in an order, page by page.
 
 use sqlx::Row;
 
-use super::conversations::{conversation_row, title};
+use super::conversations::{COLUMNS, conversation_row};
 use super::pool::read;
-use super::{Error, Result, Store};
+use super::{Result, Store};
 use crate::domain::clock::Timestamp;
-use crate::domain::conversation::Conversation;
+use crate::domain::conversation::{Conversation, Silence, State};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
-/// A place in the list of an owner's conversations: after the one that was last active then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its `last_message_at`.
-    pub at: Timestamp,
-    /// Its id, which tells apart those of one microsecond.
-    pub id: ConversationId,
+/// What conversations are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// When the last message came.
+    Activity,
+    /// When they were made.
+    Created,
+    /// Their titles, in lower case.
+    Title,
 }
 
-impl Place {
-    /// Before the first.
-    fn start() -> Self {
-        Self { at: Timestamp::from_micros(i64::MAX), id: String::new().into() }
+impl Sort {
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            Self::Activity => "last_message_at",
+            Self::Created => "created_at",
+            Self::Title => "sort_title",
+        }
     }
 }
 
+/// What a conversation is sorted by, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A time, in microseconds.
+    Number(i64),
+    /// A title in lower case, as UTF-8.
+    Text(Vec<u8>),
+}
+
+/// A place in the list of an owner's conversations: after this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What it is sorted by.
+    pub key: Key,
+    /// Its id, which tells apart those that are alike in that.
+    pub id: ConversationId,
+}
+
+/// Which conversations are wanted, and in what order.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Those that stand so; all when absent.
+    pub state: Option<State>,
+    /// Those that are put away as well.
+    pub archived: bool,
+    /// What they are sorted by.
+    pub sort: Sort,
+    /// The greatest first.
+    pub descending: bool,
+    /// After this one; from the first when absent. Its key is of the kind that they are sorted by.
+    pub from: Option<Place>,
+    /// How many.
+    pub limit: usize,
+    /// How long they may have been silent.
+    pub silence: Silence,
+}
+
+impl Filter {
+    pub(super) fn order(&self) -> &'static str {
+        if self.descending { "desc" } else { "asc" }
+    }
+
+    /// The condition on a row of `conversations c`: $1 and $2 are the owner; the place after which they come, if there is
+    /// one, is the last that is bound, and begins with the parameter of that number.
+    pub(super) fn condition(&self, placed: bool, number: u8) -> String {
+        let column = self.sort.column();
+        let mut sql = String::from("c.application_id = $1 and c.owner_id = $2");
+        if placed {
+            let sign = if self.descending { '<' } else { '>' };
+            sql.push_str(&format!(" and (c.{column}, c.id) {sign} (${number}, ${})", number + 1));
+        }
+        if !self.archived {
+            sql.push_str(" and c.archived_at is null");
+        }
+        let since = self.silence.since().as_micros();
+        let silent = format!("c.live_turn_id is null and c.last_message_at <= {since} and c.resumed_at <= {since}");
+        sql.push_str(&match self.state {
+            None => String::new(),
+            Some(State::Active) => format!(" and c.state = 'active' and not ({silent})"),
+            Some(State::Paused) => " and c.state = 'paused'".to_owned(),
+            Some(State::Ended) => format!(" and (c.state = 'ended' or (c.state = 'active' and {silent}))"),
+        });
+        sql
+    }
+
+    /// Ids and places of those that fit, at most as many as the parameter before the place says. An index has all it
+    /// reads, unless a state is asked for.
+    pub(super) fn ids(&self, placed: bool, number: u8) -> String {
+        let (column, order, condition) = (self.sort.column(), self.order(), self.condition(placed, number));
+        format!(
+            "select c.id, c.{column} as place from conversations c where {condition} \
+             order by c.{column} {order}, c.id {order} limit ${}",
+            number - 1
+        )
+    }
+}
+
+/// Binds a place, if there is one.
+macro_rules! bind_place {
+    ($query:expr, $from:expr) => {{
+        let query = $query;
+        match $from {
+            Some(Place { key: Key::Number(number), id }) => query.bind(*number).bind(id.as_str().to_owned()),
+            Some(Place { key: Key::Text(text), id }) => query.bind(text.clone()).bind(id.as_str().to_owned()),
+            None => query,
+        }
+    }};
+}
+
+pub(super) use bind_place;
+
 /// Some of an owner's conversations.
 #[derive(Clone, Debug)]
-pub struct Listed {
-    /// Last active first.
-    pub conversations: Vec<Conversation>,
+pub struct Listed<T> {
+    /// In their order.
+    pub conversations: Vec<T>,
     /// Where it goes on, if there may be more.
     pub next: Option<Place>,
 }
 
-/// So many titles are read at once…
-const STRIDE: usize = 500;
-/// …and about so many looked through for one answer.
-const SEARCHED: usize = 10_000;
-
-/// The query of columns of the owner's conversations after a place, last active first.
-macro_rules! after {
-    ($columns:literal, $owner:expr, $from:expr, $most:expr) => {
-        sqlx::query(concat!(
-            "select ",
-            $columns,
-            " from conversations where application_id = $1 and owner_id = $2 and (last_message_at, id) < ($3, $4) \
-             order by last_message_at desc, id desc limit $5"
-        ))
-        .bind(&*$owner.application_id)
-        .bind(&*$owner.owner_id)
-        .bind($from.at.as_micros())
-        .bind($from.id.as_str())
-        .bind(i64::try_from($most).unwrap_or(i64::MAX))
-    };
-}
-
 impl Store {
-    /// The owner's conversations after `from`, last active first, at most `limit`.
+    /// The owner's conversations that fit.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn conversations(&self, owner: &Owner, from: Option<Place>, limit: usize) -> Result<Listed> {
-        let from = from.unwrap_or_else(Place::start);
-        let mut conversations: Vec<Conversation> = read!(self, conn => {
-            let rows = after!(
-                "id, title, state, archived_at, created_at, last_message_at, config, metadata, live_turn_id",
-                owner, &from, limit + 1
-            );
-            rows.fetch_all(conn).await?.into_iter().map(|row| Ok(conversation_row!(row))).collect()
-        })?;
-        let goes_on = conversations.len() > limit;
-        conversations.truncate(limit);
-        let last = conversations.last().filter(|_| goes_on);
-        let next = last.map(|last| Place { at: last.last_message_at, id: last.id.clone() });
-        Ok(Listed { conversations, next })
-    }
-
-    /// The owner's conversations after `from` whose title has `part` in it, in upper or lower case, last active first, at
-    /// most `limit`. Some ten thousand titles are looked through at most: fewer may come, even none, though the list goes
-    /// on.
-    ///
-    /// # Errors
-    /// When the database does not answer, or too many search.
-    pub async fn search_conversations(
-        &self,
-        owner: &Owner,
-        part: &str,
-        from: Option<Place>,
-        limit: usize,
-    ) -> Result<Listed> {
-        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
-        let _place = place.map_err(|_| Error::Crowded)?;
-        let search = self.search(owner, part.to_lowercase(), from, limit);
-        tokio::time::timeout(self.patience, search).await.unwrap_or(Err(Error::Slow(self.patience)))
-    }
-
-    async fn search(&self, owner: &Owner, part: String, from: Option<Place>, limit: usize) -> Result<Listed> {
-        let (mut matches, mut next) = (Vec::new(), from);
-        'looking: for _ in 0..SEARCHED.div_ceil(STRIDE) {
-            let titles = self.titles_after(owner, &next.take().unwrap_or_else(Place::start)).await?;
-            let may_go_on = titles.len() == STRIDE;
-            for (place, title) in titles {
-                if matches.len() == limit {
-                    break 'looking;
-                }
-                if title.to_lowercase().contains(&part) {
-                    matches.push(place.id.clone());
-                }
-                next = Some(place);
-            }
-            if !may_go_on {
-                next = None;
-                break;
-            }
-        }
-        let mut conversations = Vec::with_capacity(matches.len());
-        for id in matches {
-            conversations.extend(self.conversation(owner, &id).await?);
-        }
-        Ok(Listed { conversations, next })
-    }
-
-    /// The titles of the next stride, without anything else of their conversations.
-    async fn titles_after(&self, owner: &Owner, from: &Place) -> Result<Vec<(Place, String)>> {
+    pub async fn conversations(&self, owner: &Owner, filter: &Filter) -> Result<Listed<Conversation>> {
+        let order = filter.order();
+        let sql = format!(
+            "select {COLUMNS}, p.place from ({}) p join conversations c on c.id = p.id order by p.place {order}, p.id {order}",
+            filter.ids(filter.from.is_some(), 4)
+        );
         read!(self, conn => {
-            let rows = after!("id, title, last_message_at", owner, from, STRIDE).fetch_all(conn).await?;
-            rows.into_iter()
-                .map(|row| {
-                    let at = Timestamp::from_micros(row.try_get("last_message_at")?);
-                    Ok((Place { at, id: row.try_get::<String, _>("id")?.into() }, title(row.try_get("title")?)?))
-                })
-                .collect()
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(i64::try_from(filter.limit + 1).unwrap_or(i64::MAX));
+            let rows = bind_place!(query, &filter.from).fetch_all(conn).await?;
+            let mut conversations = Vec::with_capacity(rows.len());
+            let mut next = None;
+            for row in rows.iter().take(filter.limit) {
+                let conversation = conversation_row!(row, filter.silence);
+                next = Some(Place {
+                    key: match filter.sort {
+                        Sort::Activity | Sort::Created => Key::Number(row.try_get("place")?),
+                        Sort::Title => Key::Text(row.try_get("place")?),
+                    },
+                    id: conversation.id.clone(),
+                });
+                conversations.push(conversation);
+            }
+            Ok(Listed { conversations, next: next.filter(|_| rows.len() > filter.limit) })
         })
     }
 }

@@ -3,7 +3,7 @@
 use futures::TryStreamExt;
 use sqlx::Row;
 
-use super::conversations::json;
+use super::conversations::{json, text};
 use super::pool::read;
 use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
@@ -42,7 +42,7 @@ impl Placed {
 
 pub(super) const COLUMNS: &str = "m.id, m.conversation_id, m.turn_id, m.position, m.parent_id, m.role, m.status, \
     m.seq, m.model, m.content_kind, m.content, m.reasoning, m.sources, m.steps, m.visualizations, m.usage, \
-    m.finished, m.metadata, m.created_at";
+    m.finished, m.feedback, m.metadata, m.created_at";
 
 /// How many messages of a path are read in one round trip.
 const PAGE: i64 = 256;
@@ -68,7 +68,7 @@ macro_rules! message_row {
             content: $crate::store::messages::content(row.try_get("content_kind")?, row.try_get("content")?)?,
             reasoning: row
                 .try_get::<Option<Vec<u8>>, _>("reasoning")?
-                .map(|bytes| $crate::store::messages::text(bytes, "messages.reasoning"))
+                .map(|bytes| $crate::store::conversations::text(bytes, "messages.reasoning"))
                 .transpose()?,
             status: Status::parse(row.try_get("status")?).ok_or(Error::Corrupt("messages.status"))?,
             model: row.try_get("model")?,
@@ -86,6 +86,10 @@ macro_rules! message_row {
             stopped_by: None,
             duration_ms: None,
             first_token_ms: None,
+            feedback: match row.try_get::<Option<&str>, _>("feedback")? {
+                Some(text) => json(text, "messages.feedback")?,
+                None => None,
+            },
             metadata: json(row.try_get("metadata")?, "messages.metadata")?,
         };
         if let Some(text) = row.try_get::<Option<&str>, _>("finished")? {
@@ -105,10 +109,6 @@ pub(super) use message_row;
 
 pub(super) fn role(name: &str) -> Result<Role> {
     [Role::User, Role::Assistant].into_iter().find(|role| role.as_str() == name).ok_or(Error::Corrupt("messages.role"))
-}
-
-pub(super) fn text(bytes: Vec<u8>, column: &'static str) -> Result<String> {
-    String::from_utf8(bytes).map_err(|_| Error::Corrupt(column))
 }
 
 pub(super) fn content(kind: &str, bytes: Vec<u8>) -> Result<Content> {
@@ -161,6 +161,82 @@ impl Store {
             }
             messages.reverse();
             Ok((messages, cut))
+        })
+    }
+
+    /// The message, if it is the owner's.
+    pub async fn message(&self, owner: &Owner, id: &MessageId) -> Result<Option<Message>> {
+        let sql =
+            format!("select {COLUMNS} from messages m where m.id = $1 and m.application_id = $2 and m.owner_id = $3");
+        read!(self, conn => {
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .fetch_optional(conn)
+                .await?;
+            match row {
+                Some(row) => Ok(Some(message_row!(&row).message)),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// The messages of a conversation after the place `after` up to `last`, oldest first: at most `limit`, and no more once
+    /// they hold `bytes` of text. The first always comes.
+    pub async fn messages_between(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        (after, last): (u64, u64),
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>> {
+        let sql = format!(
+            "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
+             and m.owner_id = $3 and m.position > $4 and m.position <= $5 order by m.position limit $6"
+        );
+        read!(self, conn => {
+            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(conversation.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(after.cast_signed())
+                .bind(last.cast_signed())
+                .bind(i64::from(limit))
+                .fetch(conn);
+            let (mut messages, mut weight) = (Vec::new(), 0);
+            while let Some(row) = rows.try_next().await? {
+                let placed = message_row!(&row);
+                weight += placed.message.weight();
+                if weight > bytes && !messages.is_empty() {
+                    break;
+                }
+                messages.push(placed);
+            }
+            Ok(messages)
+        })
+    }
+
+    /// The places of a message and of what it answers, newest first, at most `limit`; and the message before those.
+    pub async fn places(&self, owner: &Owner, to: &MessageId, limit: u32) -> Result<(Vec<u64>, Option<MessageId>)> {
+        read!(self, conn => {
+            let rows: Vec<(Option<String>, i64)> = sqlx::query_as(
+                "with recursive path (parent_id, position, depth) as ( \
+                 select parent_id, position, cast(1 as bigint) from messages \
+                 where id = $1 and application_id = $2 and owner_id = $3 union all \
+                 select m.parent_id, m.position, path.depth + 1 from messages m join path on m.id = path.parent_id \
+                 where m.application_id = $2 and m.owner_id = $3 and path.depth < $4) \
+                 select parent_id, position from path order by depth",
+            )
+            .bind(to.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            let before = rows.last().and_then(|(parent, _)| parent.as_deref()).map(Into::into);
+            Ok((rows.into_iter().map(|(_, position)| position.unsigned_abs()).collect(), before))
         })
     }
 

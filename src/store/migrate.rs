@@ -19,6 +19,7 @@ migrations! {
     1 "0001_spine";
     2 "0002_tail";
     3 "0003_activity";
+    4 "0004_lives";
     5 "0005_usage";
     6 "0006_access";
 }

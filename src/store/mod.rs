@@ -2,7 +2,7 @@
 //!
 //! SQL is written once for both databases. They differ in how they are opened (`pool.rs`), in how a transaction is sent
 //! (`transaction.rs`; on SQLite several statements at once, `writer.rs`), in how many rows are inserted (`journal.rs`), in
-//! what an end takes first (`ending.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
+//! what an end takes first (`ending.rs`), in how words are asked for (`search.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
 //! Every function that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
@@ -12,17 +12,22 @@
 
 pub mod admission;
 pub mod checkpoint;
+pub mod context;
 pub mod conversations;
 pub mod ending;
+pub mod feedback;
 pub mod idempotency;
+pub mod indexing;
 pub mod journal;
 pub mod keys;
 pub mod leases;
 pub mod listing;
+pub mod lives;
 pub mod messages;
 pub mod migrate;
 pub mod people;
 pub mod pool;
+pub mod search;
 pub mod summaries;
 pub mod tail;
 pub mod tickets;

@@ -113,7 +113,7 @@ pub(super) use {read, settle, write};
 
 /// How many statements may be read at once.
 const READERS: u32 = 4;
-/// How many of them may look through titles.
+/// How many of them may search.
 const SEARCHES: usize = 2;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
@@ -138,7 +138,7 @@ pub(super) enum Pool {
 pub struct Store {
     pub(super) pool: Pool,
     pub(super) patience: Duration,
-    /// Those who look through titles: they read long, and others want to read too.
+    /// Those who search: they read long, and others want to read too.
     pub(super) searches: Arc<Semaphore>,
     meter: Meter,
     _lock: Option<Arc<File>>,

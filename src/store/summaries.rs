@@ -1,6 +1,6 @@
 //! Summaries of what models do not read any more, kept with their conversation.
 
-use super::messages::text;
+use super::conversations::text;
 use super::pool::{Done, read, write};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Result, Store};

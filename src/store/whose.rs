@@ -3,7 +3,7 @@
 
 use super::pool::read;
 use super::{Result, Store};
-use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::ids::{ConversationId, MessageId, TurnId};
 use crate::domain::owner::Owner;
 
 /// An object somebody asks for.
@@ -13,6 +13,8 @@ pub enum Object<'a> {
     Conversation(&'a ConversationId),
     /// A turn.
     Turn(&'a TurnId),
+    /// A message.
+    Message(&'a MessageId),
 }
 
 impl Store {
@@ -28,6 +30,9 @@ impl Store {
             ),
             Object::Turn(id) => {
                 ("select application_id, owner_id from turns where id = $1 and application_id = $2", id.as_str())
+            }
+            Object::Message(id) => {
+                ("select application_id, owner_id from messages where id = $1 and application_id = $2", id.as_str())
             }
         };
         read!(self, conn => {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::Turns;
 use super::calls::Made;
-use super::context::LeftOut;
 use super::ends;
 use super::live::Live;
 use super::log::Append;
 use super::summary;
+use super::window::LeftOut;
 use crate::domain::called::Called;
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Event;

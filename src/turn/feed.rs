@@ -40,8 +40,8 @@ struct Place {
     wire: Wire,
     /// The number of the turn to be told next, and the last event of it that was told.
     at: FeedCursor,
-    /// The title that was told last.
-    title: String,
+    /// The conversation as it was told last.
+    told: Arc<Conversation>,
     word: watch::Receiver<Word>,
     /// Keeps the room open that `word` listens to.
     _room: Arc<watch::Sender<Word>>,
@@ -57,31 +57,12 @@ enum Found {
     Turn(Box<Reader>, u64),
     /// A turn of which all is told.
     Told(u64),
-    Retitled(Box<Conversation>),
+    Changed(Box<Conversation>),
     Deleted,
     Closed(Closed),
 }
 
 impl Turns {
-    /// Gives the owner's conversation another title, and tells its feeds: between two turns, and on other replicas when
-    /// they look. False when there is none.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn retitle(&self, owner: &Owner, conversation: &ConversationId, title: String) -> Result<bool> {
-        // Seen through even if the client leaves: feeds are to hear of it.
-        let (turns, owner, conversation) = (self.clone(), owner.clone(), conversation.clone());
-        let retitling = async move {
-            let retitled = turns.store.retitle_conversation(&owner, &conversation, &title).await;
-            // Where it is not known, they look.
-            if !matches!(retitled, Ok(false)) {
-                turns.registry.changed(&conversation);
-            }
-            retitled
-        };
-        self.lifecycle.whole(retitling).await
-    }
-
     /// A feed of the owner's conversation after `cursor`; without one, from the live turn's first event, or from
     /// now. `None` when the owner has no such conversation.
     ///
@@ -96,8 +77,8 @@ impl Turns {
     ) -> Result<Option<Feed>> {
         let room = self.registry.room(conversation);
         let word = room.subscribe();
-        let Some(found) = self.store.conversation(owner, conversation).await? else { return Ok(None) };
-        let at = match (cursor, found.live_turn_id) {
+        let Some(found) = self.conversation(owner, conversation).await? else { return Ok(None) };
+        let at = match (cursor, found.live_turn_id.clone()) {
             (Some(cursor), _) => cursor,
             (None, Some(live)) => {
                 let number = match self.store.turn(owner, &live).await? {
@@ -109,7 +90,8 @@ impl Turns {
             (None, None) => FeedCursor { number: self.store.last_number(owner, conversation).await? + 1, seq: 0 },
         };
         let (owner, conversation) = (owner.clone(), conversation.clone());
-        let place = Place { turns: self.clone(), owner, conversation, wire, at, title: found.title, word, _room: room };
+        let told = Arc::new(found);
+        let place = Place { turns: self.clone(), owner, conversation, wire, at, told, word, _room: room };
         let state = State::Looking(Box::pin(place.clone().look()));
         Ok(Some(Feed { place, wire, state }))
     }
@@ -143,9 +125,9 @@ impl Place {
     async fn find(&self) -> Result<Option<Found>> {
         let (owner, conversation) = (&self.owner, &self.conversation);
         let Some(record) = self.turns.store.turn_from(owner, conversation, self.at.number).await? else {
-            return Ok(match self.turns.store.conversation(owner, conversation).await? {
+            return Ok(match self.turns.conversation(owner, conversation).await? {
                 None => Some(Found::Deleted),
-                Some(found) if found.title != self.title => Some(Found::Retitled(Box::new(found))),
+                Some(found) if !found.reads_like(&self.told) => Some(Found::Changed(Box::new(found))),
                 Some(_) => None,
             });
         };
@@ -179,10 +161,10 @@ impl Feed {
                         self.place.at = FeedCursor { number: number + 1, seq: 0 };
                         self.look();
                     }
-                    Found::Retitled(conversation) => {
+                    Found::Changed(conversation) => {
                         let frame = Unnumbered::Updated { conversation: &conversation };
                         self.wire.unnumbered(out, &frame, None);
-                        self.place.title = conversation.title;
+                        self.place.told = Arc::from(conversation);
                         self.look();
                         return Poll::Ready(Step::Frames);
                     }

@@ -9,11 +9,15 @@
 pub mod ask;
 pub mod calls;
 pub mod cold;
-pub mod context;
+
+pub mod conversations;
 pub mod ends;
+pub mod expiry;
+pub mod export;
 pub mod feed;
 pub mod finish;
 pub mod fold;
+pub mod index;
 pub mod journal;
 pub mod lease;
 pub mod live;
@@ -30,6 +34,7 @@ pub mod summary;
 pub mod sweep;
 pub mod view;
 pub mod waiting;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -38,11 +43,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::context::Windows;
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
 use crate::domain::price::Prices;
 use crate::domain::stream::Stream;
+use crate::domain::window::Windows;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
@@ -73,6 +78,8 @@ pub struct Settings {
     pub windows: Windows,
     /// The model that summarises what they do not read any more.
     pub summary_model: Option<String>,
+    /// How long a conversation may be silent, in seconds, before it has ended; 0 = for ever.
+    pub expire_after_s: u64,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.
@@ -163,6 +170,8 @@ impl Turns {
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
+        // Not vital: without it searches know nothing new.
+        turns.lifecycle.spawn("index", index::run(turns.clone()));
         Ok(turns)
     }
 

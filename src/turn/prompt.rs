@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Turns;
-use super::context::{Earlier, Material};
 use super::live::Live;
+use super::window::{Earlier, Material};
 use crate::domain::conversation::Config;
 use crate::domain::message::{Content, Role};
 use crate::domain::turn::OnDisconnect;

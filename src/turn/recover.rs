@@ -8,10 +8,10 @@ use futures::stream::{self, TryStreamExt};
 use super::Turns;
 use super::ask::estimate;
 use super::calls;
-use super::context::{Fitted, fit};
 use super::fold;
 use super::live::{Cut, Live, Parts};
 use super::prompt::{Request, prompt};
+use super::window::{Fitted, fit};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Event, Finished, write_line};
@@ -21,6 +21,7 @@ use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::Usage;
 use crate::store::Result;
 use crate::store::ending::{self, Outcome};
+use crate::store::indexing::Item;
 use crate::store::journal::Chunk;
 use crate::store::turns::Record;
 
@@ -119,6 +120,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
     if let Some(next) = next.and_then(|next| turns.registry.any(&next)) {
         next.due.cancel();
     }
+    turns.registry.note(Item::Message(message.id.clone()));
     turns.tracer.turn(live.traced(), &message, now);
     turns.meter.turn_finished(Status::Interrupted, Some(now.millis_since(since)), None);
     tracing::info!(turn_id = %record.id, last_saved = saved, "a turn was interrupted by a crash");

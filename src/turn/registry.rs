@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::live::Live;
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
+use crate::store::indexing::Item;
 
 /// What a conversation's feeds are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct Word {
     pub deleted: bool,
 }
 
+/// How much news is kept for the index.
+const NEWS: usize = 10_000;
+
 type Room = watch::Sender<Word>;
 
 /// The turns that live here. Bounded by `max_live_turns`; rooms by the feeds that hold them.
@@ -28,6 +32,7 @@ type Room = watch::Sender<Word>;
 pub struct Registry {
     turns: Mutex<HashMap<TurnId, Arc<Live>>>,
     rooms: Mutex<Rooms>,
+    news: Mutex<Vec<Item>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,13 +46,34 @@ impl Registry {
     /// Enters a turn, and tells the feeds of its conversation.
     pub fn enter(&self, live: Arc<Live>) {
         let conversation = live.lease.conversation_id.clone();
+        if live.number == 1 {
+            self.note(Item::Title(conversation.clone()));
+        }
+        self.note(Item::Message(live.user_message_id.clone()));
         self.turns.lock().insert(live.lease.turn_id.clone(), live);
         self.tell(&conversation, |word| word.turns += 1);
     }
 
     /// Removes a turn whose end is saved, or that is another replica's now.
     pub fn leave(&self, turn: &TurnId) {
-        self.turns.lock().remove(turn);
+        let left = self.turns.lock().remove(turn);
+        if let Some(live) = left {
+            self.note(Item::Message(live.stub.id.clone()));
+        }
+    }
+
+    /// Notes something that may be found by its words from now on. Where too much is noted it is forgotten: the index
+    /// looks for what it does not have as well.
+    pub fn note(&self, item: Item) {
+        let mut news = self.news.lock();
+        if news.len() < NEWS {
+            news.push(item);
+        }
+    }
+
+    /// Takes what has been noted.
+    pub fn news(&self) -> Vec<Item> {
+        std::mem::take(&mut self.news.lock())
     }
 
     /// The turn, whoever it belongs to.
@@ -90,7 +116,7 @@ impl Registry {
         room
     }
 
-    /// Has the feeds of a conversation look whether it has another title, or is gone.
+    /// Has the feeds of a conversation look whether it is another than it was, or is gone.
     pub fn changed(&self, conversation: &ConversationId) {
         self.tell(conversation, |word| word.changes += 1);
     }

@@ -10,13 +10,13 @@ use futures::FutureExt;
 
 use super::Turns;
 use super::ask::{Talk, millis};
-use super::context::{Fitted, LeftOut, fit};
 use super::ends;
 use super::finish::{Times, finish};
 use super::live::{Cut, Live};
 use super::prompt::{self, Prompt};
 use super::segments::Mark;
 use super::summary;
+use super::window::{Fitted, LeftOut, fit};
 use crate::domain::event::{self, Closed, Event};
 use crate::domain::message::Content;
 use crate::domain::turn::{Ending, Status, StoppedBy};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde_json::Value;
 
 use super::Turns;
 use super::lease;
@@ -19,7 +18,7 @@ use crate::domain::message::Content;
 use crate::domain::owner::Owner;
 use crate::domain::turn::{IfBusy, OnDisconnect, StoppedBy};
 use crate::store::Error;
-use crate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
+use crate::store::admission::{Admission, Admitted, NewTurn, Plan, Question, Target};
 use crate::store::ending::Lease;
 use crate::store::idempotency::{Claimed, Key};
 
@@ -48,14 +47,10 @@ impl From<&Caller> for Asker {
 pub struct Ask {
     /// Where it goes.
     pub target: Target,
-    /// The question.
-    pub content: Content,
-    /// What the client keeps with it.
-    pub metadata: Value,
+    /// What is to be answered.
+    pub question: Question,
     /// The model; the conversation's, or the default one, when absent.
     pub model: Option<String>,
-    /// What it answers; the newest message when absent.
-    pub parent_id: Option<MessageId>,
     /// What becomes of it when its last reader leaves; as the settings say when absent.
     pub on_disconnect: Option<OnDisconnect>,
     /// What becomes of it when the conversation is busy; as the settings say when absent.
@@ -104,6 +99,8 @@ pub enum Refused {
     NoConversation,
     /// The conversation has no such message to answer.
     NoParent,
+    /// The conversation has no such question to answer again.
+    NoQuestion,
     /// No upstream serves the model.
     NoModel,
     /// The conversation takes no messages.
@@ -183,6 +180,7 @@ impl Turns {
             Ok(Admission::QueueFull) => Err(Refused::QueueFull),
             Ok(Admission::NoConversation) => Err(Refused::NoConversation),
             Ok(Admission::NoParent) => Err(Refused::NoParent),
+            Ok(Admission::NoQuestion) => Err(Refused::NoQuestion),
             Ok(Admission::NoModel) => Err(Refused::NoModel),
             Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
             // Twice within moments: the process cannot keep a lease.
@@ -213,18 +211,20 @@ impl Turns {
         let now = self.now();
         NewTurn {
             id: TurnId::new(now),
-            user_message_id: MessageId::new(now),
+            user_message_id: match &ask.question {
+                Question::New { .. } => MessageId::new(now),
+                Question::Again(question) => question.clone(),
+            },
             message_id: MessageId::new(now),
             target: ask.target.clone(),
-            content: ask.content.clone(),
-            metadata: ask.metadata.clone(),
-            parent_id: ask.parent_id.clone(),
+            question: ask.question.clone(),
             if_busy: ask.if_busy.unwrap_or(self.settings.stream.if_busy),
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
             first_seen: ask.asker.first_seen,
             key_id: ask.asker.key_id.clone(),
+            silence: self.silence(),
             now,
         }
     }
@@ -280,7 +280,10 @@ impl Turns {
         if !admitted.queued {
             live.log.append_saved(|append| append.event(run::started_event(&live)));
         }
-        let first = (admitted.number == 1).then(|| new.content.clone());
+        let first = match &new.question {
+            Question::New { content, .. } if admitted.number == 1 => Some(content.clone()),
+            Question::New { .. } | Question::Again(_) => None,
+        };
         self.run(live.clone(), admitted.queued, first);
         live
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Turns;
 use super::ask::Talk;
-use super::context::{Fitted, LeftOut, Material, cut_off, fit_from};
 use super::live::Live;
+use super::window::{Fitted, LeftOut, Material, cut_off, fit_from};
 use crate::store::summaries::Summary;
 use crate::upstream::{Call, Line, Speaker};
 

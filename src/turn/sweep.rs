@@ -1,7 +1,9 @@
-//! What is no longer kept: events past their retention, keys past their time, admissions nobody was told of.
+//! What is no longer kept: events past their retention, keys past their time, admissions nobody was told of; and
+//! conversations that have expired.
 
 use std::time::Duration;
 
+use super::expiry::Look;
 use super::{Turns, recover};
 use crate::domain::clock::Timestamp;
 use crate::store::Result;
@@ -19,7 +21,7 @@ const LIMIT: u32 = 100;
 pub async fn run(turns: Turns) {
     let soft = turns.lifecycle.soft().clone();
     // The longer things are kept, the less often it matters to look.
-    let mut round = 0u32;
+    let (mut round, mut look) = (0u32, Look::default());
     loop {
         tokio::select! {
             () = soft.cancelled() => return,
@@ -28,13 +30,13 @@ pub async fn run(turns: Turns) {
         turns.withdraw_suspects().await;
         round += 1;
         let due = turns.settings.stream.retention_s < 60 || round.is_multiple_of(ROUND);
-        if due && let Err(error) = sweep(&turns).await {
+        if due && let Err(error) = sweep(&turns, &mut look).await {
             tracing::warn!(%error, "the sweep waits for the database");
         }
     }
 }
 
-async fn sweep(turns: &Turns) -> Result<()> {
+async fn sweep(turns: &Turns, look: &mut Look) -> Result<()> {
     recover::stragglers(turns).await?;
     let kept = i64::try_from(turns.settings.stream.retention_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let now = turns.now();
@@ -43,5 +45,5 @@ async fn sweep(turns: &Turns) -> Result<()> {
     while turns.store.forget_keys(now, LIMIT).await? == u64::from(LIMIT) {}
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(REPLICAS_KEPT));
     while turns.store.forget_replicas(before, LIMIT).await? == u64::from(LIMIT) {}
-    Ok(())
+    look.go_on(turns).await
 }

@@ -12,7 +12,7 @@ use super::fold;
 use super::live::{Live, Presence};
 use crate::domain::cursor::{self, FeedCursor};
 use crate::domain::event::Closed;
-use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::ids::{ConversationId, MessageId, TurnId};
 use crate::domain::message::{Message, Role};
 use crate::domain::owner::Owner;
 use crate::domain::turn::Turn;
@@ -116,7 +116,7 @@ impl Turns {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Option<Page>> {
-        if self.store.conversation(owner, conversation).await?.is_none() {
+        if self.conversation(owner, conversation).await?.is_none() {
             return Ok(None);
         }
         let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1).await?;
@@ -144,13 +144,32 @@ impl Turns {
     ) -> Result<(Vec<Placed>, bool)> {
         let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, PAGE_BYTES).await?;
         for Placed { message, .. } in &mut placed {
-            if !message.status.is_end()
-                && let Some(now) = self.turn(owner, &message.turn_id).await?
-            {
-                *message = now.message;
-            }
+            self.bring_up(owner, message).await?;
         }
         Ok((placed, cut))
+    }
+
+    /// The owner's message as it is now; `None` when the owner has none of that id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn message(&self, owner: &Owner, id: &MessageId) -> Result<Option<Message>> {
+        let mut found = self.store.message(owner, id).await?;
+        if let Some(message) = &mut found {
+            self.bring_up(owner, message).await?;
+        }
+        Ok(found)
+    }
+
+    /// Brings a message of the record up to what its turn has said so far.
+    pub(super) async fn bring_up(&self, owner: &Owner, message: &mut Message) -> Result<()> {
+        if !message.status.is_end()
+            && let Some(now) = self.turn(owner, &message.turn_id).await?
+        {
+            let feedback = message.feedback.take();
+            *message = Message { feedback, ..now.message };
+        }
+        Ok(())
     }
 
     /// Where a feed goes on after these, the newest messages: in the live turn if there is one, else behind the last.

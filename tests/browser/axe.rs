@@ -3,7 +3,7 @@
 use fantoccini::Locator;
 use serde_json::{Value, json};
 
-use crate::chat::{BEGUN, ENDED, ask, assert_no_complaints, demo, open};
+use crate::chat::{BEGUN, ENDED, ask, assert_no_complaints, demo, open, until_found};
 use crate::support::{Browser, Script};
 
 const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/axe/axe_playwright_python/axe.min.js");
@@ -79,9 +79,10 @@ async fn assert_accessible_at(width: u32) {
     if menu.is_displayed().await.unwrap() {
         menu.click().await.unwrap();
     }
+    until_found(&scene.client, "tides", 2).await;
     let search = browser.page.find(Locator::Id("search")).await.unwrap();
     search.send_keys("tides").await.unwrap();
-    browser.until("what was found", "return document.querySelectorAll('.items a').length === 2").await;
+    browser.until("what was found", "return document.querySelectorAll('.items mark').length >= 2").await;
     assert_accessible(&browser, "the list, searched").await;
     browser.page.find(Locator::Css("[aria-label=\"Delete: Neap tides\"]")).await.unwrap().click().await.unwrap();
     assert_accessible(&browser, "a question before something is deleted").await;

@@ -4,7 +4,7 @@ use fantoccini::Locator;
 use fantoccini::key::Key;
 use serde_json::Value;
 
-use crate::support::{Browser, Client, Scene};
+use crate::support::{Browser, Client, Scene, eventually};
 
 /// The text of the newest answer.
 pub const ANSWER: &str = "return [...document.querySelectorAll('article.bot .text')].at(-1)?.textContent";
@@ -64,4 +64,11 @@ pub async fn assert_no_complaints(browser: &Browser) {
 pub async fn demo() -> Scene {
     let fake = vec!["test-model"];
     Scene::with(|setup| setup.demo().set("upstreams.0.models", fake).set("default_model", "demo")).await
+}
+
+/// Waits until a search finds so many conversations at least: the index is a moment behind.
+pub async fn until_found(client: &Client, word: &str, count: usize) {
+    let path = format!("/v1/conversations?q={word}");
+    let found = async || client.get(&path).await.expect(200)["data"].as_array().map_or(0, Vec::len);
+    eventually("the index", async || (found().await >= count).then_some(())).await;
 }

@@ -4,7 +4,9 @@ use fantoccini::Locator;
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 
-use crate::chat::{ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, conversation, demo, history, open};
+use crate::chat::{
+    ANSWER, BEGUN, ENDED, ask, assert_no_complaints, assert_true, conversation, demo, history, open, until_found,
+};
 use crate::support::{Browser, Gate, Scene, Script};
 
 #[tokio::test]
@@ -132,6 +134,7 @@ async fn conversations_are_found_renamed_and_deleted() {
     open(&browser, &scene.gateway.url()).await;
     browser.until("the list", "return document.querySelectorAll('.items a').length === 4").await;
     assert_eq!(browser.js(TITLES).await, json!([EVIL, "Neap TIDES", "Moons", "Spring tides"]));
+    until_found(&scene.client, "tides", 2).await;
     let search = browser.page.find(Locator::Id("search")).await.unwrap();
     search.send_keys("tides").await.unwrap();
     browser.until("what was found", "return document.querySelectorAll('.items a').length === 2").await;
@@ -170,11 +173,86 @@ async fn an_answer_that_failed_can_be_asked_for_again_and_stays() {
     assert_eq!(assert_true(&browser, &scene.client).await["status"], "truncated");
     // Twice, as a hand does that is used to it: it is one question.
     browser.js("const again = document.querySelector('button.again'); again.click(); again.click()").await;
-    browser.until("two answers", "return document.querySelectorAll('article.bot').length === 2").await;
+    browser.until("two answers", "return document.querySelector('.bot .siblings')?.textContent.includes('2/2')").await;
     browser.until("the second to end", ENDED).await;
     assert_eq!(assert_true(&browser, &scene.client).await["status"], "completed");
     let asked = history(&browser, &scene.client).await;
-    assert_eq!((asked.len(), &asked[0]["content"], &asked[2]["content"]), (4, &json!("go"), &json!("go")));
+    assert_eq!((asked.len(), &asked[1]["parent_id"], &asked[2]["parent_id"]), (3, &asked[0]["id"], &asked[0]["id"]));
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+/// Whether the switcher of the last message of that kind says so.
+fn at(kind: &str, place: &str) -> String {
+    format!(
+        "return [...document.querySelectorAll('article.{kind}')].at(-1).querySelector('.siblings')?.textContent.includes('{place}')"
+    )
+}
+
+#[tokio::test]
+async fn answers_and_questions_have_siblings_and_the_page_goes_from_one_to_another() {
+    let browser = Browser::start().await;
+    let scene = Scene::new().await;
+    for answer in ["one", "two", "two again", "otherwise", "after all"] {
+        scene.upstream.push(Script::answer(&[answer]));
+    }
+    open(&browser, &scene.gateway.url()).await;
+    for (question, count) in [("first", 1), ("second", 2)] {
+        ask(&browser, question).await;
+        browser.until("it", &format!("return document.querySelectorAll('article.bot').length === {count}")).await;
+        browser.until("its end", ENDED).await;
+    }
+    browser.js("[...document.querySelectorAll('button.again')].at(-1).click()").await;
+    browser.until("another answer", &at("bot", "2/2")).await;
+    browser.until("its end", ENDED).await;
+    assert_eq!(browser.js(ANSWER).await, "two again");
+    browser.js("[...document.querySelectorAll('.siblings button')].at(-2).click()").await;
+    assert_eq!(browser.js(ANSWER).await, "two");
+    assert_eq!(browser.js("return document.activeElement.closest('.siblings') !== null").await, true);
+    // A question asked otherwise stands beside the old one.
+    browser.js("[...document.querySelectorAll('.edit')].at(-1).click()").await;
+    let field = browser.page.find(Locator::Id("message")).await.unwrap();
+    field.send_keys(&format!(", please{}", char::from(Key::Enter))).await.unwrap();
+    browser.until("another question", &at("user", "2/2")).await;
+    browser.until("its end", ENDED).await;
+    assert_eq!(browser.js(ANSWER).await, "otherwise");
+    let asked = history(&browser, &scene.client).await;
+    let of = |content: &str| asked.iter().find(|message| message["content"] == content).unwrap().clone();
+    assert_eq!(of("second, please")["parent_id"], of("second")["parent_id"]);
+    // What is asked on an old branch goes on there, also after a reload has shown the newest.
+    browser.js("[...document.querySelectorAll('article.user')].at(-1).querySelector('.siblings button').click()").await;
+    browser.until("the old branch", &format!("{ANSWER} === 'two again'")).await;
+    ask(&browser, "third").await;
+    browser.until("it there", &format!("{ANSWER} === 'after all'")).await;
+    let asked = history(&browser, &scene.client).await;
+    let of = |content: &str| asked.iter().find(|message| message["content"] == content).unwrap().clone();
+    assert_eq!(of("third")["parent_id"], of("two again")["id"]);
+    browser.page.refresh().await.unwrap();
+    browser.until("all of it", "return document.querySelectorAll('article').length === 6").await;
+    assert_eq!(browser.js(ANSWER).await, "after all");
+    assert_no_complaints(&browser).await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn conversations_are_archived_and_fetched_back_and_matches_are_marked() {
+    let browser = Browser::start().await;
+    let scene = demo().await;
+    for title in ["Spring tides", "Moons"] {
+        scene.client.post("/v1/conversations", &json!({"title": title})).await.expect(201);
+    }
+    open(&browser, &scene.gateway.url()).await;
+    browser.until("the list", "return document.querySelectorAll('.items a').length === 2").await;
+    let tool = |name: &str| format!("[aria-label=\"{name}\"]");
+    browser.page.find(Locator::Css(&tool("Archive: Moons"))).await.unwrap().click().await.unwrap();
+    browser.until("one less", "return document.querySelectorAll('.items a').length === 1").await;
+    browser.page.find(Locator::Css(".toggle")).await.unwrap().click().await.unwrap();
+    browser.until("both", "return document.querySelectorAll('.items a').length === 2").await;
+    browser.page.find(Locator::Css(&tool("Fetch back: Moons"))).await.unwrap().click().await.unwrap();
+    browser.until("it back", "return document.querySelectorAll('.items .away').length === 0").await;
+    until_found(&scene.client, "spri", 1).await;
+    browser.page.find(Locator::Id("search")).await.unwrap().send_keys("spri").await.unwrap();
+    browser.until("its mark", "return document.querySelector('.items mark')?.textContent === 'Spring'").await;
     assert_no_complaints(&browser).await;
     browser.close().await;
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::judge::Judge;
 use crate::support::access::{PAGE, user};
-use crate::support::{Database, Encoding, Gateway, Request};
+use crate::support::{Database, Encoding, Gateway, Request, eventually};
 
 /// Every name an encoding goes by.
 const KINDS: [&str; 5] =
@@ -36,6 +36,7 @@ async fn every_answer_is_as_described() {
 
     let turn = asked(&judge, &format!("/v1/conversations/{conversation}/messages"), "content").await;
     asked(&judge, "/v1/chat/stream", "message").await;
+    again(&judge, &conversation).await;
     read(&judge, &conversation, &turn).await;
     chat(&judge).await;
     stopping(&judge, &database, &conversation).await;
@@ -95,6 +96,23 @@ async fn asked(judge: &Judge, target: &str, field: &str) -> String {
     text(&turn["id"])
 }
 
+/// Another answer in every encoding, and what is thought of it.
+async fn again(judge: &Judge, conversation: &str) {
+    let page = judge.ask(Request::get(&format!("/v1/conversations/{conversation}/messages"))).await.expect(200);
+    let message = format!("/v1/messages/{}", text(&page["data"][1]["id"]));
+    let target = format!("{message}/regenerate");
+    for kind in KINDS {
+        judge.ask(post(&target, &json!({"model": "demo"}), kind).header("idempotency-key", "again")).await.expect(200);
+    }
+    let later = post(&target, &json!({"if_busy": "queue"}), "*/*").header("prefer", "respond-async");
+    let turn = judge.ask(later.header("idempotency-key", "later")).await.expect(202);
+    let ended = judge.client().ended(&text(&turn["id"])).await;
+    let over = post(&format!("{target}?after={}", ended["seq"]), &json!({"if_busy": "queue"}), "text/event-stream");
+    judge.ask(over.header("idempotency-key", "later")).await.expect(204);
+    let opinion = json!({"rating": "down", "reason": "outdated", "note": "Read the newer one."});
+    judge.ask(Request::post(&format!("{message}/feedback"), &opinion)).await.expect(200);
+}
+
 /// What is there afterwards, in every encoding.
 async fn read(judge: &Judge, conversation: &str, turn: &str) {
     let messages = format!("/v1/conversations/{conversation}/messages");
@@ -127,8 +145,27 @@ async fn kept(judge: &Judge, conversation: &str) {
     let next = text(&page["next_cursor"]);
     judge.ask(Request::get(&format!("/v1/conversations?q=t&limit=100&cursor={next}"))).await.expect(200);
     let path = format!("/v1/conversations/{conversation}");
+    let found = "/v1/conversations?q=thi&state=active&include_archived=1&sort=created&order=asc";
+    eventually("the index", async || {
+        let page = judge.ask(Request::get(found)).await.expect(200);
+        page["data"][0]["match"]["message"].is_object().then_some(())
+    })
+    .await;
     let change = Request { method: "PATCH".to_owned(), ..Request::post(&path, &json!({"title": "U"})) };
     assert_eq!(judge.ask(change).await.expect(200)["title"], "U");
+    for kind in ["application/json", "application/merge-patch+json"] {
+        let context = Request::post(&format!("{path}/context"), &json!({"tier": {"name": "gold"}}));
+        let change = Request { method: "PATCH".to_owned(), headers: Vec::new(), ..context };
+        assert_eq!(judge.ask(change.header("content-type", kind)).await.expect(200)["tier"]["name"], "gold");
+    }
+    judge.ask(Request::get(&format!("{path}/context"))).await.expect(200);
+    for format in ["json", "markdown"] {
+        judge.ask(Request::get(&format!("{path}/export?format={format}"))).await.expect(200);
+    }
+    judge.ask(delete(&format!("{path}/context"))).await.expect(204);
+    for life in ["archive", "unarchive", "pause", "resume", "end"] {
+        judge.ask(Request::post(&format!("{path}/{life}"), &json!({}))).await.expect(200);
+    }
     judge.ask(delete(&path)).await.expect(204);
 }
 

@@ -69,7 +69,7 @@ impl Judge {
                 whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
             }
             "text/event-stream" => whole.split("\n\n").filter_map(event).collect(),
-            "application/openmetrics-text" | "text/csv" => vec![Value::String(whole.into_owned())],
+            "application/openmetrics-text" | "text/csv" | "text/markdown" => vec![Value::String(whole.into_owned())],
             _ => vec![reply.json()],
         };
         for value in &values {

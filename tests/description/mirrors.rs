@@ -7,9 +7,12 @@ use tidegate::domain::clock::Timestamp;
 use tidegate::domain::conversation::{Config, Conversation, State};
 use tidegate::domain::event::{Closed, Event, Finished, Unnumbered, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, SourceId, StepId, TurnId, VisualizationId};
-use tidegate::domain::message::{Content, ContentPart, Message, Role, Source, Step, StepStatus, Visualization};
+use tidegate::domain::message::{
+    Content, ContentPart, Feedback, Message, Rating, Role, Source, Step, StepStatus, Visualization,
+};
 use tidegate::domain::turn::{IfBusy, Problem, Status, StoppedBy, Turn};
 use tidegate::domain::usage::{Basis, Usage};
+use tidegate::domain::words::Piece;
 use tidegate::http::code::Code;
 use tidegate::turn::prompt::Said;
 
@@ -75,6 +78,7 @@ macro_rules! every {
 fn names_are_the_same() {
     names("Role", &every!(Role: User Assistant));
     names("State", &every!(State: Active Paused Ended));
+    names("Rating", &every!(Rating: Up Down));
     names("StepStatus", &every!(StepStatus: Running Ok Error Skipped));
     names("Status", &Status::ALL);
     names("StoppedBy", &every!(StoppedBy: Request Disconnect Interrupt Deletion));
@@ -169,7 +173,17 @@ fn message(full: bool) -> Message {
         stopped_by: full.then_some(StoppedBy::Request),
         duration_ms: some,
         first_token_ms: some,
+        feedback: full.then(|| feedback(true)),
         metadata: json!({"any": ["thing"]}),
+    }
+}
+
+fn feedback(full: bool) -> Feedback {
+    Feedback {
+        rating: Rating::Down,
+        reason: full.then(|| "outdated".to_owned()),
+        note: full.then(|| "There is a newer one.".to_owned()),
+        created_at: Timestamp::from_micros(NOW),
     }
 }
 
@@ -193,6 +207,7 @@ fn messages_are_as_described() {
     mirrors("Source", &[&source(true), &source(false)]);
     mirrors("Visualization", &[&visualization(true), &visualization(false)]);
     mirrors("VisualizationSpec", &[&visualization(true).spec, &visualization(false).spec]);
+    mirrors("Feedback", &[&feedback(true), &feedback(false)]);
     mirrors("Usage", &[&usage(true), &usage(false)]);
     mirrors("TurnProblem", &[&problem()]);
     mirrors("ContentPart", &[&ContentPart::Text { text: String::new() }]);
@@ -217,8 +232,10 @@ fn conversation(full: bool) -> Conversation {
         title: "A title".to_owned(),
         state: State::Active,
         archived_at: full.then(|| Timestamp::from_micros(NOW)),
+        archive_reason: full.then(|| "solved".to_owned()),
         created_at: Timestamp::from_micros(NOW),
         last_message_at: Timestamp::from_micros(NOW),
+        expires_at: full.then(|| Timestamp::from_micros(NOW)),
         config: config(full),
         metadata: json!({}),
         live_turn_id: full.then(|| id(TurnId::new)),
@@ -240,6 +257,7 @@ fn turns_and_conversations_are_as_described() {
     mirrors("Turn", &[&turn(true), &turn(false)]);
     mirrors("Config", &[&config(true), &config(false)]);
     mirrors("Conversation", &[&conversation(true), &conversation(false)]);
+    mirrors("Piece", &[&Piece { text: "tide".to_owned(), matched: true }]);
 }
 
 /// The name of an event's schema; does not compile while a kind is missing.

@@ -8,11 +8,9 @@ use crate::support::{Client, Database, Encoding, Gateway, Request, Script, Strea
 
 /// What no operation gives (no such method, nothing that makes it yet), what takes a fault of the gateway or of the
 /// machine, and what takes half a minute of waiting.
-const ELSEWHERE: [Code; 8] = [
+const ELSEWHERE: [Code; 6] = [
     Code::UpstreamTruncated,
     Code::MethodNotAllowed,
-    Code::ConversationPaused,
-    Code::ConversationEnded,
     Code::Internal,
     Code::TooManyConnections,
     Code::Draining,
@@ -67,6 +65,9 @@ async fn every_refusal_is_as_described() {
         .await;
     client.send(Request { method: "DELETE".to_owned(), ..Request::get("/v1/chat/s") }).await;
     client.send(Request::post(chat, &body).header("idempotency-key", "used")).await;
+    let (paused, ended, hi) = (client.conversation().await, client.conversation().await, json!({"content": "hi"}));
+    client.post(&format!("/v1/conversations/{paused}/pause"), &json!({})).await.expect(200);
+    client.post(&format!("/v1/conversations/{ended}/end"), &json!({})).await.expect(200);
     let stall = json!({"message": "stall"});
     let mut all = vec![
         refused(bytes("/v1/conversations", "application/json", b"{"), Code::InvalidJson),
@@ -81,6 +82,11 @@ async fn every_refusal_is_as_described() {
             Request::post("/v1/conversations/conv_x/messages", &json!({"content": "a"})),
             Code::ConversationNotFound,
         ),
+        refused(Request::post(&format!("/v1/conversations/{paused}/messages"), &hi), Code::ConversationPaused),
+        refused(Request::post(&format!("/v1/conversations/{ended}/messages"), &hi), Code::ConversationEnded),
+        refused(Request::post(&format!("/v1/conversations/{ended}/pause"), &json!({})), Code::ConversationEnded),
+        refused(Request::post("/v1/messages/msg_x/regenerate", &json!({})), Code::MessageNotFound),
+        refused(Request::post("/v1/messages/msg_x/feedback", &json!({"rating": "up"})), Code::MessageNotFound),
         refused(Request::get("/v1/turns/a%00"), Code::RouteNotFound),
         refused(Request::get("/v1/chat/%ff/history"), Code::RouteNotFound),
         refused(Request::get("/v1/turns/turn_x"), Code::TurnNotFound),

@@ -13,13 +13,13 @@ use tidegate::store::journal::Chunk;
 use tidegate::store::messages::Said;
 use tidegate::store::tail::Tail;
 
-use crate::support::house::{House, at, key, plan, stranger};
+use crate::support::house::{House, at, key, never, plan, question, stranger};
 
 /// Nothing of a conversation but itself.
 async fn assert_untouched(house: &House, conversation: &ConversationId) {
     assert_eq!(house.store.last_number(&house.owner, conversation).await.unwrap(), 0);
     assert!(house.store.messages(&house.owner, conversation, None, 9, usize::MAX).await.unwrap().0.is_empty());
-    let kept = house.store.conversation(&house.owner, conversation).await.unwrap().unwrap();
+    let kept = house.store.conversation(&house.owner, conversation, never()).await.unwrap().unwrap();
     assert_eq!((kept.live_turn_id, &*kept.title, kept.state), (None, UNTITLED, State::Active));
 }
 
@@ -30,7 +30,10 @@ async fn every_admission_has_its_answer_and_a_refusal_leaves_nothing() {
     let keyed = |turn: NewTurn, fingerprint| NewTurn { key: Some(key("k", fingerprint)), ..turn };
     let lost = keyed(house.turn(&ConversationId::new(at(5))), "a");
     assert!(matches!(house.admit(&lost).await, Admission::NoConversation));
-    let astray = NewTurn { parent_id: Some(MessageId::new(at(5))), ..keyed(house.turn(&conversation), "a") };
+    let astray = NewTurn {
+        question: question(Content::Text("Why?".into()), Some(MessageId::new(at(5)))),
+        ..keyed(house.turn(&conversation), "a")
+    };
     assert!(matches!(house.admit(&astray).await, Admission::NoParent));
     let new = keyed(house.turn(&conversation), "a");
     let none = house.store.admit(&house.owner, &new, |_| None).await.unwrap();
@@ -87,9 +90,9 @@ async fn a_session_is_one_conversation_and_a_key_makes_one_only() {
     let again = house.conversation_of(None);
     assert_eq!(make(again.clone(), "a").await, Some(Claimed::Same(new.id.clone(), None)));
     assert_eq!(make(again.clone(), "b").await, Some(Claimed::Other));
-    assert!(house.store.conversation(&house.owner, &again.id).await.unwrap().is_none());
-    assert!(house.store.conversation(&stranger(), &new.id).await.unwrap().is_none());
-    let kept = house.store.conversation(&house.owner, &new.id).await.unwrap().unwrap();
+    assert!(house.store.conversation(&house.owner, &again.id, never()).await.unwrap().is_none());
+    assert!(house.store.conversation(&stranger(), &new.id, never()).await.unwrap().is_none());
+    let kept = house.store.conversation(&house.owner, &new.id, never()).await.unwrap().unwrap();
     assert_eq!(kept.metadata, json!({"nul": "\u{0}"}));
     // Expired, the key is free again.
     assert_eq!(house.store.forget_keys(at(49), 10).await.unwrap(), 0);
@@ -276,11 +279,14 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     let fresh = NewTurn { target: Target::New(Box::new(made.clone())), ..house.turn(&made.id) };
     house.admitted(&fresh).await;
     house.store.withdraw(&house.owner, &fresh.id, Some(&made.id)).await.unwrap();
-    assert!(house.store.conversation(&house.owner, &made.id).await.unwrap().is_none());
+    assert!(house.store.conversation(&house.owner, &made.id, never()).await.unwrap().is_none());
 
     let parts = vec![ContentPart::Text { text: "a".into() }, ContentPart::Text { text: "b\u{0}".into() }];
-    let spoken =
-        NewTurn { content: Content::Parts(parts.clone()), key: Some(key("k", "b")), ..house.turn(&conversation) };
+    let spoken = NewTurn {
+        question: question(Content::Parts(parts.clone()), None),
+        key: Some(key("k", "b")),
+        ..house.turn(&conversation)
+    };
     house.admitted(&spoken).await;
     assert!(!house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap(), "it is open");
     let lease = house.lease(&spoken, &conversation, 1);
@@ -303,7 +309,7 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().is_some(), "a stranger erases nothing");
     assert!(house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap());
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().is_none());
-    assert!(house.store.conversation(&house.owner, &conversation).await.unwrap().is_none());
+    assert!(house.store.conversation(&house.owner, &conversation, never()).await.unwrap().is_none());
     assert_eq!(house.store.claimed(&house.owner, &key("k", "b"), at(9)).await.unwrap(), Some(Claimed::Deleted));
     assert_eq!(house.store.forget_keys(at(99), 10).await.unwrap(), 1);
     house.store.close().await;

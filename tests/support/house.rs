@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidegate::domain::clock::Timestamp;
-use tidegate::domain::conversation::Config;
+use tidegate::domain::conversation::{Config, Silence};
 use tidegate::domain::draft::{Draft, Stub};
 use tidegate::domain::event::{Event, Finished, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, StepId, TurnId, UsageId};
@@ -15,7 +15,7 @@ use tidegate::domain::turn::{Ending, IfBusy, Status};
 use tidegate::domain::usage::{Basis, Counted, Record, Usage};
 use tidegate::meter::Meter;
 use tidegate::store::Store;
-use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Target};
+use tidegate::store::admission::{Admission, Admitted, NewTurn, Plan, Question, Target};
 use tidegate::store::conversations::NewConversation;
 use tidegate::store::ending::{self, Lease};
 use tidegate::store::idempotency::Key;
@@ -38,6 +38,16 @@ pub struct House {
 /// So many seconds after the story's beginning.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000 + second * 1_000_000)
+}
+
+/// Conversations that never expire.
+pub fn never() -> Silence {
+    Silence::new(at(1), 0)
+}
+
+/// What is asked, and what it answers.
+pub fn question(content: Content, parent_id: Option<MessageId>) -> Question {
+    Question::New { content, metadata: json!({"a": 1}), parent_id }
 }
 
 /// Somebody else.
@@ -94,15 +104,14 @@ impl House {
             user_message_id: MessageId::new(at(1)),
             message_id: MessageId::new(at(1)),
             target: Target::Existing(conversation.clone()),
-            content: Content::Text("Why\u{0}?".to_owned()),
-            metadata: json!({"a": 1}),
-            parent_id: None,
+            question: question(Content::Text("Why\u{0}?".to_owned()), None),
             if_busy: IfBusy::Reject,
             queued_turns: 1,
             key: None,
             replica_id: self.me.clone(),
             first_seen: false,
             key_id: None,
+            silence: never(),
             now: at(1),
         }
     }
@@ -121,6 +130,7 @@ impl House {
             | Admission::QueueFull
             | Admission::NoConversation
             | Admission::NoParent
+            | Admission::NoQuestion
             | Admission::NoModel
             | Admission::Closed(_)
             | Admission::Fenced) => panic!("{refused:?}"),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use tidegate::domain::clock::Clock;
-use tidegate::domain::conversation::Config;
+use tidegate::domain::conversation::{Config, Silence};
 use tidegate::domain::draft::{Draft, Stub};
 use tidegate::domain::event::{Event, Finished, write_delta_line, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, TurnId};
@@ -15,7 +15,7 @@ use tidegate::domain::owner::Owner;
 use tidegate::domain::turn::{Ending as End, IfBusy, Status};
 use tidegate::meter::Meter;
 use tidegate::store::Store;
-use tidegate::store::admission::{Admission, NewTurn, Plan, Target};
+use tidegate::store::admission::{Admission, NewTurn, Plan, Question, Target};
 use tidegate::store::conversations::NewConversation;
 use tidegate::store::ending::{Ending, Lease, Outcome};
 use tidegate::store::journal::Chunk;
@@ -124,15 +124,18 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         user_message_id: MessageId::new(now),
         message_id: MessageId::new(now),
         target: Target::New(Box::new(conversation)),
-        content: Content::Text(drive::plan::Plan::flood(DELTAS).question()),
-        metadata: serde_json::json!({}),
-        parent_id: None,
+        question: Question::New {
+            content: Content::Text(drive::plan::Plan::flood(DELTAS).question()),
+            metadata: serde_json::json!({}),
+            parent_id: None,
+        },
         if_busy: IfBusy::Reject,
         queued_turns: 8,
         key: None,
         replica_id: replica.clone(),
         first_seen: false,
         key_id: None,
+        silence: Silence::new(now, 0),
         now,
     }
 }

@@ -48,12 +48,18 @@ pub struct Conversation {
     /// When it was put away.
     #[schema(required = false, format = DateTime)]
     pub archived_at: String,
+    /// Why, where somebody said so.
+    #[schema(required = false)]
+    pub archive_reason: String,
     /// When it was made.
     #[schema(format = DateTime)]
     pub created_at: String,
     /// When the last message came; its making, before any.
     #[schema(format = DateTime)]
     pub last_message_at: String,
+    /// When silence ends it, or has ended it; absent where conversations do not expire, and while it is paused.
+    #[schema(required = false, format = DateTime)]
+    pub expires_at: String,
     /// What it asks of its models.
     pub config: Config,
     /// What the client keeps with it.
@@ -62,4 +68,30 @@ pub struct Conversation {
     /// The turn that has the conversation now.
     #[schema(required = false, pattern = "^turn_[0-9a-f]{32}$")]
     pub live_turn_id: String,
+}
+
+/// A piece of a text, and whether it is what was looked for.
+#[derive(ToSchema)]
+pub struct Piece {
+    /// The piece.
+    pub text: String,
+    /// Whether it is what was looked for.
+    pub matched: bool,
+}
+
+/// What is known in a conversation, and whatever else somebody said.
+#[derive(ToSchema)]
+pub struct Context {
+    /// The application it is in.
+    pub application_id: String,
+    /// Whose it is.
+    pub user_id: String,
+    /// How many messages there are, in all branches.
+    pub message_count: u64,
+    /// When the last one came; the conversation's making, before any.
+    #[schema(format = DateTime)]
+    pub last_message_at: String,
+    /// What somebody said.
+    #[serde(flatten)]
+    pub said: std::collections::HashMap<String, serde_json::Value>,
 }

@@ -221,7 +221,7 @@ pub enum ClosedCode {
     Revoked,
 }
 
-/// The conversation has another title. It has no number, and comes between two turns.
+/// The conversation has another title, or stands otherwise. It has no number, and comes between two turns.
 #[derive(ToSchema)]
 pub struct ConversationUpdated {
     /// The conversation now.

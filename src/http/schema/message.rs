@@ -192,6 +192,32 @@ pub struct Usage {
     pub basis: Basis,
 }
 
+/// Whether somebody thinks well of an answer.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum Rating {
+    /// Yes.
+    Up,
+    /// No.
+    Down,
+}
+
+/// What somebody thinks of an answer.
+#[derive(ToSchema)]
+pub struct Feedback {
+    /// Whether they think well of it.
+    pub rating: Rating,
+    /// Why, in a word or two.
+    #[schema(required = false)]
+    pub reason: String,
+    /// Why, at length.
+    #[schema(required = false)]
+    pub note: String,
+    /// When they said so.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
 /// One message of a conversation.
 #[derive(ToSchema)]
 pub struct Message {
@@ -248,6 +274,9 @@ pub struct Message {
     /// From start to the first delta or reasoning, in milliseconds.
     #[schema(required = false)]
     pub first_token_ms: u64,
+    /// What somebody thinks of it.
+    #[schema(required = false)]
+    pub feedback: Feedback,
     /// What the client sent along.
     #[schema(value_type = Object)]
     pub metadata: (),

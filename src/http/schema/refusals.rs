@@ -94,11 +94,19 @@ refusals! {
     /// `GET /v1/conversations`.
     OfConversations = [WHO, QUERY, STORE];
     /// `PATCH /v1/conversations/{id}`.
-    OfUpdateConversation = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    OfUpdateConversation = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ModelNotFound]];
     /// `DELETE /v1/conversations/{id}`.
     OfDeleteConversation = [WHO, PATH, CHANGE, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}`.
     OfConversation = [WHO, PATH, STORE, &[ConversationNotFound]];
+    /// `PATCH /v1/conversations/{id}/context`.
+    OfUpdateContext = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ConversationEnded]];
+    /// `POST /v1/conversations/{id}/archive`, and most else that is done with a whole one.
+    OfLife = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound]];
+    /// `POST /v1/conversations/{id}/pause`.
+    OfPause = [WHO, PATH, CHANGE, BODY, STORE, &[ConversationNotFound, ConversationEnded]];
+    /// `GET /v1/conversations/{id}/export`.
+    OfExport = [WHO, PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
     OfMessages = [WHO, PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
@@ -106,6 +114,11 @@ refusals! {
     /// `POST /v1/conversations/{id}/messages`.
     OfCreateMessage = [WHO, PATH, CHANGE, BODY, STREAM, STORE, START,
         &[ConversationNotFound, TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
+    /// `POST /v1/messages/{id}/regenerate`.
+    OfRegenerate = [WHO, PATH, CHANGE, BODY, STREAM, STORE, START, &[MessageNotFound, ConversationNotFound, TurnNotFound,
+        TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
+    /// `POST /v1/messages/{id}/feedback`.
+    OfFeedback = [WHO, PATH, CHANGE, BODY, STORE, &[MessageNotFound]];
     /// `GET /v1/turns/{id}`.
     OfTurn = [WHO, PATH, STORE, &[TurnNotFound]];
     /// `GET /v1/turns/{id}/events`.
