@@ -26,10 +26,12 @@ create table indexed (
 create unique index indexed_messages on indexed (message_id) where message_id is not null;
 create unique index indexed_titles on indexed (conversation_id) where message_id is null;
 create index indexed_by_conversation on indexed (conversation_id, number);
--- Its tokens are our words: the signs between them are none of its own.
+-- Its tokens are our words: the signs between them are none of its own. Beginnings of one, two or three signs behind the mark of
+-- 13 have lists of their own; for longer ones the words that begin so are looked up in `vocabulary`.
 create virtual table words using fts5 (
-    marked, content = '', contentless_delete = 1, detail = none, tokenize = "ascii tokenchars '_'"
+    marked, content = '', contentless_delete = 1, detail = none, prefix = '14 15 16', tokenize = "ascii tokenchars '_'"
 );
+create virtual table vocabulary using fts5vocab (words, row);
 create trigger indexed_comes after insert on indexed begin
     insert into words (rowid, marked) values (new.number, new.words);
     update indexed set words = '' where number = new.number;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::Row;
 
-use super::indexing::sort_title;
+use super::indexing::{marked_words, sort_title};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
@@ -176,9 +176,14 @@ impl Store {
                     .bind(id.as_str())
                     .later()
                     .await?;
-                // The old one is found no more; the new one is brought in like any.
+                // The new one is found in place of the old at once.
                 conn.query("delete from indexed where conversation_id = $1 and message_id is null")
                     .bind(id.as_str())
+                    .later()
+                    .await?;
+                conn.query("insert into indexed (conversation_id, words) values ($1, $2)")
+                    .bind(id.as_str())
+                    .bind(marked_words(owner, title))
                     .later()
                     .await?;
             }

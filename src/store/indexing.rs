@@ -20,8 +20,11 @@ pub(super) const BYTES: usize = 32 << 10;
 /// So many different words of it at most.
 const WORDS: usize = 4096;
 
+/// About so many pages of it are tidied in one transaction.
+const TIDIED: i64 = 64;
+
 /// What can be found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item {
     /// A conversation, by its title.
     Title(ConversationId),
@@ -70,7 +73,8 @@ pub(super) fn sort_title(title: Option<&str>) -> Vec<u8> {
     title.chars().take(100).flat_map(char::to_lowercase).collect::<String>().into_bytes()
 }
 
-fn marked_words(owner: &Owner, text: &str) -> String {
+/// The different words of a text, each marked as its owner's, with spaces between.
+pub(super) fn marked_words(owner: &Owner, text: &str) -> String {
     let mut different: Vec<String> = words(text).map(|(_, word)| word).collect();
     different.sort();
     different.dedup();
@@ -143,8 +147,11 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or something is erased at this moment: then none of them has come.
     pub async fn index(&self, entries: &[Entry]) -> Result<()> {
+        // Two who do it at once take the rows in the same order.
+        let mut entries: Vec<&Entry> = entries.iter().collect();
+        entries.sort_by(|one, other| one.item.cmp(&other.item));
         write!(self, conn => {
-            for Entry { item, title, words } in entries {
+            for Entry { item, title, words } in &entries {
                 match item {
                     Item::Title(id) => {
                         // Takes the row, so that a title that is given meanwhile waits, or is seen.
@@ -179,6 +186,27 @@ impl Store {
                 }
             }
             Ok(Done::Commit(()))
+        })
+    }
+
+    /// Brings the parts that SQLite's index has grown from a little further into one, of which a search has less work; `begin` is
+    /// for the first time. Says whether there is more to do. PostgreSQL's index has no such parts.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tidy_index(&self, begin: bool) -> Result<bool> {
+        if self.is_shared() {
+            return Ok(false);
+        }
+        write!(self, conn => {
+            let (before,): (i64,) = conn.query("select total_changes()").one().await?;
+            conn.query("insert into words (words, rank) values ('merge', $1)")
+                .bind(if begin { -TIDIED } else { TIDIED })
+                .changes()
+                .await?;
+            let (after,): (i64,) = conn.query("select total_changes()").one().await?;
+            // The statement counts as one change itself (sqlite.org/fts5.html, section 6.7).
+            Ok(Done::Commit(after - before >= 2))
         })
     }
 

@@ -19,13 +19,25 @@ use crate::domain::owner::Owner;
 use crate::domain::words::Sought;
 
 /// So many conversations are tried one by one at first…
-const TRIED: usize = 60;
+const TRIED: usize = 50;
 /// …and so many in all for one page, where more match than [`MANY`]; then it comes as it is.
 const TRIED_IN_ALL: usize = 4000;
 /// So many matches are all found and sorted.
 const FEW: usize = 1000;
 /// So many are all found, and the list is walked past them.
-const MANY: usize = 20_000;
+const MANY: usize = 10_000;
+
+/// Beginnings of so many signs have lists of their own in SQLite's index.
+const LISTED: usize = 3;
+/// Of longer ones so many words are looked up, and asked for one by one.
+const BEGUN: usize = 16;
+
+/// What is asked of the index.
+struct Asked {
+    query: String,
+    /// Whether to ask again and again, of one row each, is no work.
+    quick: bool,
+}
 
 /// A conversation that was found.
 #[derive(Clone, Debug)]
@@ -48,7 +60,10 @@ impl Store {
         let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
         let _place = place.map_err(|_| Error::Crowded)?;
         let work = async {
-            let (hits, next) = self.hits(owner, &self.query(owner, sought), filter).await?;
+            let Some(asked) = self.asked(owner, sought).await? else {
+                return Ok(Listed { conversations: Vec::new(), next: None });
+            };
+            let (hits, next) = self.hits(owner, &asked, filter).await?;
             let mut found = Vec::with_capacity(hits.len());
             for (Place { id, .. }, number) in hits {
                 found.extend(self.found(owner, &id, number, filter).await?);
@@ -58,21 +73,55 @@ impl Store {
         tokio::time::timeout(self.patience, Box::pin(work)).await.unwrap_or(Err(Error::Slow(self.patience)))
     }
 
-    /// The query in the language of the database's index. The words have no signs in them that it knows.
-    fn query(&self, owner: &Owner, sought: &Sought) -> String {
+    /// What is asked of the database's index, in its language; `None` where nothing can match. The words have no signs in them
+    /// that it knows.
+    async fn asked(&self, owner: &Owner, sought: &Sought) -> Result<Option<Asked>> {
         let mark = mark(owner);
-        let (quote, and, begun) = match self.pool {
-            Pool::Sqlite { .. } => ('"', " ", "*"),
-            Pool::Postgres { .. } => ('\'', " & ", ":*"),
-        };
-        let whole = sought.whole.iter().map(|word| format!("{quote}{mark}{word}{quote}"));
-        let last = format!("{quote}{mark}{}{quote}{begun}", sought.begun);
-        whole.chain([last]).collect::<Vec<_>>().join(and)
+        let begun = format!("{mark}{}", sought.begun);
+        let whole = sought.whole.iter().map(|word| format!("{mark}{word}"));
+        match self.pool {
+            Pool::Postgres { .. } => {
+                let words = whole.map(|word| format!("'{word}'")).chain([format!("'{begun}':*")]);
+                Ok(Some(Asked { query: words.collect::<Vec<_>>().join(" & "), quick: true }))
+            }
+            Pool::Sqlite { .. } => {
+                // A beginning without a list of its own is put together anew each time it is asked for.
+                let mut quick = true;
+                let last = if sought.begun.chars().count() <= LISTED {
+                    format!("\"{begun}\"*")
+                } else {
+                    let words = self.vocabulary(&begun).await?;
+                    quick = words.len() <= BEGUN;
+                    match words.len() {
+                        0 => return Ok(None),
+                        _ if quick => format!("(\"{}\")", words.join("\" OR \"")),
+                        _ => format!("\"{begun}\"*"),
+                    }
+                };
+                let words = whole.map(|word| format!("\"{word}\"")).chain([last]);
+                Ok(Some(Asked { query: words.collect::<Vec<_>>().join(" AND "), quick }))
+            }
+        }
     }
 
-    async fn hits(&self, owner: &Owner, query: &str, filter: &Filter) -> Result<(Vec<Hit>, Option<Place>)> {
-        if filter.sort != Sort::Activity || !filter.descending {
-            let all = self.find_all(owner, query, filter, filter.from.clone(), filter.limit + 1, false).await?;
+    /// The words of SQLite's index that begin so, one more than [`BEGUN`] at most.
+    async fn vocabulary(&self, begun: &str) -> Result<Vec<String>> {
+        read!(self, conn => {
+            Ok(sqlx::query_scalar("select term from vocabulary where term >= $1 and term < $2 order by term limit $3")
+                .bind(begun)
+                .bind(format!("{begun}\u{10ffff}"))
+                .bind(i64::try_from(BEGUN + 1).unwrap_or(i64::MAX))
+                .fetch_all(conn)
+                .await?)
+        })
+    }
+
+    async fn hits(&self, owner: &Owner, asked: &Asked, filter: &Filter) -> Result<(Vec<Hit>, Option<Place>)> {
+        let Asked { query, quick } = asked;
+        let newest_first = filter.sort == Sort::Activity && filter.descending;
+        if !newest_first || !quick {
+            let from = filter.from.clone();
+            let all = self.find_all(owner, query, filter, from, filter.limit + 1, newest_first).await?;
             return Ok(page(all, None, filter.limit));
         }
         let (mut hits, mut from) = self.try_some(owner, query, filter, filter.from.clone(), TRIED).await?;
@@ -87,10 +136,10 @@ impl Store {
         }
         let mut tried = TRIED;
         while hits.len() <= filter.limit && from.is_some() && tried < TRIED_IN_ALL {
-            let (some, next) = self.try_some(owner, query, filter, from, 4 * TRIED).await?;
+            let (some, next) = self.try_some(owner, query, filter, from, 2 * TRIED).await?;
             hits.extend(some);
             from = next;
-            tried += 4 * TRIED;
+            tried += 2 * TRIED;
         }
         Ok(page(hits, from, filter.limit))
     }

@@ -7,7 +7,6 @@ use crate::domain::conversation::{Conversation, Life, Silence};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 use crate::store::Result;
-use crate::store::indexing::Item;
 use crate::store::lives::Lived;
 
 impl Turns {
@@ -47,13 +46,7 @@ impl Turns {
         change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync + 'static,
     ) -> Result<Option<std::result::Result<(), R>>> {
         let (turns, owner, conversation) = (self.clone(), owner.clone(), id.clone());
-        let work = async move {
-            let patched = turns.store.patch_conversation(&owner, &conversation, title.as_deref(), change).await;
-            if title.is_some() {
-                turns.registry.note(Item::Title(conversation));
-            }
-            patched
-        };
+        let work = async move { turns.store.patch_conversation(&owner, &conversation, title.as_deref(), change).await };
         self.changing(id, work).await
     }
 

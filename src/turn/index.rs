@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::Turns;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, MessageId};
-use crate::store::Result;
 use crate::store::indexing::{Entry, Item};
+use crate::store::{Error, Result};
 
 /// How often news is taken…
 const PAUSE: Duration = Duration::from_millis(500);
 /// …and after how many times what is recent is looked through.
 const ROUND: u32 = 120;
+/// After how many times the index is tidied: once a day.
+const TIDY: u32 = 172_800;
 /// What is recent, in microseconds.
 const RECENT: i64 = 300_000_000;
 /// How much is looked through in one query.
@@ -27,7 +29,7 @@ const WRITTEN: usize = 64 << 10;
 pub async fn run(turns: Turns) {
     let soft = turns.lifecycle.soft().clone();
     let mut look = Look { messages: Some(String::new()), titles: Some(String::new()) };
-    let (mut round, mut pause) = (0u32, PAUSE);
+    let (mut round, mut pause, mut tidying) = (0u32, PAUSE, Some(true));
     loop {
         tokio::select! {
             () = soft.cancelled() => return,
@@ -36,7 +38,13 @@ pub async fn run(turns: Turns) {
         round += 1;
         let work = async {
             bring(&turns, &turns.registry.news()).await?;
-            look.go_on(&turns).await
+            if look.go_on(&turns).await? {
+                return Ok(true);
+            }
+            if let Some(begin) = tidying {
+                tidying = turns.store.tidy_index(begin).await?.then_some(false);
+            }
+            Ok::<bool, Error>(false)
         };
         pause = match work.await {
             Ok(true) => Duration::ZERO,
@@ -47,6 +55,9 @@ pub async fn run(turns: Turns) {
                 PAUSE
             }
         };
+        if round.is_multiple_of(TIDY) {
+            tidying = Some(true);
+        }
         if round.is_multiple_of(ROUND) {
             look.begin(turns.now());
         }

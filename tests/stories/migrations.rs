@@ -21,7 +21,8 @@ async fn columns(kind: Kind) -> Vec<String> {
         .await;
     let sql = match kind {
         Kind::Sqlite => {
-            "select t.name || '.' || c.name || ' ' || c.\"notnull\" || ' ' || lower(c.type) \
+            "select t.name || '.' || c.name || ' ' || c.\"notnull\" || ' ' || \
+             case lower(c.type) when 'integer' then 'bigint' else lower(c.type) end \
              from sqlite_master t join pragma_table_info(t.name) c where t.type = 'table' order by 1"
         }
         Kind::Postgres => {
@@ -31,7 +32,9 @@ async fn columns(kind: Kind) -> Vec<String> {
         }
     };
     let mut columns = database.texts(sql).await;
-    columns.retain(|column| !column.starts_with("_sqlx") && !column.starts_with("sqlite_"));
+    // What each keeps for itself, and what its index of words is made of.
+    let own = ["_sqlx", "sqlite_", "words", "vocabulary", "indexed.lexemes"];
+    columns.retain(|column| !own.iter().any(|own| column.starts_with(own)));
     columns.sort();
     columns
 }
