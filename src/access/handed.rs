@@ -5,6 +5,7 @@ use crate::domain::caller::{Caller, Credential, Models, Opened, Role, Standing};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
+use crate::domain::secret::Secret;
 use crate::identity::pepper::{self, Pepper, Purpose};
 use crate::store::keys::ApiKey;
 use crate::store::tickets::Ticket;
@@ -23,7 +24,7 @@ pub struct Made {
     /// The key.
     pub key: ApiKey,
     /// Its text.
-    pub secret: String,
+    pub secret: Secret,
 }
 
 /// Why there is no key.
@@ -61,7 +62,7 @@ pub async fn make_key(
         revoked_at: None,
     };
     let mark = pepper.mark(Purpose::Key, new.text.as_bytes());
-    Ok(store.add_key(&key, &mark, old).await?.then_some(Made { key, secret: new.text }))
+    Ok(store.add_key(&key, &mark, old).await?.then_some(Made { key, secret: new.text.into() }))
 }
 
 impl Access {
@@ -111,7 +112,7 @@ impl Access {
         let (opened_at, turn_ended_at) = (None, None);
         let ticket = Ticket { owner: owner.clone(), opens, key_id: key, created_at: now, opened_at, turn_ended_at };
         self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes())).await?;
-        Ok(Token { text, expires_at: later(now, OPENS) })
+        Ok(Token { text: text.into(), expires_at: later(now, OPENS) })
     }
 
     /// Who a ticket speaks for.

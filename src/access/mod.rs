@@ -20,6 +20,7 @@ use crate::domain::caller::{Caller, Credential, Models, Reach, Role, Standing};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::{KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
+use crate::domain::secret::Secret;
 use crate::identity::applications::{Application, Applications};
 use crate::identity::bearer::Bearer;
 use crate::identity::jwt;
@@ -66,8 +67,8 @@ struct House {
     used: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
-/// What a request shows of who asks.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a request shows of who asks. It does not print.
+#[derive(Clone, Copy, Default)]
 pub struct Presented<'a> {
     /// The token of `Authorization`; empty where there is a header that holds none.
     pub bearer: Option<&'a str>,
@@ -91,7 +92,7 @@ pub struct Known {
     /// A token was shown that is none: they are a visitor all the same.
     pub ignored: bool,
     /// The token of a visitor who is new.
-    pub visitor_token: Option<String>,
+    pub visitor_token: Option<Secret>,
 }
 
 impl Known {
@@ -125,7 +126,7 @@ impl From<Error> for Denied {
 #[derive(Clone, Debug)]
 pub struct Token {
     /// As it is shown.
-    pub text: String,
+    pub text: Secret,
     /// When it ceases to be good.
     pub expires_at: Timestamp,
 }
@@ -371,7 +372,7 @@ impl Access {
             widget: widget.to_owned(),
             expires: expires_at.as_micros(),
         };
-        Ok((visitor, Token { text: token.to_text(pepper), expires_at }))
+        Ok((visitor, Token { text: token.to_text(pepper).into(), expires_at }))
     }
 }
 

@@ -122,7 +122,7 @@ impl Work {
                 let times = (Clock::System.now(), expires_at);
                 let made = make_key(store, &pepper, (&application, role), times, None).await.map_err(Failure::new)?;
                 let made = made.ok_or_else(|| Failure::new("no key was made"))?;
-                Ok(format!("{}  {application}  {}\n{}\n", made.key.id, role.as_str(), made.secret))
+                Ok(format!("{}  {application}  {}\n{}\n", made.key.id, role.as_str(), made.secret.reveal()))
             }
         }
     }

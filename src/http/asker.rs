@@ -21,6 +21,7 @@ use crate::access::{Denied, Known, Presented};
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
 use crate::domain::ids::{ConversationId, MessageId, TurnId};
 use crate::domain::owner::Owner;
+use crate::domain::secret::Secret;
 use crate::identity::bearer;
 use crate::store::whose::Object;
 
@@ -43,7 +44,7 @@ pub struct Aside(Arc<Mutex<Said>>);
 #[derive(Debug, Default)]
 struct Said {
     ignored: bool,
-    visitor_token: Option<String>,
+    visitor_token: Option<Secret>,
 }
 
 impl Aside {
@@ -53,7 +54,7 @@ impl Aside {
         if said.ignored {
             headers.insert(AUTH_STATUS, HeaderValue::from_static("ignored"));
         }
-        if let Some(Ok(token)) = said.visitor_token.as_deref().map(HeaderValue::try_from) {
+        if let Some(Ok(token)) = said.visitor_token.as_ref().map(|token| HeaderValue::try_from(token.reveal())) {
             headers.insert(VISITOR_TOKEN, token);
         }
     }

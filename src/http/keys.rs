@@ -153,7 +153,7 @@ pub async fn create(State(app): State<App>, Admin(caller): Admin, body: Json<New
     }
     let made = app.access.new_key(&caller.owner.application_id, role, expires_at, None).await?;
     let made = made.ok_or_else(Problem::internal)?;
-    Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret), ..Shown::from(made.key) }))
+    Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret.reveal().to_owned()), ..Shown::from(made.key) }))
 }
 
 /// Revoke a key
@@ -212,5 +212,5 @@ pub async fn rotate(
     let until = Timestamp::from_micros(now.as_micros() + (overlap * 1_000_000).cast_signed());
     let made = app.access.new_key(application, old.role, old.expires_at, Some((&id, until))).await?;
     let made = made.ok_or_else(no_key)?;
-    Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret), ..Shown::from(made.key) }))
+    Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret.reveal().to_owned()), ..Shown::from(made.key) }))
 }

@@ -69,7 +69,7 @@ pub async fn create(State(app): State<App>, Asker(caller): Asker, body: Json<New
         }
     };
     let token = app.access.new_ticket(&who.caller, &who.owner, opens).await?;
-    Ok(json(StatusCode::OK, &Given { ticket: token.text, expires_at: token.expires_at }))
+    Ok(json(StatusCode::OK, &Given { ticket: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }
 
 /// What has a NUL in it is no id, and PostgreSQL's text cannot hold it.

@@ -56,5 +56,5 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, body: Json<New>)
     }
     let old = header(AUTHORIZATION).and_then(bearer::token);
     let token = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await?.ok_or_else(none)?;
-    Ok(json(StatusCode::OK, &Given { token: token.text, expires_at: token.expires_at }))
+    Ok(json(StatusCode::OK, &Given { token: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }

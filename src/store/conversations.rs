@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::Row;
 
 use super::indexing::{marked_words, sort_title};
+use super::journal::ERASING;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
@@ -11,6 +12,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
+
+/// What ended so long ago, in microseconds, is in no commit of the journal any more.
+const RECENT: i64 = 600_000_000;
 
 /// A conversation to be made.
 #[derive(Clone, Debug)]
@@ -246,12 +250,20 @@ impl Store {
             .bind(&*owner.owner_id)
             .later()
             .await?;
+            let mut recent: Vec<(String,)> = Vec::new();
+            if self.is_shared() {
+                let since = now.as_micros() - RECENT;
+                let turns = conn.query("select id from turns where conversation_id = $1 and finished_at > $2");
+                recent = turns.bind(id.as_str()).bind(since).rows().await?;
+            }
             for erase in [
                 // What was used stays, and nobody knows any more by whom or for what.
                 "update usage_records set conversation_id = null, turn_id = null, step_id = null, owner_id = null \
                  where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
                  and application_id = $2 and owner_id = $3",
+                "delete from tickets where (conversation_id = $1 or turn_id in (select id from turns \
+                 where conversation_id = $1)) and application_id = $2 and owner_id = $3",
                 "delete from summaries where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
@@ -263,6 +275,13 @@ impl Store {
                     .bind(&*owner.owner_id)
                     .later()
                     .await?;
+            }
+            if !recent.is_empty() {
+                // The journal's commits under way are waited for, and what they saved goes too; those after see no turn.
+                conn.query("select pg_advisory_xact_lock($1)").bind(ERASING).later().await?;
+            }
+            for (turn,) in &recent {
+                conn.query("delete from journal where turn_id = $1").bind(turn.as_str()).later().await?;
             }
             Ok(Done::Commit(true))
         })

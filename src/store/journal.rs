@@ -50,7 +50,11 @@ pub struct Saved {
     pub lines: Vec<u8>,
 }
 
-/// A transaction that saves chunks. Saving one again changes nothing.
+/// The name of a lock: on PostgreSQL the journal's commits share it, and whoever erases turns has it alone for a moment, so
+/// that nothing of a turn that is gone is saved after it. SQLite has but one writer.
+pub(super) const ERASING: i64 = 0x7469_6465;
+
+/// A transaction that saves chunks, but for those of turns that are gone. Saving one again changes nothing.
 pub(super) trait Insert {
     /// Saves them, before the commit at the latest.
     async fn insert_chunks(&mut self, chunks: &[Chunk]) -> Result<()>;
@@ -68,7 +72,8 @@ impl Insert for PostgresTransaction {
         self.query(
             "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) \
              select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], \
-             $7::bytea[]) on conflict (turn_id, first_seq) do nothing",
+             $7::bytea[]) as v (turn) where exists (select 1 from turns t where t.id = v.turn) \
+             on conflict (turn_id, first_seq) do nothing",
         )
         .bind(text(|chunk| chunk.turn_id.as_str()))
         .bind(number(|chunk| chunk.first_seq))
@@ -114,7 +119,7 @@ impl Insert for SqliteTransaction<'_> {
 /// The insert of so many rows. Only powers of two are asked for, so that few statements stay prepared.
 fn insert(rows: usize) -> AssertSqlSafe<String> {
     let mut sql = String::from(
-        "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) values ",
+        "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) select * from (values ",
     );
     for row in 0..rows {
         let at = row * 7;
@@ -128,7 +133,9 @@ fn insert(rows: usize) -> AssertSqlSafe<String> {
         }
         sql.push(')');
     }
-    sql.push_str(" on conflict (turn_id, first_seq) do nothing");
+    sql.push_str(
+        ") v where exists (select 1 from turns t where t.id = v.column1) on conflict (turn_id, first_seq) do nothing",
+    );
     AssertSqlSafe(sql)
 }
 
@@ -146,10 +153,14 @@ impl Store {
         let alone = !self.is_shared() && chunks.is_empty() && !tail.is_empty() && !tail.forgets();
         let saved = write!(self, first, conn => {
             if !alone {
-                conn.query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
-                    .bind(replica.as_str())
-                    .must_change()
-                    .await?;
+                let beat = "update replicas set beat = beat + 1 where id = $1 and fenced_at is null";
+                if self.is_shared() {
+                    // In the same round trip; the next statement sees what there is once nobody erases.
+                    let beat = format!("{beat} and pg_advisory_xact_lock_shared($2) is not null");
+                    conn.query(AssertSqlSafe(beat)).bind(replica.as_str()).bind(ERASING).must_change().await?;
+                } else {
+                    conn.query(beat).bind(replica.as_str()).must_change().await?;
+                }
             }
             conn.insert_chunks(chunks).await?;
             if !tail.is_empty() {

@@ -181,3 +181,19 @@ async fn a_terminal_gets_colours_and_nothing_that_controls_it() {
     assert!(out.contains("safe \u{fffd}]0;evil\u{fffd} \u{fffd}31m end") && out.contains("\u{1b}[2m"), "{out:?}");
     assert!(out.contains(" --conversation conv_"), "{out:?}");
 }
+
+#[tokio::test]
+async fn it_shows_the_key_in_a_file_where_the_gateway_asks_who_calls() {
+    let scene = Scene::closed().await;
+    scene.upstream.always(Script::answer(&["Yes."]));
+    let key = scene.gateway.key("shop", "service").text;
+    let file = scene.gateway.home().join("key");
+    std::fs::write(&file, format!("{key}\n")).unwrap();
+    let (code, out, err) = Chat::ask(&scene, "Am I let in?", &["--token-file", file.to_str().unwrap()]).end().await;
+    assert_eq!((code, out.trim()), (0, "Yes."), "{err}");
+    let (code, out, err) = Chat::ask(&scene, "And I?", &[]).end().await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("Say who you are"), "{err}");
+    let (code, _, err) = Chat::ask(&scene, "And I?", &["--token-file", "nowhere"]).end().await;
+    assert!(code == 1 && err.contains("`--token-file`: nowhere"), "{err}");
+}

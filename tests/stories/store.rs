@@ -310,6 +310,10 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert!(house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap());
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().is_none());
     assert!(house.store.conversation(&house.owner, &conversation, never()).await.unwrap().is_none());
+    // A commit that was gathered before, and comes after, brings nothing of it back.
+    let late = house.chunk(&spoken, 3..=4);
+    assert!(house.store.append_journal(&house.me, &Tail::default(), &[late]).await.unwrap());
+    assert_eq!(house.store.journal_end(&house.owner, &spoken.id).await.unwrap(), 0);
     assert_eq!(house.store.claimed(&house.owner, &key("k", "b"), at(9)).await.unwrap(), Some(Claimed::Deleted));
     assert_eq!(house.store.forget_keys(at(99), 10).await.unwrap(), 1);
     house.store.close().await;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http::header::{ACCEPT, RETRY_AFTER};
+use http::HeaderValue;
+use http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
@@ -45,13 +46,14 @@ pub fn fresh_key() -> String {
 }
 
 impl Gateway {
-    /// A gateway at its URL, and a conversation of it; a new one if there is none yet.
-    pub fn new(url: Url, conversation: Option<String>) -> Result<Self, Failure> {
+    /// A gateway at its URL, and a conversation of it; a new one if there is none yet. It is shown `token` with every request.
+    pub fn new(url: Url, conversation: Option<String>, token: Option<HeaderValue>) -> Result<Self, Failure> {
         if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
             return Err(Failure::new("`--url`: must begin with http:// or https://"));
         }
         // A question goes where it was sent, and nowhere else.
-        let client = Client::builder().redirect(Policy::none()).referer(false);
+        let headers = token.map(|token| (AUTHORIZATION, token)).into_iter().collect();
+        let client = Client::builder().redirect(Policy::none()).referer(false).default_headers(headers);
         let client = client.connect_timeout(CONNECT).read_timeout(SILENCE).build().map_err(Failure::new)?;
         Ok(Self { client, url, conversation })
     }

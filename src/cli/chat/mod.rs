@@ -6,10 +6,13 @@ mod answer;
 mod gateway;
 mod screen;
 
+use std::fmt;
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use http::HeaderValue;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
@@ -36,6 +39,9 @@ pub(super) struct ChatArgs {
     /// Goes on with this conversation
     #[arg(long, value_name = "ID")]
     conversation: Option<String>,
+    /// Shows the API key or token in this file, where the gateway asks who calls
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// How a question came out.
@@ -48,10 +54,21 @@ enum Outcome {
 }
 
 pub(super) async fn run(args: ChatArgs) -> Result<(), Failure> {
-    let gateway = Gateway::new(args.url, args.conversation)?;
+    let token = args.token_file.as_deref().map(token).transpose()?;
+    let gateway = Gateway::new(args.url, args.conversation, token)?;
     let interrupts = signal(SignalKind::interrupt()).map_err(Failure::new)?;
     let chat = Chat { gateway, screen: Screen::new(), interrupts };
     if io::stdin().is_terminal() { chat.talk().await } else { chat.ask_once().await }
+}
+
+/// What a file holds, as it goes into a header; it is in none of our lines.
+fn token(path: &Path) -> Result<HeaderValue, Failure> {
+    let wrong =
+        |problem: &dyn fmt::Display| Failure::new(format_args!("`--token-file`: {}: {problem}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", text.trim())).map_err(|_| wrong(&"holds no token"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A gateway, and who asks it.
