@@ -209,7 +209,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let Parts { clock, store, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics } = parts;
     let required = config.auth.mode == AuthMode::Required;
     let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
-    let settings = http_settings(&config, certificate, origins.clone(), &listener)?;
+    let settings = http_settings(&config, certificate, origins, &listener)?;
     let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s };
     let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
@@ -235,7 +235,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let app = App {
         turns: turns.clone(),
         access,
-        origins,
+        origins: Origins::new(&config.cors.allowed_origins, None),
         own_origin: settings.public_url.origin().ascii_serialization().into(),
         since: Arc::new(Instant::now()),
         scrapes: Arc::new(Semaphore::new(SCRAPES)),

@@ -13,6 +13,7 @@ create table api_keys (
 create unique index api_keys_by_prefix on api_keys (prefix);
 create index api_keys_by_application on api_keys (application_id, created_at, id);
 create index api_keys_revoked on api_keys (revoked_at) where revoked_at is not null;
+create index api_keys_by_expiry on api_keys (expires_at) where expires_at is not null;
 
 -- Users and visitors, from the first that they did or that was decided about them. `owner_id` is how they own rows.
 create table people (
@@ -28,7 +29,7 @@ create index people_by_age on people (application_id, created_at, owner_id);
 create index people_deactivated on people (deactivated_at) where deactivated_at is not null;
 
 -- Tickets: whoever has one reads one turn or conversation as its owner. `mark` is the pepper's of the text.
--- `credential` is what it was asked with, and dies with that.
+-- It dies with the key it was asked with.
 create table tickets (
     mark blob not null primary key,
     application_id text not null,

@@ -124,7 +124,10 @@ impl Access {
         let mark = pepper.mark(Purpose::Ticket, text.as_bytes());
         let ticket = self.0.store.ticket(&mark).await?.ok_or(WRONG)?;
         let now = self.0.clock.now();
-        if !is_good(&ticket, now) {
+        let applications = self.0.applications.get();
+        let application = applications.get(&ticket.owner.application_id).ok_or(WRONG)?;
+        let closed = ticket.owner.kind() == Kind::Visitor && !application.visitors;
+        if closed || !is_good(&ticket, now) {
             return Err(WRONG);
         }
         let mut credentials = Vec::new();

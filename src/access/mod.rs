@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::domain::caller::{Caller, Credential, Models, Reach, Role, Standing};
+use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::{KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
@@ -33,6 +33,8 @@ use crate::store::{Error, Store};
 pub use handed::{KeyError, Made, make_key};
 use revoked::Revocations;
 
+/// A key of idempotency shorter than this could be guessed, and with it who asked: such a retry is a new visitor.
+const GUESSED: usize = 22;
 /// How often it is looked what has been revoked, on whichever replica.
 const LOOK: Duration = Duration::from_millis(300);
 /// How far back it is looked, in microseconds: clocks of replicas may differ by as much.
@@ -63,7 +65,7 @@ struct House {
     /// There is one wherever callers must say who they are.
     pepper: Option<Pepper>,
     revocations: Revocations,
-    /// Keys in use, and when they were used, until it is written.
+    /// Keys in use, and when they were used, until it is written; no more than there are good keys.
     used: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
@@ -82,6 +84,8 @@ pub struct Presented<'a> {
     pub origin: Option<&'a str>,
     /// The user a key is to act for.
     pub user: Option<&'a str>,
+    /// The key of idempotency it comes under.
+    pub retry: Option<&'a str>,
 }
 
 /// Who asks, and what they are to be told beside the answer.
@@ -169,7 +173,8 @@ impl Access {
             return Ok(Known { ignored: shown.bearer.is_some(), ..Known::plain(Caller::local()) });
         }
         let mut why = "Say who you are: an API key, a user's token or a visitor's, as `Authorization: Bearer`.";
-        for token in [shown.bearer, shown.session].into_iter().flatten() {
+        // Whoever shows a token means to be that one, and not whom a cookie knows.
+        if let Some(token) = shown.bearer.or(shown.session) {
             match self.bearer(token, shown.user).await {
                 Ok(caller) => return Ok(Known::plain(caller)),
                 Err(Denied::Unknown(other)) => why = other,
@@ -186,11 +191,12 @@ impl Access {
         let Some(key) = shown.widget else { return Err(Denied::Unknown(why)) };
         let applications = self.0.applications.get();
         let (application, widget) = applications.widget(key).ok_or(Denied::Unknown("There is no such widget."))?;
-        let token = self.visit(application, &widget.key, &widget.origins, shown.origin, None)?;
-        let (visitor, token) = token;
+        let again = shown.retry.filter(|key| key.len() >= GUESSED).and_then(|key| self.again(&widget.key, key));
+        let (visitor, token) = self.visit(application, &widget.key, &widget.origins, shown.origin, again)?;
         let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
-        let caller = person(owner, widget.models.clone(), true);
-        Ok(Known { caller, ignored: shown.bearer.is_some(), visitor_token: Some(token.text) })
+        let caller = self.known(owner, widget.models.clone()).await?;
+        let ignored = shown.bearer.or(shown.session).is_some();
+        Ok(Known { caller, ignored, visitor_token: Some(token.text) })
     }
 
     /// Who a Bearer token speaks for.
@@ -290,22 +296,24 @@ fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
 
 /// Looks what was revoked, writes when keys were used, forgets tickets, until the server ends.
 async fn run(access: Access, life: Lifecycle) {
-    let mut round = 0u32;
+    let (mut round, mut blind) = (0u32, false);
     loop {
         tokio::select! {
             () = life.hard().cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
         round = round.wrapping_add(1);
-        let done = async {
-            access.look().await?;
-            if round.is_multiple_of(TIDY) {
-                access.tidy().await?;
+        match access.look().await {
+            Err(error) if !std::mem::replace(&mut blind, true) => {
+                tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
             }
-            Ok::<_, Error>(())
-        };
-        if let Err(error) = done.await {
-            tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
+            Err(_told_already) => {}
+            Ok(()) => blind = false,
+        }
+        if round.is_multiple_of(TIDY)
+            && let Err(error) = access.tidy().await
+        {
+            tracing::warn!(%error, "the last uses of keys and the tickets wait for the database");
         }
     }
 }
@@ -315,8 +323,8 @@ impl Access {
         if self.0.revocations.is_idle() {
             return Ok(());
         }
-        let since = Timestamp::from_micros(self.0.clock.now().as_micros() - BACK);
-        let revoked = self.0.store.revoked(since).await?;
+        let now = self.0.clock.now();
+        let revoked = self.0.store.revoked(Timestamp::from_micros(now.as_micros() - BACK), now).await?;
         let keys = revoked.keys.into_iter().map(Credential::Key);
         for credential in keys.chain(revoked.people.into_iter().map(Credential::Person)) {
             self.0.revocations.revoke(&credential);
@@ -326,8 +334,13 @@ impl Access {
 
     async fn tidy(&self) -> Result<(), Error> {
         let used: Vec<_> = self.0.used.lock().drain().collect();
-        if !used.is_empty() {
-            self.0.store.keys_used(&used).await?;
+        if let Err(error) = self.0.store.keys_used(&used).await {
+            // What was noted meanwhile is newer.
+            let mut again = self.0.used.lock();
+            for (key, at) in used {
+                again.entry(key).or_insert(at);
+            }
+            return Err(error);
         }
         self.drop_tickets().await
     }
@@ -341,12 +354,14 @@ pub fn pepper(path: &std::path::Path) -> Result<Pepper, String> {
     Pepper::open(path).map_err(|error: io::Error| format!("`auth.pepper_file`: {}: {error}", path.display()))
 }
 
-/// The roles that may be named where a key is made.
-pub fn roles() -> String {
-    Role::ALL.map(Role::as_str).join(", ")
-}
-
 impl Access {
+    /// The visitor who asks under a key of idempotency before they have a token: a retry is to find the same turn, and an
+    /// `EventSource` never sees the head that its token is in.
+    fn again(&self, widget: &str, key: &str) -> Option<VisitorId> {
+        let mark = self.0.pepper.as_ref()?.mark(Purpose::Retry, format!("{widget}\0{key}").as_bytes());
+        Some(VisitorId::of(uuid::Builder::from_custom_bytes(*mark.first_chunk()?).into_uuid()))
+    }
+
     /// A visitor of a widget, with a token: the one who asks again, or a new one.
     fn visit(
         &self,

@@ -43,7 +43,7 @@ enum Command {
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
-    /// Lists the keys of all applications, without their secrets
+    /// Lists the keys of the applications in the settings, without their secrets
     List,
     /// Revokes a key, at once and for good
     Revoke {

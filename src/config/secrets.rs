@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::{Config, ConfigError};
 use crate::domain::secret::Secret;
+use crate::identity::settings::Application;
 
 /// Fetches every secret, so that nobody else reads the environment or the files; an empty one is none.
 pub fn fetch(config: &mut Config, environment: &HashMap<OsString, OsString>) -> Result<(), ConfigError> {
@@ -24,6 +25,16 @@ pub fn fetch(config: &mut Config, environment: &HashMap<OsString, OsString>) -> 
         application.jwt_secret = place.fetch(application.jwt_secret.take(), variable, file)?;
         if application.jwt_secret.is_some() && application.jwks_url.is_some() {
             return Err(ConfigError::at(place.at(""), "is given beside `jwks_url`: keep one of them"));
+        }
+    }
+    for (index, one) in config.applications.iter().enumerate() {
+        let signer = |application: &Application| (application.jwt_secret.clone(), application.jwks_url.clone());
+        let named = |application: &Application| (application.jwt_issuer.clone(), application.jwt_audience.clone());
+        let has_users = signer(one) != (None, None);
+        let same = |other: &&Application| signer(other) == signer(one) && named(other) == named(one);
+        if let Some(other) = config.applications[..index].iter().filter(|_| has_users).find(same) {
+            let problem = format!("is that of `{}`, which has the same signer: whose users are they?", other.name);
+            return Err(ConfigError::at(format_args!("applications.{index}.jwt_audience"), problem));
         }
     }
     Ok(())

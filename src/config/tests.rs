@@ -370,6 +370,10 @@ fn applications_are_each_of_one_name_and_each_widget_of_one_key() {
     refused(&one(&widget("wk_1", "models = [\"[\"]")), "applications.0.widgets.0.models.0", "glob");
     refused(&one("jwks_url = \"ftp://x\""), "applications.0.jwks_url", "http");
     refused(&one("jwks_url = \"https://x\"\njwt_secret = \"s\""), "applications.0.jwt_secret", "keep one");
+    let twins = "[[applications]]\nname = \"b\"\njwt_secret = \"s\"\njwt_audience = \"x\"\n";
+    let shares = |rest: &str| format!("{}{twins}", one(&format!("jwt_secret = \"s\"\n{rest}\n")));
+    refused(&shares("jwt_audience = \"x\""), "applications.1.jwt_audience", "the same signer");
+    assert!(from_file(&shares("jwt_audience = \"y\"")).is_ok());
     refused(&one("jwt_secret_env = \"NOT_SET_AT_ALL\""), "applications.0.jwt_secret_env", "not set");
 }
 

@@ -141,6 +141,14 @@ impl Caller {
         self.standing == Standing::Key(Role::Admin)
     }
 
+    /// Whether this caller writes and reads what models are told beforehand.
+    pub fn instructs(&self) -> bool {
+        match self.standing {
+            Standing::Local | Standing::Key(Role::Service | Role::Admin) => true,
+            Standing::Key(Role::Read) | Standing::KeyFor(_) | Standing::Person | Standing::Ticket(_) => false,
+        }
+    }
+
     /// Whether this caller sees all of its application.
     pub fn sees_all(&self) -> bool {
         matches!(self.standing, Standing::Key(_))

@@ -14,7 +14,7 @@ pub struct Context {
     /// The application it is in.
     pub application_id: String,
     /// Whose it is.
-    pub user_id: String,
+    pub user_id: Option<String>,
     /// How many messages there are, in all branches.
     pub message_count: u64,
     /// When the last one came.

@@ -161,6 +161,17 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// As those see it who may not read what its models are told beforehand, unless `instructed`.
+    #[must_use]
+    pub fn seen(mut self, instructed: bool) -> Self {
+        if !instructed {
+            self.config.instructions = None;
+        }
+        self
+    }
+}
+
 /// A title made of a message: its first 60 characters.
 pub fn title_of(message: &str) -> String {
     let title: String = message.chars().take(60).collect();

@@ -28,6 +28,11 @@ macro_rules! ids {
                 Self(text($prefix, now))
             }
 
+            /// The id of this number.
+            pub fn of(number: Uuid) -> Self {
+                Self(format!(concat!($prefix, "_{}"), number.simple()).into())
+            }
+
             /// The number in it; `None` for an id that this program did not make.
             pub fn uuid(&self) -> Option<Uuid> {
                 Uuid::try_parse(self.0.strip_prefix(concat!($prefix, "_"))?).ok()

@@ -124,7 +124,15 @@ pub async fn tell_started(
 pub async fn tell(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result<Response, Problem> {
     if let Some(prefer) = wanted.prefer {
         // Not a reader of the turn: its coming and going says nothing.
-        let ended = tokio::time::timeout(prefer.wait, app.turns.ended(&who.owner, turn)).await;
+        let watch = who.watch();
+        let ended = tokio::time::timeout(prefer.wait, app.turns.ended(&who.owner, turn));
+        let ended = match &watch {
+            None => ended.await,
+            Some(watch) => tokio::select! {
+                ended = ended => ended,
+                () = watch.revoked() => return Err(revoked(turn)),
+            },
+        };
         if prefer.wait.is_zero() || ended.is_err() {
             return put_off(app, who, turn, prefer).await;
         }
@@ -162,6 +170,11 @@ fn crowded() -> Problem {
     Problem::new(Code::TooManyReaders, "The turn has as many readers as it may.")
 }
 
+fn revoked(turn: &TurnId) -> Problem {
+    Problem::new(Code::AuthenticationRequired, "What let this request in has been revoked; the turn goes on.")
+        .turn(turn)
+}
+
 /// Waits for the end, and answers with the message.
 async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> {
     let _counted = app.turns.meter.reader();
@@ -170,10 +183,7 @@ async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> 
         None => outcome.await?,
         Some(watch) => tokio::select! {
             outcome = outcome => outcome?,
-            () = watch.revoked() => {
-                let why = "What let this request in has been revoked; the turn goes on.";
-                return Err(Problem::new(Code::AuthenticationRequired, why).turn(turn));
-            }
+            () = watch.revoked() => return Err(revoked(turn)),
         },
     };
     match outcome {

@@ -22,7 +22,7 @@ pub struct App {
     pub turns: Turns,
     /// Who may call.
     pub access: Access,
-    /// Whose pages may call.
+    /// Whose pages may use a cookie.
     pub origins: Origins,
     /// The origin of the gateway's own pages.
     pub own_origin: Arc<str>,

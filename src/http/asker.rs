@@ -29,6 +29,8 @@ use crate::store::whose::Object;
 const USER: HeaderName = HeaderName::from_static("tidegate-user");
 /// A widget's key.
 const WIDGET: HeaderName = HeaderName::from_static("tidegate-widget");
+/// The key of idempotency.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says `ignored` where a token was shown that is none.
 const AUTH_STATUS: HeaderName = HeaderName::from_static("auth-status");
 /// The token of a visitor who is new.
@@ -224,7 +226,7 @@ pub fn forbidden(why: &'static str) -> Problem {
     Problem::new(Code::Forbidden, why)
 }
 
-async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     let pairs = pairs(parts.uri.query().unwrap_or_default()).unwrap_or_default();
     let parameter = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     // Two lines of one name say nothing.
@@ -234,7 +236,8 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
         Some(if lines.next().is_none() { line.to_str().unwrap_or_default() } else { "" })
     };
     let origin = header(&ORIGIN).map(Cow::Borrowed).or_else(|| cross_site::own_origin(parts, &app.own_origin));
-    let session = session::token(parts.headers.get_all(COOKIE)).filter(|_| cross_site::passes(parts, &app.origins));
+    let counts = || cross_site::cookie_counts(&parts.headers, &app.origins, &app.own_origin);
+    let session = session::token(parts.headers.get_all(COOKIE)).filter(|_| counts());
     let shown = Presented {
         bearer: header(&AUTHORIZATION).map(|header| bearer::token(header).unwrap_or_default()),
         session,
@@ -242,13 +245,20 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
         widget: header(&WIDGET).or_else(|| parameter("widget_key")),
         origin: origin.as_deref(),
         user: header(&USER),
+        retry: header(&IDEMPOTENCY_KEY).map(|key| key.trim_matches('"')).or_else(|| parameter("key")),
     };
     let Known { caller, ignored, visitor_token } = app.access.caller(shown).await?;
     if let Some(Aside(aside)) = parts.extensions.get() {
         *aside.lock() = Said { ignored, visitor_token };
     }
-    if cross_site::changes(parts) && !caller.may_change() {
-        return Err(forbidden("A read key reads, and changes nothing."));
+    if cross_site::changes(parts) {
+        if !caller.may_change() {
+            return Err(forbidden("A read key reads, and changes nothing."));
+        }
+        // Its body may be long in coming, and the caller be let in no more when it is there.
+        if let Some(watch) = app.access.revocations().watch(&caller) {
+            parts.extensions.insert(Arc::new(watch));
+        }
     }
     Ok(caller)
 }

@@ -1,10 +1,12 @@
 //! The extractor of a JSON body.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::Body as _;
@@ -15,6 +17,7 @@ use serde_json::Value;
 use super::code::Code;
 use super::json;
 use super::problem::Problem;
+use crate::access::revoked::Watch;
 
 /// The longest a body may stand still.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -65,6 +68,11 @@ async fn read<T: DeserializeOwned>(request: Request) -> Result<Option<Json<T>>, 
     }
     let BodyLimit(limit) = head.extensions.get().copied().unwrap_or(BodyLimit(0));
     let bytes = collect(&head.headers, body, limit).await?;
+    if let Some(watch) = head.extensions.get::<Arc<Watch>>()
+        && watch.revoked().now_or_never().is_some()
+    {
+        return Err(Problem::new(Code::AuthenticationRequired, "What let this request in has been revoked meanwhile."));
+    }
     if bytes.is_empty() {
         return Ok(None);
     }

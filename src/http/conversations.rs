@@ -21,7 +21,7 @@ use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
 use super::{context, cursor, fingerprint, idempotency};
-use crate::domain::caller::{Caller, Role, Standing};
+use crate::domain::caller::Caller;
 use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
 use crate::domain::merge::merge;
@@ -32,6 +32,8 @@ use crate::store::idempotency::{Claimed, Key};
 use crate::store::indexing::Item;
 use crate::turn::start::{Ask, Refused};
 
+/// What is said to whoever may not say what models are told beforehand, nor take it away.
+const INSTRUCTIONS: &str = "Instructions are for service and admin keys.";
 /// The longest title, in characters.
 const TITLE: usize = 500;
 
@@ -176,8 +178,8 @@ fn check_title(title: Option<&str>) -> Result<(), Problem> {
 
 /// What a configuration may say.
 fn check(app: &App, caller: &Caller, config: &Config) -> Result<(), Problem> {
-    if config.instructions.is_some() && !instructs(caller) {
-        return Err(forbidden("Instructions are for service and admin keys.").at("config.instructions"));
+    if config.instructions.is_some() && !caller.instructs() {
+        return Err(forbidden(INSTRUCTIONS).at("config.instructions"));
     }
     if config.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         return Err(Problem::field("config.temperature", "must be 0 to 2"));
@@ -200,20 +202,9 @@ fn check(app: &App, caller: &Caller, config: &Config) -> Result<(), Problem> {
     }
 }
 
-/// Whether a caller writes and reads what models are told beforehand.
-fn instructs(caller: &Caller) -> bool {
-    match caller.standing {
-        Standing::Local | Standing::Key(Role::Service | Role::Admin) => true,
-        Standing::Key(Role::Read) | Standing::KeyFor(_) | Standing::Person | Standing::Ticket(_) => false,
-    }
-}
-
 /// A conversation as this caller may see it.
-pub fn shown(caller: &Caller, mut conversation: Conversation) -> Conversation {
-    if !instructs(caller) {
-        conversation.config.instructions = None;
-    }
-    conversation
+pub fn shown(caller: &Caller, conversation: Conversation) -> Conversation {
+    conversation.seen(caller.instructs())
 }
 
 /// What is to change of a conversation. What is absent, or null, stays.
@@ -257,6 +248,9 @@ pub async fn update(
     let Change { title, config, metadata } = body.value;
     check_title(title.as_deref())?;
     if let Some(patch) = &config {
+        if patch.get("instructions").is_some() && !who.caller.instructs() {
+            return Err(forbidden(INSTRUCTIONS).at("config.instructions"));
+        }
         // A field that goes is as good as one that is absent.
         let named = typed::<Config>(patch.clone()).map_err(|(field, detail)| match &*field {
             "" => Problem::field("config", detail),
@@ -355,7 +349,8 @@ pub async fn events(
             return Err(Refused::Draining.into());
         }
         let Mine { who, id } = mine?;
-        let feed = app.turns.feed(&who.owner, &id, cursor, wire).await?.ok_or_else(no_conversation)?;
+        let feed =
+            app.turns.feed(&who.owner, &id, cursor, wire, who.caller.instructs()).await?.ok_or_else(no_conversation)?;
         Ok(respond(&app, &who, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
     };
     match told.await {

@@ -70,11 +70,13 @@ impl Origins {
         Some(response)
     }
 
-    /// Tells the browser that this origin's page may read the answer.
-    pub fn mark(origin: HeaderValue, headers: &mut HeaderMap) {
+    /// Tells the browser that this origin's page may read the answer. A page of the settings may use the cookie of
+    /// `/v1/session`, where it is of the same site; a widget's may not, for the cookie may be of another application's user.
+    pub fn mark(&self, origin: HeaderValue, headers: &mut HeaderMap) {
+        if self.own.contains(&origin) {
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        // A page of the same site may use the cookie of `/v1/session`; browsers send it nowhere else.
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
 }

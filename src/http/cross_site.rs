@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -31,26 +32,37 @@ pub fn check(request: &Parts, origins: &Origins) -> Result<(), Problem> {
     if is_prefetch(&request.headers) {
         return refusal("A prefetch starts nothing.");
     }
-    if passes(request, origins) { Ok(()) } else { refusal("The page that asks is not of an allowed origin.") }
+    if passes(&request.headers, origins) { Ok(()) } else { refusal("The page that asks is not of an allowed origin.") }
 }
 
 /// Whether no browser says that a stranger's page asks.
-pub fn passes(request: &Parts, origins: &Origins) -> bool {
-    match one(request, "sec-fetch-site") {
+fn passes(headers: &HeaderMap, origins: &Origins) -> bool {
+    match one(headers, "sec-fetch-site") {
         None | Some(b"same-origin") => true,
-        Some(_) => one(request, "sec-fetch-mode") == Some(b"cors") && origins.of(&request.headers).is_some(),
+        Some(_) => one(headers, "sec-fetch-mode") == Some(b"cors") && origins.of(headers).is_some(),
     }
+}
+
+/// Whether a cookie counts: the same, and where a browser does not say who asks, the origin it may name is `own` or allowed.
+pub fn cookie_counts(headers: &HeaderMap, origins: &Origins, own: &str) -> bool {
+    let named = headers.contains_key(ORIGIN);
+    passes(headers, origins)
+        && (!named || one(headers, "origin") == Some(own.as_bytes()) || origins.of(headers).is_some())
 }
 
 /// The gateway's own origin, where a browser says that one of its own pages asks: such a GET names none (WHATWG Fetch,
 /// section 3.2).
 pub fn own_origin<'a>(request: &Parts, own: &'a str) -> Option<Cow<'a, str>> {
-    (one(request, "sec-fetch-site") == Some(b"same-origin")).then_some(Cow::Borrowed(own))
+    let host = one(&request.headers, "host").or(request.uri.authority().map(|host| host.as_str().as_bytes()));
+    let ours = own.split_once("://").map(|(_, host)| host.as_bytes());
+    // Under another name a page elsewhere may have pointed at this machine.
+    let is_own = one(&request.headers, "sec-fetch-site") == Some(b"same-origin") && host.is_some() && host == ours;
+    is_own.then_some(Cow::Borrowed(own))
 }
 
 /// The one line of that name; empty where there are several.
-fn one<'a>(request: &'a Parts, name: &'static str) -> Option<&'a [u8]> {
-    let mut lines = request.headers.get_all(name).into_iter();
+fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
+    let mut lines = headers.get_all(name).into_iter();
     lines.next().map(|line| if lines.next().is_none() { line.as_bytes() } else { &b""[..] })
 }
 

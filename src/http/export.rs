@@ -83,7 +83,11 @@ pub async fn get(
     Query(exporting): Query<Exporting>,
 ) -> Result<Response, Problem> {
     let format = exporting.format.unwrap_or_default();
-    let export = app.turns.export(&who.owner, &id, format == Format::Markdown).await?.ok_or_else(no_conversation)?;
+    let export = app
+        .turns
+        .export(&who.owner, &id, format == Format::Markdown, who.caller.instructs())
+        .await?
+        .ok_or_else(no_conversation)?;
     let (kind, extension) = match format {
         Format::Json => ("application/json", "json"),
         Format::Markdown => ("text/markdown; charset=utf-8", "md"),

@@ -104,7 +104,7 @@ impl Guard {
             headers.insert(REQUEST_ID, id);
         }
         if let Some(origin) = path.origin.clone() {
-            Origins::mark(origin, headers);
+            self.origins.mark(origin, headers);
         }
     }
 }

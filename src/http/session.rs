@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::app::App;
 use super::code::Code;
+use super::cross_site;
 use super::problem::Problem;
 use super::schema::refusals;
 use crate::identity::bearer;
@@ -14,11 +15,12 @@ use crate::identity::bearer;
 /// The cookie's name.
 const NAME: &str = "tidegate_session";
 
-/// The token in a request's cookies (RFC 6265, section 4.2); the first of that name counts.
+/// The token in a request's cookies (RFC 6265, section 4.2). Of two nobody knows which is ours: another page of the site may
+/// have set one.
 pub fn token(lines: GetAll<'_, HeaderValue>) -> Option<&str> {
     let pairs = lines.into_iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
     let mut ours = pairs.filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='));
-    ours.next().filter(|token| !token.is_empty())
+    ours.next().filter(|token| !token.is_empty() && ours.next().is_none())
 }
 
 fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
@@ -43,6 +45,10 @@ pub async fn create(State(app): State<App>, headers: HeaderMap) -> Result<Respon
     let mut response = StatusCode::NO_CONTENT.into_response();
     if !app.access.is_required() {
         return Ok(response);
+    }
+    // A widget's page asks for itself, and signs nobody in.
+    if !cross_site::cookie_counts(&headers, &app.origins, &app.own_origin) {
+        return Err(Problem::new(Code::CrossSiteRequest, "The page that asks is not of an allowed origin."));
     }
     let Some(token) = token else {
         return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
@@ -92,5 +98,6 @@ mod tests {
         assert_eq!(found(&["a=b", "tidegate_session=x"]).as_deref(), Some("x"));
         assert_eq!(found(&["tidegate_sessions=x; xtidegate_session=y"]), None);
         assert_eq!(found(&["tidegate_session="]), None);
+        assert_eq!(found(&["tidegate_session=x; tidegate_session=y"]), None);
     }
 }

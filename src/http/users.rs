@@ -15,6 +15,7 @@ use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::refusals;
 use crate::domain::clock::Timestamp;
+use crate::domain::ids::VisitorId;
 use crate::domain::owner::{Kind, Owner};
 use crate::identity::jwt;
 use crate::store::people::Person;
@@ -125,12 +126,13 @@ pub async fn update(
 /// 422 for what is nobody's id.
 pub fn owner(caller: &Owner, id: &str) -> Result<Owner, Problem> {
     let application = &caller.application_id;
-    if id.starts_with("vis_") {
+    if VisitorId::from(id).uuid().is_some() {
         return Ok(Owner::person(application, Kind::Visitor, id));
     }
     if jwt::is_user(id) {
         Ok(Owner::person(application, Kind::User, id))
     } else {
-        Err(Problem::field("id", format!("must have 1 to {} bytes without control characters", jwt::USER)))
+        let most = jwt::USER;
+        Err(Problem::field("id", format!("must be a visitor's, or 1 to {most} bytes without control characters")))
     }
 }

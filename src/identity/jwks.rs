@@ -112,6 +112,9 @@ impl Set {
     }
 
     async fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<Key> {
+        if !matches!(algorithm, Algorithm::RS256 | Algorithm::ES256 | Algorithm::EdDSA) {
+            return Vec::new(); // None of a set's: there is nothing to fetch.
+        }
         let pick = |keys: &[Key]| {
             let fits = |key: &&Key| key.algorithm == algorithm && (kid.is_none() || key.id.as_deref() == kid);
             keys.iter().filter(fits).cloned().collect::<Vec<_>>()

@@ -50,6 +50,8 @@ pub enum Purpose {
     Ticket,
     /// To know a visitor again.
     Visitor,
+    /// To know one again who has no token, and asks under the same key of idempotency.
+    Retry,
 }
 
 impl Purpose {
@@ -58,6 +60,7 @@ impl Purpose {
             Self::Key => b"key\0",
             Self::Ticket => b"ticket\0",
             Self::Visitor => b"visitor\0",
+            Self::Retry => b"retry\0",
         }
     }
 }

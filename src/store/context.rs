@@ -51,7 +51,7 @@ impl Store {
             let context = if state == State::Ended { "{}" } else { &context };
             Ok(Some(Context {
                 application_id: owner.application_id.to_string(),
-                user_id: owner.owner_id.to_string(),
+                user_id: owner.person_id().map(str::to_owned),
                 message_count: count.unsigned_abs(),
                 last_message_at: Timestamp::from_micros(last_message_at),
                 said: json(context, "conversations.context")?,

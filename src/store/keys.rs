@@ -166,6 +166,9 @@ impl Store {
     /// # Errors
     /// When the database does not do it.
     pub async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
+        if used.is_empty() {
+            return Ok(());
+        }
         write!(self, conn => {
             for (id, at) in used {
                 conn.query("update api_keys set last_used_at = $1 where id = $2 and coalesce(last_used_at, 0) < $1")

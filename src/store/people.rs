@@ -116,15 +116,19 @@ impl Store {
         })
     }
 
-    /// Keys and people that were revoked after `since`, and still are.
+    /// Keys and people that were revoked after `since` and still are, and keys that expired between then and `now`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn revoked(&self, since: Timestamp) -> Result<Revoked> {
+    pub async fn revoked(&self, since: Timestamp, now: Timestamp) -> Result<Revoked> {
         read!(self, conn => {
             let keys: Vec<(String,)> =
-                sqlx::query_as("select id from api_keys where revoked_at is not null and revoked_at > $1")
+                sqlx::query_as(
+                    "select id from api_keys where revoked_at is not null and revoked_at > $1 \
+                     union all select id from api_keys where expires_at is not null and expires_at > $1 and expires_at <= $2",
+                )
                     .bind(since.as_micros())
+                    .bind(now.as_micros())
                     .fetch_all(&mut *conn)
                     .await?;
             let people: Vec<(String, String)> = sqlx::query_as(

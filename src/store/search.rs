@@ -205,14 +205,22 @@ impl Store {
     ) -> Result<Vec<Hit>> {
         let (column, order) = (filter.sort.column(), filter.order());
         let condition = filter.condition(from.is_some(), 5);
-        // SQLite takes tables in this order; PostgreSQL sees for itself.
-        let tables = if walk { "conversations c cross join hits h" } else { "hits h cross join conversations c" };
-        let sql = format!(
-            "with hits as materialized (select i.conversation_id as id, max(i.number) as number from words($3) w \
-             join indexed i on i.number = w.rowid group by i.conversation_id) \
-             select c.id, c.{column} as place, h.number from {tables} where h.id = c.id and {condition} \
-             order by c.{column} {order}, c.id {order} limit $4"
-        );
+        let hits = "with hits as materialized (select i.conversation_id as id, max(i.number) as number from words($3) w \
+             join indexed i on i.number = w.rowid group by i.conversation_id)";
+        let sql = if walk {
+            // SQLite takes tables in this order; PostgreSQL sees for itself.
+            format!(
+                "{hits} select c.id, c.{column} as place, h.number from conversations c cross join hits h \
+                 where h.id = c.id and {condition} order by c.{column} {order}, c.id {order} limit $4"
+            )
+        } else {
+            // One look for each hit: PostgreSQL, which cannot know how few they are, would read all conversations to join them.
+            format!(
+                "{hits} select id, place, number from (select h.id, h.number, (select c.{column} from conversations c \
+                 where c.id = h.id and {condition}) as place from hits h) found where place is not null \
+                 order by place {order}, id {order} limit $4"
+            )
+        };
         read!(self, conn => {
             let query = sqlx::query(sqlx::AssertSqlSafe(sql))
                 .bind(&*owner.application_id)

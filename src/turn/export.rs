@@ -35,8 +35,15 @@ impl Turns {
     ///
     /// # Errors
     /// The store's.
-    pub async fn export(&self, owner: &Owner, id: &ConversationId, newest_path: bool) -> Result<Option<Export>> {
+    pub async fn export(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        newest_path: bool,
+        instructed: bool,
+    ) -> Result<Option<Export>> {
         let Some(conversation) = self.conversation(owner, id).await? else { return Ok(None) };
+        let conversation = conversation.seen(instructed);
         let (newest, _) = self.store.messages(owner, id, None, 1, 0).await?;
         let newest = newest.into_iter().next();
         let last = newest.as_ref().map_or(0, |placed| placed.position);

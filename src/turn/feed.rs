@@ -42,6 +42,7 @@ struct Place {
     at: FeedCursor,
     /// The conversation as it was told last.
     told: Arc<Conversation>,
+    instructed: bool,
     word: watch::Receiver<Word>,
     /// Keeps the room open that `word` listens to.
     _room: Arc<watch::Sender<Word>>,
@@ -64,7 +65,8 @@ enum Found {
 
 impl Turns {
     /// A feed of the owner's conversation after `cursor`; without one, from the live turn's first event, or from
-    /// now. `None` when the owner has no such conversation.
+    /// now. `None` when the owner has no such conversation. Its reader may read what models are told beforehand if
+    /// `instructed`.
     ///
     /// # Errors
     /// The store's, when the conversation cannot be read.
@@ -74,6 +76,7 @@ impl Turns {
         conversation: &ConversationId,
         cursor: Option<FeedCursor>,
         wire: Wire,
+        instructed: bool,
     ) -> Result<Option<Feed>> {
         let room = self.registry.room(conversation);
         let word = room.subscribe();
@@ -90,8 +93,8 @@ impl Turns {
             (None, None) => FeedCursor { number: self.store.last_number(owner, conversation).await? + 1, seq: 0 },
         };
         let (owner, conversation) = (owner.clone(), conversation.clone());
-        let told = Arc::new(found);
-        let place = Place { turns: self.clone(), owner, conversation, wire, at, told, word, _room: room };
+        let told = Arc::new(found.seen(instructed));
+        let place = Place { turns: self.clone(), owner, conversation, wire, at, told, instructed, word, _room: room };
         let state = State::Looking(Box::pin(place.clone().look()));
         Ok(Some(Feed { place, wire, state }))
     }
@@ -127,8 +130,10 @@ impl Place {
         let Some(record) = self.turns.store.turn_from(owner, conversation, self.at.number).await? else {
             return Ok(match self.turns.conversation(owner, conversation).await? {
                 None => Some(Found::Deleted),
-                Some(found) if !found.reads_like(&self.told) => Some(Found::Changed(Box::new(found))),
-                Some(_) => None,
+                Some(found) => {
+                    let found = found.seen(self.instructed);
+                    (!found.reads_like(&self.told)).then(|| Found::Changed(Box::new(found)))
+                }
             });
         };
         let seq = if record.number == self.at.number { self.at.seq } else { 0 };

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use tidegate::domain::clock::{Clock, Timestamp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::access::{PAGE, SHOP, claims, seconds_from_now, signed, user};
 use crate::support::{Client, Encoding, Gate, Gateway, Request, Scene, Script, Setup, Task, eventually};
@@ -120,8 +122,32 @@ async fn instructions_are_for_keys_to_give_and_to_read() {
     let body = json!({"config": {"instructions": "Be brief.", "temperature": 0.5}});
     let made = service.post("/v1/conversations", &body).await.expect(201);
     assert_eq!(made["config"]["instructions"], "Be brief.");
-    let shown = read.get(&format!("/v1/conversations/{}", made["id"].as_str().unwrap())).await.expect(200);
+    let path = format!("/v1/conversations/{}", made["id"].as_str().unwrap());
+    let shown = read.get(&path).await.expect(200);
     assert_eq!(shown["config"], json!({"temperature": 0.5}));
+    // Nor in a list, an export or a feed; and whoever may not say them takes none away.
+    let for_anna = service.with_header("tidegate-user", "anna");
+    let hers = for_anna.conversation().await;
+    let patch =
+        |body: Value| Request { method: "PATCH".into(), ..Request::post(&format!("/v1/conversations/{hers}"), &body) };
+    service.send(patch(body.clone())).await.expect(200);
+    let mut feed = for_anna.open(Request::get(&format!("/v1/conversations/{hers}/events"))).await;
+    service.send(patch(json!({"title": "New"}))).await.expect(200);
+    let told = feed.event().await.json;
+    assert_eq!((&told["type"], &told["conversation"]["title"]), (&json!("conversation.updated"), &json!("New")));
+    for seen in [
+        told,
+        for_anna.get("/v1/conversations").await.expect(200),
+        for_anna.get(&format!("/v1/conversations/{hers}/export")).await.expect(200),
+    ] {
+        assert!(!seen.to_string().contains("Be brief."), "{seen}");
+    }
+    let without = json!({"config": {"instructions": null}});
+    refused(&for_anna.send(patch(without)).await, 403, "forbidden");
+    assert_eq!(
+        service.get(&format!("/v1/conversations/{hers}")).await.expect(200)["config"]["instructions"],
+        "Be brief."
+    );
     for client in [scene.bearing(&user("anna")), service.with_header("tidegate-user", "anna")] {
         let reply = client.post("/v1/conversations", &body).await;
         assert_eq!(
@@ -183,6 +209,17 @@ async fn a_widget_stands_on_its_pages_and_names_its_models() {
     let target = "/v1/chat/stream?message=hi&session_id=s&key=k&widget_key=wk_shop";
     let reply = scene.client.send(Request::get(target).accept(Encoding::Sse).header("origin", PAGE)).await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (200, Some(PAGE)));
+
+    // A retry before it has a token is the same visitor's, if nobody can guess its key.
+    let calls = scene.upstream.calls().len();
+    let mut ids = Vec::new();
+    for key in ["0123456789abcdef-random", "0123456789abcdef-random", "short", "short"] {
+        let target = format!("/v1/chat/stream?message=again&key={key}&widget_key=wk_shop");
+        let mut stream = scene.client.open(Request::get(&target).accept(Encoding::Sse).header("origin", PAGE)).await;
+        ids.push(stream.event().await.json["turn_id"].clone());
+        stream.rest().await;
+    }
+    assert_eq!((ids[0] == ids[1], ids[2] == ids[3], scene.upstream.calls().len() - calls), (true, false, 3));
 
     let small = scene.through("wk_small");
     let named = |model: &str| json!({"message": "hi", "model": model});
@@ -371,4 +408,57 @@ async fn what_was_used_is_told_by_key_and_user_to_the_application_and_to_each_th
     assert_eq!(rows(&anna, "user").await, (2, vec![json!(["anna", 2])]));
     let abroad = scene.bearing(&scene.gateway.key("bank", "admin").text);
     assert_eq!(rows(&abroad, "user").await, (0, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_request_whose_body_comes_after_the_revocation_does_nothing() {
+    let scene = Scene::closed().await;
+    let (key, other) = (scene.gateway.key("shop", "admin"), scene.bearing(&scene.gateway.key("shop", "admin").text));
+    let body = json!({"role": "admin"}).to_string();
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        key.text,
+        body.len()
+    );
+    let mut socket = TcpStream::connect(scene.gateway.address()).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&body.as_bytes()[..5]).await.unwrap();
+    // Whoever has been let in has been seen to use the key.
+    eventually("the key's use", async || {
+        let keys = other.get("/v1/keys").await.expect(200);
+        let used = |one: &&Value| one["id"] == key.id.as_str() && !one["last_used_at"].is_null();
+        keys["data"].as_array().unwrap().iter().find(used).map(|_| ())
+    })
+    .await;
+    let revoke = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/keys/{}", key.id)) };
+    assert_eq!(other.send(revoke).await.status, 204);
+    socket.write_all(&body.as_bytes()[5..]).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert_eq!(other.get("/v1/keys").await.expect(200)["data"].as_array().unwrap().len(), 2, "no key was made");
+}
+
+#[tokio::test]
+async fn a_widgets_page_uses_nobodys_cookie_and_signs_nobody_in() {
+    let scene = Scene::closed().await;
+    let anna = user("anna");
+    let page = scene.client.with_header("origin", PAGE).with_header("sec-fetch-mode", "cors");
+    let page = page.with_header("sec-fetch-site", "same-site");
+    let reply = page.bearing(&anna).post("/v1/session", &json!({})).await;
+    refused(&reply, 403, "cross_site_request");
+    assert_eq!(reply.header("access-control-allow-credentials"), None);
+    let with = page.with_header("cookie", &format!("tidegate_session={anna}"));
+    refused(&with.get("/v1/conversations").await, 401, "authentication_required");
+    // Where a browser does not say who asks, what it says of the page's origin is heard.
+    let old = scene.client.with_header("cookie", &format!("tidegate_session={anna}"));
+    refused(
+        &old.with_header("origin", "https://evil.example").get("/v1/conversations").await,
+        401,
+        "authentication_required",
+    );
+    assert_eq!(old.get("/v1/conversations").await.status, 200);
+    // Whoever shows a token means to be that one.
+    refused(&old.bearing("nonsense").get("/v1/conversations").await, 401, "authentication_required");
 }

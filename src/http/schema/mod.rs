@@ -23,6 +23,9 @@ pub mod turn;
 
 use utoipa::openapi::info::{InfoBuilder, LicenseBuilder};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{ComponentsBuilder, Content, OpenApi, OpenApiBuilder, RefOr, Server, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -70,12 +73,41 @@ pub fn base() -> OpenApi {
 /// The document, once its operations are in it.
 pub fn finish(mut document: OpenApi) -> OpenApi {
     headers::on_every_answer(&mut document);
+    who_asks(&mut document);
     for item in document.paths.paths.values_mut() {
         if let Some(RefOr::T(body)) = item.post.as_mut().and_then(|operation| operation.request_body.as_mut()) {
             body.content.values_mut().for_each(never_null);
         }
     }
     document
+}
+
+/// Says how one says who one is, wherever that is asked.
+fn who_asks(document: &mut OpenApi) {
+    let token = "An API key, a user's token or a visitor's. With auth off nothing is asked.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(token)).build();
+    let cookie = ApiKeyValue::with_description("tidegate_session", "What `POST /v1/session` keeps.");
+    let ticket = ApiKeyValue::with_description("ticket", "From `POST /v1/tickets`: reads one turn or conversation.");
+    let widget = ApiKeyValue::with_description("tidegate-widget", "A widget's key, from a page it stands on.");
+    let schemes = [
+        ("token", SecurityScheme::Http(bearer)),
+        ("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie))),
+        ("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket))),
+        ("widget", SecurityScheme::ApiKey(ApiKey::Header(widget))),
+    ];
+    let any: Vec<_> = schemes.iter().map(|(name, _)| SecurityRequirement::new::<_, _, &str>(*name, [])).collect();
+    if let Some(components) = &mut document.components {
+        schemes.into_iter().for_each(|(name, scheme)| components.add_security_scheme(name, scheme));
+    }
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            if operation.responses.responses.contains_key("401") {
+                // Nothing is one of the ways: with auth off.
+                operation.security = Some([vec![SecurityRequirement::default()], any.clone()].concat());
+            }
+        }
+    }
 }
 
 /// A body that may be left out is still an object, never null.
