@@ -3,9 +3,10 @@
 //! socket → [`server`] → [`guard`] (host, origin, size, request id, log) → a resource → [`problem::Problem`] or an answer.
 //!
 //! To add a resource: 1. a file here with its handlers, which take [`query::Id`], [`query::Query`] and [`body::Json`] and
-//! refuse with [`problem::Problem`]; whose rows they may touch says [`asker`]; 2. a `#[utoipa::path]` on each, and a
+//! refuse with [`problem::Problem`]; whose rows they may touch says [`asker`], and the door that makes stands in the table of
+//! `tests/stories/walk.rs`; 2. a `#[utoipa::path]` on each, and a
 //! line where the [`resources`] are listed: a GET that streams or starts something takes `no_head` there, and one that
-//! starts something its path in [`cross_site`]; 3. its schemas, its row in the README, and a test that asks through the
+//! starts something its path in [`cross_site`]; 3. its schemas, its list in `schema/refusals.rs`, its row in the README, and a test that asks through the
 //! public door.
 //!
 //! To add a refusal: one line in [`code`].

@@ -8,7 +8,8 @@
 //! own: the second dialect makes `openai::dialect::Dialect` a trait, and moves it up; 2. a `Kind`, with its line in
 //! [`Upstreams::new`], its name in [`settings::Kind::provider`], and out of
 //! `LATER_KINDS` in `config/keys.rs`; 3. how its key is sent, in
-//! `transport/envelope.rs`; 4. what its settings may be, in `config/check.rs`, and its note in `config/keys.rs`.
+//! `transport/envelope.rs`; 4. what its settings may be, in `config/check.rs`, and its note in `config/keys.rs`; 5. what
+//! its models cost and read, in `config/known.toml`.
 
 pub mod decoder;
 pub mod demo;
