@@ -193,7 +193,7 @@ impl Access {
 }
 
 const WRONG: Denied = Denied::Unknown("The ticket is wrong or opens nothing any more.");
-const NO_TICKETS: Denied = Denied::Refused("No ticket can be made here.");
+const NO_TICKETS: Denied = Denied::Forbidden("No ticket can be made here.");
 
 /// Whether a ticket opens at `now`: within a minute of its making, and once it was used, until what it opens is over.
 fn is_good(ticket: &Ticket, now: Timestamp) -> bool {

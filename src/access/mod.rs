@@ -110,9 +110,7 @@ impl Known {
 pub enum Denied {
     /// Nobody knows who they are: a sentence that says why.
     Unknown(&'static str),
-    /// They are known, and refused: a sentence that says why.
-    Refused(&'static str),
-    /// They are known, and must not ask for that: a sentence that says why.
+    /// They are known, and are let in no more, or must not ask for that: a sentence that says why.
     Forbidden(&'static str),
     /// The page is of an origin that the widget does not stand on.
     Origin,
@@ -269,7 +267,7 @@ impl Access {
     async fn known(&self, owner: Owner, models: Models) -> Result<Caller, Denied> {
         let known = self.0.store.person(&owner).await?;
         if known.as_ref().is_some_and(|person| person.deactivated_at.is_some()) {
-            return Err(Denied::Refused("This user has been deactivated."));
+            return Err(Denied::Forbidden("This user has been deactivated."));
         }
         Ok(person(owner, models, known.is_none()))
     }

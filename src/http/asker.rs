@@ -267,7 +267,7 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Unknown(why) => Self::new(Code::AuthenticationRequired, why),
-            Denied::Refused(why) | Denied::Forbidden(why) => forbidden(why),
+            Denied::Forbidden(why) => forbidden(why),
             Denied::Origin => {
                 Self::new(Code::OriginNotAllowed, "The page is of an origin that this widget does not stand on.")
             }

@@ -118,7 +118,7 @@ async fn start(
         traceparent: traceparent(app, headers),
         key,
         attended,
-        asker: (&who.caller).into(),
+        on_behalf: (&who.caller).into(),
     };
     Ok(app.turns.start(owner, ask).await?)
 }

@@ -204,7 +204,7 @@ async fn start(
         traceparent: traceparent(app, headers),
         key,
         attended: wanted.prefer.is_none(),
-        asker: (&who.caller).into(),
+        on_behalf: (&who.caller).into(),
     };
     Ok(app.turns.start(&who.owner, ask).await?)
 }

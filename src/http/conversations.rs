@@ -130,7 +130,7 @@ pub async fn create(
                 traceparent: traceparent(&app, &headers),
                 key,
                 attended: false,
-                asker: (&caller).into(),
+                on_behalf: (&caller).into(),
             };
             app.turns.start(&caller.owner, ask).await?.conversation_id
         }

@@ -98,7 +98,7 @@ pub async fn create(
         traceparent: traceparent(&app, &headers),
         key,
         attended: wanted.prefer.is_none(),
-        asker: (&who.caller).into(),
+        on_behalf: (&who.caller).into(),
     };
     let started = app.turns.start(&who.owner, ask).await.map_err(Problem::from);
     tell_started(&app, &who, started, wanted).await

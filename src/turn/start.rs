@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::Turns;
 use super::lease;
-use super::live::{self, Cut, Live, Parts};
+use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
@@ -27,7 +27,7 @@ const SUSPECTS: usize = 4096;
 
 /// What of who asks matters to the turn, besides whose it is.
 #[derive(Clone, Debug, Default)]
-pub struct Asker {
+pub struct OnBehalf {
     /// The models they may name.
     pub models: Models,
     /// A person whom the record does not know yet.
@@ -36,7 +36,7 @@ pub struct Asker {
     pub key_id: Option<KeyId>,
 }
 
-impl From<&Caller> for Asker {
+impl From<&Caller> for OnBehalf {
     fn from(caller: &Caller) -> Self {
         Self { models: caller.models.clone(), first_seen: caller.is_new, key_id: caller.key_id().cloned() }
     }
@@ -65,8 +65,8 @@ pub struct Ask {
     pub key: Option<Key>,
     /// Whether whoever asks also reads it, and so counts as its first reader.
     pub attended: bool,
-    /// Who asks.
-    pub asker: Asker,
+    /// On whose behalf.
+    pub on_behalf: OnBehalf,
 }
 
 /// A turn that is there to be read.
@@ -77,7 +77,7 @@ pub struct Started {
     /// The conversation it is in.
     pub conversation_id: ConversationId,
     /// To be kept until whoever asked reads, or is gone.
-    _asker: Option<live::Asker>,
+    _asker: Option<Asker>,
 }
 
 /// Why a turn was not started. Nothing is left behind.
@@ -168,8 +168,7 @@ impl Turns {
                 let queued = admitted.queued;
                 let live = self.enter(owner, &new, admitted, Some(place));
                 let (turn_id, conversation_id) = (new.id.clone(), live.lease.conversation_id.clone());
-                let started =
-                    Started { turn_id, conversation_id, _asker: ask.attended.then(|| live::Asker::new(&live)) };
+                let started = Started { turn_id, conversation_id, _asker: ask.attended.then(|| Asker::new(&live)) };
                 if queued && new.if_busy == IfBusy::Interrupt {
                     self.interrupt_before(&live).await;
                 }
@@ -222,8 +221,8 @@ impl Turns {
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
-            first_seen: ask.asker.first_seen,
-            key_id: ask.asker.key_id.clone(),
+            first_seen: ask.on_behalf.first_seen,
+            key_id: ask.on_behalf.key_id.clone(),
             silence: self.silence(),
             now,
         }
@@ -231,7 +230,7 @@ impl Turns {
 
     fn plan(&self, ask: &Ask, config: &crate::domain::conversation::Config) -> Option<Plan> {
         let model = ask.model.as_ref().or(config.model.as_ref()).unwrap_or(&self.settings.default_model);
-        if !ask.asker.models.has(model) || !self.upstreams.get().serves(model) {
+        if !ask.on_behalf.models.has(model) || !self.upstreams.get().serves(model) {
             return None;
         }
         let on_disconnect = ask.on_disconnect.unwrap_or(self.settings.stream.on_disconnect);
