@@ -8,11 +8,11 @@
 
 mod handed;
 pub mod revoked;
+mod tending;
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -35,14 +35,8 @@ use revoked::Revocations;
 
 /// A key of idempotency shorter than this could be guessed, and with it who asked: such a retry is a new visitor.
 const GUESSED: usize = 22;
-/// How often it is looked what has been revoked, on whichever replica.
-const LOOK: Duration = Duration::from_millis(300);
-/// How far back it is looked, in microseconds: clocks of replicas may differ by as much.
-const BACK: i64 = 300_000_000;
-/// A key's last use is noted so often, in microseconds…
+/// A key's last use is noted so often, in microseconds.
 const NOTED: i64 = 60_000_000;
-/// …and written, with the rest of the tidying, every so many looks.
-const TIDY: u32 = 30;
 
 /// How callers are known.
 #[derive(Clone, Debug)]
@@ -147,7 +141,7 @@ impl Access {
         let used = Mutex::default();
         let access = Self(Arc::new(House { settings, store, clock, applications, pepper, revocations, used }));
         if access.0.settings.required {
-            life.spawn("access", run(access.clone(), life.clone()));
+            life.spawn("access", tending::run(access.clone(), life.clone()));
         }
         access
     }
@@ -290,58 +284,6 @@ const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in u
 fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
     let credentials = vec![Credential::Person(owner.clone())];
     Caller { owner, standing: Standing::Person, credentials, models, is_new }
-}
-
-/// Looks what was revoked, writes when keys were used, forgets tickets, until the server ends.
-async fn run(access: Access, life: Lifecycle) {
-    let (mut round, mut blind) = (0u32, false);
-    loop {
-        tokio::select! {
-            () = life.hard().cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        round = round.wrapping_add(1);
-        match access.look().await {
-            Err(error) if !std::mem::replace(&mut blind, true) => {
-                tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
-            }
-            Err(_told_already) => {}
-            Ok(()) => blind = false,
-        }
-        if round.is_multiple_of(TIDY)
-            && let Err(error) = access.tidy().await
-        {
-            tracing::warn!(%error, "the last uses of keys and the tickets wait for the database");
-        }
-    }
-}
-
-impl Access {
-    async fn look(&self) -> Result<(), Error> {
-        if self.0.revocations.is_idle() {
-            return Ok(());
-        }
-        let now = self.0.clock.now();
-        let revoked = self.0.store.revoked(Timestamp::from_micros(now.as_micros() - BACK), now).await?;
-        let keys = revoked.keys.into_iter().map(Credential::Key);
-        for credential in keys.chain(revoked.people.into_iter().map(Credential::Person)) {
-            self.0.revocations.revoke(&credential);
-        }
-        Ok(())
-    }
-
-    async fn tidy(&self) -> Result<(), Error> {
-        let used: Vec<_> = self.0.used.lock().drain().collect();
-        if let Err(error) = self.0.store.keys_used(&used).await {
-            // What was noted meanwhile is newer.
-            let mut again = self.0.used.lock();
-            for (key, at) in used {
-                again.entry(key).or_insert(at);
-            }
-            return Err(error);
-        }
-        self.drop_tickets().await
-    }
 }
 
 /// The pepper a server needs.

@@ -41,6 +41,11 @@ pub struct Json<T> {
     pub parsed: Value,
 }
 
+/// An empty body, or an empty object.
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 

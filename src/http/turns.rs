@@ -8,7 +8,7 @@ use super::accept::{Encoding, negotiate};
 use super::answer::{Reading, Wanted, json, tell};
 use super::app::{App, no_turn};
 use super::asker::Mine;
-use super::body::Json;
+use super::body::{Json, Nothing};
 use super::problem::Problem;
 use super::query::Query;
 use super::schema::{message, parameters, refusals, streams, turn};
@@ -63,11 +63,6 @@ pub async fn events(
         Err(problem) => problem.into_response(),
     }
 }
-
-/// An empty body, or an empty object.
-#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Nothing {}
 
 /// Stop a turn
 ///

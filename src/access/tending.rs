@@ -1,0 +1,68 @@
+//! The task behind the callers: sees what was revoked through other replicas, writes when keys were used, forgets tickets.
+
+use std::time::Duration;
+
+use super::Access;
+use crate::domain::caller::Credential;
+use crate::domain::clock::Timestamp;
+use crate::lifecycle::Lifecycle;
+use crate::store::Error;
+
+/// How often it is looked what has been revoked, on whichever replica.
+const LOOK: Duration = Duration::from_millis(300);
+/// How far back it is looked, in microseconds: clocks of replicas may differ by as much.
+const BACK: i64 = 300_000_000;
+/// After so many looks it is tidied up.
+const TIDY: u32 = 30;
+
+/// The task. It ends with the lifecycle's hard token.
+pub(super) async fn run(access: Access, life: Lifecycle) {
+    let (mut round, mut blind) = (0u32, false);
+    loop {
+        tokio::select! {
+            () = life.hard().cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        round = round.wrapping_add(1);
+        match access.look().await {
+            Err(error) if !std::mem::replace(&mut blind, true) => {
+                tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
+            }
+            Err(_told_already) => {}
+            Ok(()) => blind = false,
+        }
+        if round.is_multiple_of(TIDY)
+            && let Err(error) = access.tidy().await
+        {
+            tracing::warn!(%error, "the last uses of keys and the tickets wait for the database");
+        }
+    }
+}
+
+impl Access {
+    async fn look(&self) -> Result<(), Error> {
+        if self.0.revocations.is_idle() {
+            return Ok(());
+        }
+        let now = self.0.clock.now();
+        let revoked = self.0.store.revoked(Timestamp::from_micros(now.as_micros() - BACK), now).await?;
+        let keys = revoked.keys.into_iter().map(Credential::Key);
+        for credential in keys.chain(revoked.people.into_iter().map(Credential::Person)) {
+            self.0.revocations.revoke(&credential);
+        }
+        Ok(())
+    }
+
+    async fn tidy(&self) -> Result<(), Error> {
+        let used: Vec<_> = self.0.used.lock().drain().collect();
+        if let Err(error) = self.0.store.keys_used(&used).await {
+            // What was noted meanwhile is newer.
+            let mut again = self.0.used.lock();
+            for (key, at) in used {
+                again.entry(key).or_insert(at);
+            }
+            return Err(error);
+        }
+        self.drop_tickets().await
+    }
+}
