@@ -2,15 +2,18 @@
 //! admins may. A handler that takes none of them reaches no row.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 
 use super::app::{App, no_conversation, no_message, no_turn};
+use super::audited::Attempt;
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
@@ -18,8 +21,9 @@ use super::query::{Id, pairs};
 use super::session;
 use crate::access::revoked::{Revocations, Watch};
 use crate::access::{Denied, Known, Presented};
+use crate::domain::audit::Whence;
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
-use crate::domain::ids::{ConversationId, MessageId, TurnId};
+use crate::domain::ids::{ConversationId, MessageId, RequestId, TurnId};
 use crate::domain::owner::Owner;
 use crate::domain::secret::Secret;
 use crate::identity::bearer;
@@ -43,13 +47,28 @@ pub const PARAMETERS: [&str; 2] = ["ticket", "widget_key"];
 #[derive(Clone, Debug, Default)]
 pub struct Aside(Arc<Mutex<Said>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Said {
     ignored: bool,
     visitor_token: Option<Secret>,
+    /// What they attempt, where that is audited.
+    attempt: Option<Attempt>,
+}
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Said").field("ignored", &self.ignored).finish_non_exhaustive()
+    }
 }
 
 impl Aside {
+    /// Has the audit log tell that the caller was refused, where that is audited.
+    pub fn refused(&self, code: &'static str) {
+        if let Some(attempt) = self.0.lock().attempt.take() {
+            attempt.refused(code);
+        }
+    }
+
     /// Says it in an answer's head.
     pub fn tell(&self, headers: &mut HeaderMap) {
         let said = self.0.lock();
@@ -59,6 +78,29 @@ impl Aside {
         if let Some(Ok(token)) = said.visitor_token.as_ref().map(|token| HeaderValue::try_from(token.reveal())) {
             headers.insert(VISITOR_TOKEN, token);
         }
+    }
+}
+
+/// From where a request comes.
+#[derive(Clone, Debug)]
+pub struct Coming(Whence);
+
+impl Coming {
+    fn of_head(parts: &Parts) -> Self {
+        Self(Whence { request_id: parts.extensions.get::<RequestId>().cloned(), address: None })
+    }
+
+    /// The caller, asking from there.
+    pub fn of(&self, caller: Caller) -> Caller {
+        Caller { whence: self.0.clone(), ..caller }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Coming {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of_head(parts))
     }
 }
 
@@ -248,8 +290,11 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         retry: header(&IDEMPOTENCY_KEY).map(|key| key.trim_matches('"')).or_else(|| parameter("key")),
     };
     let Known { caller, ignored, visitor_token } = app.access.caller(shown).await?;
+    let caller = Coming::of_head(parts).of(caller);
     if let Some(Aside(aside)) = parts.extensions.get() {
-        *aside.lock() = Said { ignored, visitor_token };
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let attempt = Attempt::of(app, &caller, &parts.method, route, parts.uri.path());
+        *aside.lock() = Said { ignored, visitor_token, attempt };
     }
     if cross_site::changes(parts) {
         if !caller.may_change() {

@@ -15,6 +15,8 @@ pub mod accept;
 pub mod answer;
 pub mod app;
 pub mod asker;
+pub mod audit;
+pub mod audited;
 pub mod body;
 pub mod branches;
 pub mod chat;

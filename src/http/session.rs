@@ -2,15 +2,18 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, GetAll, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, GetAll, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::app::App;
+use super::asker::Coming;
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
 use super::schema::refusals;
+use crate::domain::audit::Action;
 use crate::identity::bearer;
+use crate::store::audit::OK;
 
 /// The cookie's name.
 const NAME: &str = "tidegate_session";
@@ -39,7 +42,7 @@ fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
     operation_id = "create_session",
     responses((status = 204, description = "The cookie is set."), refusals::OfSession)
 )]
-pub async fn create(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn create(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Result<Response, Problem> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(bearer::token);
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -53,10 +56,11 @@ pub async fn create(State(app): State<App>, headers: HeaderMap) -> Result<Respon
     let Some(token) = token else {
         return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
     };
-    app.access.session(token).await?;
+    let caller = app.access.session(token).await?;
     // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
     let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
     let cookie = cookie.ok_or_else(|| Problem::new(Code::AuthenticationRequired, "The token is none."))?;
+    app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionCreate, None), OK).await?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
 }
@@ -71,7 +75,15 @@ pub async fn create(State(app): State<App>, headers: HeaderMap) -> Result<Respon
     operation_id = "delete_session",
     responses((status = 204, description = "The cookie is gone."), refusals::OfEndSession)
 )]
-pub async fn delete(State(app): State<App>) -> Response {
+pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Response {
+    // Whoever signs out does so, known or not, and also while the database is away.
+    if app.access.is_required()
+        && let Some(token) = token(headers.get_all(COOKIE))
+        && let Ok(caller) = app.access.session(token).await
+        && let Err(error) = app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionDelete, None), OK).await
+    {
+        tracing::warn!(%error, "a sign-out could not be written into the audit log");
+    }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie(&app, "", "; Max-Age=0") {
         response.headers_mut().insert(SET_COOKIE, cookie);
@@ -81,8 +93,6 @@ pub async fn delete(State(app): State<App>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use http::header::COOKIE;
-
     use super::*;
 
     #[test]

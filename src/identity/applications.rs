@@ -24,6 +24,8 @@ pub struct Application {
     pub name: Arc<str>,
     /// Whether visitors may use it.
     pub visitors: bool,
+    /// For how many days a conversation is kept in which nothing happens; 0: for ever.
+    pub retention_days: u64,
     users: Option<Verifier>,
     widgets: Vec<Widget>,
 }
@@ -68,9 +70,15 @@ impl Applications {
             widgets.extend(settings.widgets.iter().enumerate().map(|(at, widget)| (widget.key.clone(), (index, at))));
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
-            all.push(Application { name, visitors: settings.visitors, users, widgets: ready });
+            let (visitors, retention_days) = (settings.visitors, settings.retention_days);
+            all.push(Application { name, visitors, retention_days, users, widgets: ready });
         }
         Ok(Self { all, widgets })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Application] {
+        &self.all
     }
 
     /// The application of that name.

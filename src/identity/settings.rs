@@ -26,6 +26,8 @@ pub struct Application {
     pub jwt_issuer: Option<String>,
     /// For whom it must be (`aud`).
     pub jwt_audience: Option<String>,
+    /// For how many days a conversation is kept in which nothing happens; 0: for ever.
+    pub retention_days: u64,
     /// Its widgets.
     pub widgets: Vec<Widget>,
 }
@@ -41,6 +43,7 @@ impl Default for Application {
             jwks_url: None,
             jwt_issuer: None,
             jwt_audience: None,
+            retention_days: 0,
             widgets: Vec::new(),
         }
     }

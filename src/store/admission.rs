@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::audit::{OK, insert_deed};
 use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
@@ -10,6 +11,7 @@ use super::people::insert_person;
 use super::pool::{Done, write};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Silence, State, title_of};
 use crate::domain::event::{self, Event};
@@ -68,6 +70,8 @@ pub struct NewTurn {
     pub first_seen: bool,
     /// The API key it is asked with.
     pub key_id: Option<KeyId>,
+    /// What the audit log has of it; a question has nothing there, since the turn is the record of itself.
+    pub deed: Option<Deed>,
     /// How long its conversation may have been silent.
     pub silence: Silence,
     /// When.
@@ -286,6 +290,9 @@ impl Store {
                     return Ok(Done::Rollback(missing));
                 }
             }
+            if let Some(deed) = &new.deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             let status = if queued { "queued" } else { "running" };
             conn.query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
@@ -380,6 +387,7 @@ impl Store {
         key: Option<&Key>,
         key_expires: Timestamp,
         first_seen: bool,
+        deed: Option<&Deed>,
     ) -> Result<Option<Claimed>> {
         write!(self, conn => {
             if let Some(key) = key {
@@ -392,6 +400,9 @@ impl Store {
                 insert_person!(conn, owner, new.now).later().await?;
             }
             insert_conversation!(conn, owner, new, new.title.as_deref(), None::<&TurnId>).later().await?;
+            if let Some(deed) = deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(None))
         })
     }

@@ -197,7 +197,10 @@ impl Group {
             Column::Day => self.day.map(|day| day.to_string()),
             Column::Model => Some(self.model.clone()),
             // A person by their own id: how they own rows begins with what they are.
-            Column::User => Some(self.user.split_once(':').map_or(&*self.user, |(_, id)| id).to_owned()),
+            // What somebody used who is forgotten is nobody's.
+            Column::User => {
+                Some(self.user.split_once(':').map_or(&*self.user, |(_, id)| id).to_owned()).filter(|id| !id.is_empty())
+            }
             Column::Assistant => Some(self.assistant.clone()).filter(|id| !id.is_empty()),
             Column::Key => Some(self.key.clone()).filter(|id| !id.is_empty()),
         }

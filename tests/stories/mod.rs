@@ -6,6 +6,7 @@
 
 mod access;
 mod answers;
+mod audit;
 mod branches;
 mod busy;
 mod chat;
@@ -18,6 +19,7 @@ mod export;
 mod faults;
 mod feed;
 mod foreign;
+mod forgetting;
 mod kill;
 mod lives;
 mod once;
@@ -25,6 +27,7 @@ mod operations;
 mod readers;
 mod refusals;
 mod replay;
+mod retention;
 mod search;
 mod stop;
 mod store;

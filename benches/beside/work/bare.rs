@@ -90,6 +90,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
         calls: [].into(),
         finished,
         rest: vec![chunk(2, last - 1, lines), chunk(last, last, end)],
+        deed: None,
         crash: None,
         now: Clock::System.now(),
         key_expires: now,
@@ -135,6 +136,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         replica_id: replica.clone(),
         first_seen: false,
         key_id: None,
+        deed: None,
         silence: Silence::new(now, 0),
         now,
     }
