@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
-    assert_stamps,
+    assert_stamps, eventually,
 };
 
 /// How far the other replica may be behind.
@@ -223,4 +223,26 @@ async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so(
     fold.assert_same_as(&record.message);
     let open = "select cast(count(*) as text) from turns where finished_at is null";
     assert_eq!(pair.database.texts(open).await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_freezes_in_the_middle_of_a_transaction_keeps_nobody_waiting() {
+    let pair = pair().await;
+    pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
+    let conversation = pair.a.conversation().await;
+    let mut first = pair.a.ask(&conversation, "first").await;
+    let turn = first.turn();
+    first.events(5).await;
+    // Its journal has taken the replica's own row, and waits for this one.
+    let block = pair.database.block_tables("journal").await;
+    let waiting = "select cast(count(*) as text) from pg_locks l join pg_database d on d.oid = l.database \
+                   where d.datname = current_database() and not l.granted";
+    eventually("the journal to wait", async || (pair.database.texts(waiting).await != ["0"]).then_some(())).await;
+    pair.one.freeze();
+    drop(block);
+    assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
+    let record = Record::read(&pair.b, &turn).await;
+    pair.one.thaw();
+    assert_eq!(pair.a.ask_whole(&conversation, "next").await.expect(200)["status"], "completed");
+    assert_eq!(Record::read(&pair.a, &turn).await.message, record.message);
 }
