@@ -210,7 +210,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let required = config.auth.mode == AuthMode::Required;
     let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
     let settings = http_settings(&config, certificate, origins, &listener)?;
-    let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s };
+    let overseer = config.metrics.application;
+    let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s, overseer };
     let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub required: bool,
     /// How long a visitor's token is good, in seconds.
     pub visitor_token_s: u64,
+    /// The application whose admins look after the whole process; none where there are several and none is named.
+    pub overseer: Option<String>,
 }
 
 /// Who may call. Cheap to clone.
@@ -149,6 +151,17 @@ impl Access {
     /// Whether callers must say who they are.
     pub fn is_required(&self) -> bool {
         self.0.settings.required
+    }
+
+    /// Whether this caller looks after the whole process, and not after one of several applications that are to see nothing of
+    /// each other.
+    pub fn oversees(&self, caller: &Caller) -> bool {
+        let application = &*caller.owner.application_id;
+        caller.is_admin()
+            && match &self.0.settings.overseer {
+                Some(name) => name == application,
+                None => self.0.applications.get().only().is_some_and(|only| &*only.name == application),
+            }
     }
 
     /// What is told when a caller's credentials are revoked.

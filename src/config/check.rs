@@ -28,6 +28,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     }
     origins("cors.allowed_origins", &config.cors.allowed_origins)?;
     applications(&config.applications)?;
+    metrics(config)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
     context(&config.context)?;
@@ -94,6 +95,15 @@ fn applications(applications: &[Application]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn metrics(config: &Config) -> Result<(), ConfigError> {
+    match &config.metrics.application {
+        Some(name) if !config.applications.iter().any(|application| application.name == *name) => {
+            Err(ConfigError::at("metrics.application", format_args!("is `{name}`, which is no application")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn globs(path: &str, globs: &[String]) -> Result<(), ConfigError> {

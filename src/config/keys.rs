@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 89] = [
+pub const KEYS: [Key; 90] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -105,6 +105,7 @@ pub const KEYS: [Key; 89] = [
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
     later("http.trusted_proxies", List, "[]"),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
+    sample("metrics.application", Text, r#""default""#, "The application whose admin keys read `/metrics` where there is no address of its own; absent: the one there is, and none of several."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
     default("conversations.expire_after_s", Seconds(0), "0", "How long a conversation may be silent before it has ended; 0: for ever."),

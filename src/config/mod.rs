@@ -215,12 +215,14 @@ pub struct Cors {
     pub allowed_origins: Vec<String>,
 }
 
-/// Where metrics are shown: `[metrics]`.
+/// Where metrics are shown, and to whom: `[metrics]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
     /// An address of their own; port 0 takes a free one. Absent: `/metrics` of the main one.
     pub listen: Option<SocketAddr>,
+    /// The application whose admin keys read them at the main one; absent: the only one there is.
+    pub application: Option<String>,
 }
 
 /// Where traces go: `[otel]`.

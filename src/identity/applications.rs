@@ -78,6 +78,11 @@ impl Applications {
         self.all.iter().find(|application| &*application.name == name)
     }
 
+    /// The application, where there is only one.
+    pub fn only(&self) -> Option<&Application> {
+        self.all.first().filter(|_| self.all.len() == 1)
+    }
+
     /// The widget of that key, and the application it is of.
     pub fn widget(&self, key: &str) -> Option<(&Application, &Widget)> {
         let (application, widget) = self.widgets.get(key)?;

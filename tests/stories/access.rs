@@ -379,6 +379,8 @@ async fn metrics_are_for_admins_where_callers_say_who_they_are() {
     let service = scene.bearing(&scene.gateway.key("shop", "service").text);
     refused(&service.get("/metrics").await, 403, "forbidden");
     assert_eq!(scene.bearing(&scene.gateway.key("shop", "admin").text).get("/metrics").await.status, 200);
+    let abroad = scene.bearing(&scene.gateway.key("bank", "admin").text);
+    refused(&abroad.get("/metrics").await, 403, "forbidden");
     for public in ["/healthz", "/readyz", "/openapi.json", "/", "/docs/", "/events.schema.json", "/client.js"] {
         assert_eq!(scene.client.get(public).await.status, 200, "{public}");
     }
