@@ -30,6 +30,7 @@ use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
 use crate::store::indexing::Item;
+use crate::turn::reader::Manner;
 use crate::turn::start::{Ask, Refused};
 
 /// What is said to whoever may not say what models are told beforehand, nor take it away.
@@ -349,8 +350,9 @@ pub async fn events(
             return Err(Refused::Draining.into());
         }
         let Mine { who, id } = mine?;
-        let feed =
-            app.turns.feed(&who.owner, &id, cursor, wire, who.caller.instructs()).await?.ok_or_else(no_conversation)?;
+        let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
+        let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
+        let feed = feed.ok_or_else(no_conversation)?;
         Ok(respond(&app, &who, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
     };
     match told.await {
