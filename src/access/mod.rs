@@ -290,6 +290,17 @@ impl Access {
         let owner = self.0.store.whose(&caller.owner.application_id, object).await?;
         Ok(owner.map_or((Reach::Absent, caller.owner.clone()), |owner| (caller.reach(&owner), owner)))
     }
+
+    /// Whose a deleted object was, where this caller could have used it and somebody may still ask what became of it: of
+    /// conversations alone the record knows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reached(&self, caller: &Caller, object: Object<'_>) -> Result<Option<Owner>, Error> {
+        let Object::Conversation(id) = object else { return Ok(None) };
+        let owner = self.0.store.whose_was(&caller.owner.application_id, id).await?;
+        Ok(owner.filter(|owner| caller.reach(owner) == Reach::Theirs))
+    }
 }
 
 const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in users.");
