@@ -242,7 +242,7 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     };
     let origin = header(&ORIGIN).map(Cow::Borrowed).or_else(|| cross_site::own_origin(parts, &app.own_origin));
     let counts = || cross_site::cookie_counts(&parts.headers, &app.origins, &app.own_origin);
-    let session = session::token(parts.headers.get_all(COOKIE)).filter(|_| counts());
+    let session = session::token(parts.headers.get_all(COOKIE), &app.own_origin).filter(|_| counts());
     let shown = Presented {
         bearer: header(&AUTHORIZATION).map(|header| bearer::token(header).unwrap_or_default()),
         session,

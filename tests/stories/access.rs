@@ -253,6 +253,17 @@ async fn a_cookie_counts_on_our_own_pages_alone() {
     refused(&scene.client.post("/v1/session", &json!({})).await, 401, "authentication_required");
     let out = with.send(Request { method: "DELETE".into(), ..Request::get("/v1/session") }).await;
     assert_eq!((out.status, out.header("set-cookie").unwrap().contains("Max-Age=0")), (204, true));
+
+    // Over TLS no other page of the site can set it, and what one has set under the plain name is not looked at.
+    let scene = Scene::with(|setup| setup.closed().set("public_url", "https://chat.example")).await;
+    let reply = scene.bearing(&user("anna")).post("/v1/session", &json!({})).await;
+    let cookie = reply.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-tidegate_session=") && cookie.contains("; Path=/; Secure;"), "{cookie}");
+    let bert = format!("tidegate_session={}", user("bert"));
+    let with = |cookies: &str| scene.client.with_header("cookie", cookies);
+    let both = with(&format!("{bert}; {}", cookie.split(';').next().unwrap()));
+    assert_eq!(both.get("/v1/conversations").await.status, 200);
+    refused(&with(&bert).get("/v1/conversations").await, 401, "authentication_required");
 }
 
 #[tokio::test]
