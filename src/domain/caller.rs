@@ -46,6 +46,15 @@ pub enum Credential {
     Key(KeyId),
     /// A person's token, by whom it speaks for.
     Person(Owner),
+    /// That there is the application a key is of.
+    Application(Arc<str>),
+    /// The widget a visitor came through.
+    Widget {
+        /// The application it is of.
+        application: Arc<str>,
+        /// Its key.
+        key: Arc<str>,
+    },
 }
 
 /// The models somebody may name, as globs; all of them where there are none.
@@ -97,7 +106,7 @@ pub struct Caller {
     pub owner: Owner,
     /// As whom.
     pub standing: Standing,
-    /// What they are let in by: each of them may be revoked.
+    /// What they are let in by: each of them may be revoked, or go with the settings.
     pub credentials: Vec<Credential>,
     /// The models they may name.
     pub models: Models,
@@ -127,7 +136,7 @@ impl Caller {
     pub fn key_id(&self) -> Option<&KeyId> {
         self.credentials.iter().find_map(|credential| match credential {
             Credential::Key(id) => Some(id),
-            Credential::Person(_) => None,
+            Credential::Person(_) | Credential::Application(_) | Credential::Widget { .. } => None,
         })
     }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::jwks::{Set, Source};
 use super::jwt::{Refusal, Verifier};
 use super::settings::{Application as Settings, Widget as WidgetSettings};
-use crate::domain::caller::Models;
+use crate::domain::caller::{Credential, Models};
 use crate::domain::clock::Timestamp;
+use crate::domain::owner::Kind;
 
 /// All applications there are.
 #[derive(Debug, Default)]
@@ -88,6 +89,19 @@ impl Applications {
         let (application, widget) = self.widgets.get(key)?;
         let application = self.all.get(*application)?;
         Some((application, application.widgets.get(*widget)?))
+    }
+
+    /// Whether a credential is good as far as these settings know: what they say nothing of, the record knows.
+    pub fn let_in(&self, credential: &Credential) -> bool {
+        match credential {
+            // Whoever asks by a key is let in by its application as well.
+            Credential::Key(_) => true,
+            Credential::Application(name) => self.get(name).is_some(),
+            Credential::Person(owner) => self
+                .get(&owner.application_id)
+                .is_some_and(|application| application.visitors || owner.kind() != Kind::Visitor),
+            Credential::Widget { application, key } => self.widget(key).is_some_and(|(of, _)| of.name == *application),
+        }
     }
 
     /// Whether a page of this origin may hold a widget of any application.

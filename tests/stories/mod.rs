@@ -25,6 +25,7 @@ mod operations;
 mod readers;
 mod refusals;
 mod replay;
+mod revoked;
 mod search;
 mod stop;
 mod store;
