@@ -196,8 +196,8 @@ impl Group {
         match column {
             Column::Day => self.day.map(|day| day.to_string()),
             Column::Model => Some(self.model.clone()),
-            // A person by their own id: how they own rows begins with what they are.
-            Column::User => Some(self.user.split_once(':').map_or(&*self.user, |(_, id)| id).to_owned()),
+            // A person by their own id: how they own rows begins with what they are, and who is nobody has no id.
+            Column::User => self.user.split_once(':').map(|(_, id)| id.to_owned()),
             Column::Assistant => Some(self.assistant.clone()).filter(|id| !id.is_empty()),
             Column::Key => Some(self.key.clone()).filter(|id| !id.is_empty()),
         }

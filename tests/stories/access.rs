@@ -415,10 +415,17 @@ async fn what_was_used_is_told_by_key_and_user_to_the_application_and_to_each_th
         let row = |row: &Value| json!([row[group], row["calls"]]);
         (used["totals"]["calls"].as_u64().unwrap(), rows.iter().map(row).collect::<Vec<_>>())
     };
-    let by_user = json!([["anna", 2], ["bert", 1], ["service", 1]]);
+    let by_user = json!([[null, 1], ["anna", 2], ["bert", 1]]);
     assert_eq!(rows(&service, "user").await, (4, by_user.as_array().unwrap().clone()));
     assert_eq!(rows(&service, "key").await, (4, vec![json!([null, 2]), json!([key.id, 2])]));
     assert_eq!(rows(&anna, "user").await, (2, vec![json!(["anna", 2])]));
+    for client in [&anna, &service.with_header("tidegate-user", "anna")] {
+        assert_eq!(
+            rows(client, "key").await,
+            (2, vec![json!([null, 2])]),
+            "what they are asked with is not theirs to know"
+        );
+    }
     let abroad = scene.bearing(&scene.gateway.key("bank", "admin").text);
     assert_eq!(rows(&abroad, "user").await, (0, Vec::new()));
 }
