@@ -6,6 +6,7 @@
 
 mod access;
 mod answers;
+mod application;
 mod branches;
 mod busy;
 mod chat;
