@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 90] = [
+pub const KEYS: [Key; 91] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -131,6 +131,7 @@ pub const KEYS: [Key; 90] = [
     default("limits.drain_delay_s", Seconds(0), "0", "Between `/readyz` 503 and the closing of the listener."),
     default("limits.metadata_bytes", Count(2), "16384", "The largest `metadata`, as JSON."),
     default("limits.context_bytes", Count(2), "65536", "The largest `context`, as JSON."),
+    default("limits.instructions_bytes", Count(1), "65536", "The longest `config.instructions` of a conversation."),
     default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is read to be sent to a model, which may read less: `context`."),
     default("limits.database_s", Seconds(1), "5", "The longest any one use of the database may take."),
     default("limits.upstream_event_bytes", Count(1), "1048576", "The longest event of an upstream's stream."),

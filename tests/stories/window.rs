@@ -111,6 +111,40 @@ fn summaries(scene: &Scene) -> Vec<Call> {
 }
 
 #[tokio::test]
+async fn an_answer_that_leaves_no_room_for_a_question_is_refused_or_told_so() {
+    let scene = Scene::with(|setup| small(setup).set("limits.instructions_bytes", 20)).await;
+    scene.upstream.always(Script::answer(&["yes"]));
+    let client = &scene.client;
+    let make = async |config: Value| client.post("/v1/conversations", &json!({ "config": config })).await;
+    assert_eq!(make(json!({"max_tokens": 400})).await.expect(422)["field"], "config.max_tokens");
+    assert_eq!(make(json!({"max_tokens": 399})).await.status, 201);
+    // Another model reads more.
+    let made = make(json!({"max_tokens": 400, "model": "other"})).await.expect(201);
+    let path = format!("/v1/conversations/{}", made["id"].as_str().unwrap());
+    let patch = async |config: Value| {
+        let body = json!({ "config": config });
+        client.send(Request { method: "PATCH".into(), ..Request::post(&path, &body) }).await
+    };
+    for (change, status) in [
+        (json!({"model": "test-model"}), 422),
+        (json!({"model": null}), 422),
+        (json!({"max_tokens": 5000}), 200),
+        (json!({"model": "test-model", "max_tokens": 300}), 200),
+        (json!({"max_tokens": 5000, "model": "other"}), 200),
+        (json!({"instructions": "x".repeat(21)}), 422),
+        (json!({"instructions": "x".repeat(20)}), 200),
+    ] {
+        assert_eq!(patch(change.clone()).await.status, status, "{change}");
+    }
+    assert_eq!(make(json!({"instructions": "é".repeat(11)})).await.expect(422)["field"], "config.instructions");
+    // A question may name a model that reads less.
+    let ask = json!({"content": "hi", "model": "test-model"});
+    let told = client.post(&format!("{path}/messages"), &ask).await.expect(502);
+    assert_eq!((&told["code"], scene.upstream.calls().len()), (&json!("context_exceeded"), 0));
+    assert!(told["detail"].as_str().unwrap().contains("max_tokens"), "{told}");
+}
+
+#[tokio::test]
 async fn what_is_left_out_is_summarised_by_a_cheaper_model_kept_and_extended() {
     let scene = Scene::with(summarised).await;
     scene.upstream.always(Script::answer(&[&tides(20), &tides(30)]));
