@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use globset::GlobBuilder;
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ConversationId, KeyId, TurnId};
@@ -58,22 +58,40 @@ pub enum Credential {
 }
 
 /// The models somebody may name, as globs; all of them where there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Models(Option<Arc<[String]>>);
+#[derive(Clone, Debug, Default)]
+pub struct Models(Option<Arc<Globs>>);
+
+/// Globs, and what they were made of.
+#[derive(Debug)]
+struct Globs {
+    set: GlobSet,
+    texts: Vec<String>,
+}
 
 impl Models {
-    /// Those that one of these globs fits.
-    pub fn only(globs: Arc<[String]>) -> Self {
-        Self(Some(globs))
+    /// Those that one of these globs fits. What is no glob fits nothing.
+    pub fn only(globs: &[String]) -> Self {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs.iter().filter_map(|glob| Glob::new(glob).ok()) {
+            set.add(glob);
+        }
+        Self(Some(Arc::new(Globs { set: set.build().unwrap_or_default(), texts: globs.to_vec() })))
     }
 
     /// Whether a model is one of them.
     pub fn has(&self, model: &str) -> bool {
-        let fits =
-            |glob: &String| GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(model));
-        self.0.as_ref().is_none_or(|globs| globs.iter().any(fits))
+        self.0.as_ref().is_none_or(|globs| globs.set.is_match(model))
     }
 }
+
+impl PartialEq for Models {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |models: &Self| models.0.as_ref().map(|globs| globs.texts.clone());
+        texts(self) == texts(other)
+    }
+}
+
+impl Eq for Models {}
 
 /// What a ticket opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_model_may_be_named_where_a_glob_fits() {
-        let some = Models::only(["demo".to_owned(), "gpt-4o*".to_owned()].into());
+        let some = Models::only(&["demo".to_owned(), "gpt-4o*".to_owned()]);
         assert!(some.has("demo") && some.has("gpt-4o-mini") && !some.has("demo2") && !some.has("gpt-4"));
         assert!(Models::default().has("anything"));
     }

@@ -43,7 +43,7 @@ pub struct Widget {
 impl Widget {
     fn new(settings: &WidgetSettings) -> Self {
         let all = settings.models.is_empty() || settings.models.iter().any(|glob| glob == "*");
-        let models = if all { Models::default() } else { Models::only(settings.models.clone().into()) };
+        let models = if all { Models::default() } else { Models::only(&settings.models) };
         Self { key: settings.key.clone(), origins: settings.origins.clone(), models }
     }
 }
