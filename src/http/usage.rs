@@ -82,19 +82,6 @@ pub struct Used {
     estimated_calls: u64,
 }
 
-/// The names of its fields, in order.
-const USED: [&str; 9] = [
-    "calls",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "unpriced_calls",
-    "estimated_calls",
-];
-
 impl From<Sums> for Used {
     fn from(sums: Sums) -> Self {
         Self {
@@ -198,7 +185,7 @@ pub async fn get(
             json(StatusCode::OK, &Usages { from, to, tz: period.zone().to_owned(), totals, rows })
         }
         Format::Csv => {
-            let mut table = Table::new(columns.iter().map(|column| column.as_str()).chain(USED));
+            let mut table = Table::new(columns.iter().map(|column| column.as_str()).chain(Sums::NAMES));
             for (group, sums) in ordered(&columns, sums) {
                 let names = columns.iter().map(|column| group.get(*column).unwrap_or_default());
                 table.row(names.chain(sums.to_list().map(|sum| sum.to_string())));
