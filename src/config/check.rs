@@ -31,7 +31,8 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     metrics(config)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
-    context(&config.context)?;
+    known::Known::read().map_err(ConfigError::new)?;
+    window(&config.window)?;
     default_model(config)
 }
 
