@@ -6,6 +6,7 @@
 
 mod access;
 mod answers;
+mod application;
 mod branches;
 mod busy;
 mod chat;
@@ -25,6 +26,7 @@ mod operations;
 mod readers;
 mod refusals;
 mod replay;
+mod revoked;
 mod search;
 mod stop;
 mod store;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::support::access::user;
 use crate::support::{
     Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
     assert_stamps, eventually,
@@ -138,6 +140,28 @@ async fn a_reader_on_the_other_keeps_a_turn_that_is_to_end_with_its_last() {
     let record = Record::read(&pair.b, &turn).await;
     assert_eq!((record.status(), &record.message["stopped_by"]), ("stopped", &json!("disconnect")));
     assert!(assert_stamps(record.message["content"].as_str().unwrap()) >= 198);
+}
+
+#[tokio::test]
+async fn whoever_only_looks_on_at_the_other_keeps_no_turn() {
+    let (database, upstream, folder) = (Database::fresh().await, Upstream::start().await, TempDir::new().unwrap());
+    let pepper = folder.path().join("pepper").to_str().unwrap().to_owned();
+    let start = || {
+        let setup = Gateway::on(&database).upstream(&upstream).set("cluster.lease_s", 1).closed();
+        setup.set("auth.pepper_file", &*pepper).start()
+    };
+    let (one, other) = (start().await, start().await);
+    upstream.push(Script::new().role().paced(1000, Duration::from_millis(20)).hang());
+    let (anna, read) = (one.client().bearing(&user("anna")), other.client().bearing(&one.key("shop", "read").text));
+    let conversation = anna.conversation().await;
+    let mut reader = anna.open(ask(&conversation, &json!({"content": "go", "on_disconnect": "cancel"}))).await;
+    let turn = reader.turn();
+    let mut onlooker = read.events(Encoding::Ndjson, &turn, 0).await;
+    onlooker.events(20).await;
+    reader.events(20).await;
+    reader.leave();
+    let end = onlooker.rest().await.pop().unwrap();
+    assert_eq!((&end.json["status"], &end.json["stopped_by"]), (&json!("stopped"), &json!("disconnect")));
 }
 
 #[tokio::test]
