@@ -210,7 +210,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let required = config.auth.mode == AuthMode::Required;
     let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
     let settings = http_settings(&config, certificate, origins, &listener)?;
-    let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s };
+    let overseer = config.metrics.application;
+    let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s, overseer };
     let kept = applications.clone();
     let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
@@ -221,8 +222,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         limits: config.limits,
         lease_s: config.cluster.lease_s,
         prices,
-        windows: Windows::new(&config.context, &config::known::windows()),
-        summary_model: config.context.summary_model,
+        windows: Windows::new(&config.window, &config::known::windows()),
+        summary_model: config.window.summary_model,
         expire_after_s: config.conversations.expire_after_s,
         applications: kept,
     };

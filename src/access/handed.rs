@@ -156,7 +156,7 @@ impl Access {
         if let Some(key) = ticket.key_id {
             let key = self.0.store.key(&ticket.owner.application_id, &key).await?;
             let key = key.filter(|key| key.is_good(now)).ok_or(WRONG)?;
-            credentials.push(Credential::Key(key.id));
+            credentials.extend([Credential::Key(key.id), Credential::Application(application.name.clone())]);
         }
         if matches!(ticket.owner.kind(), Kind::User | Kind::Visitor) {
             credentials.extend(self.known(ticket.owner.clone(), Models::default()).await?.credentials);

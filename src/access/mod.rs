@@ -23,7 +23,7 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::{KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
 use crate::domain::secret::Secret;
-use crate::identity::applications::{Application, Applications};
+use crate::identity::applications::{Application, Applications, Widget};
 use crate::identity::bearer::Bearer;
 use crate::identity::jwt;
 use crate::identity::pepper::{Pepper, Purpose};
@@ -48,6 +48,8 @@ pub struct Settings {
     pub required: bool,
     /// How long a visitor's token is good, in seconds.
     pub visitor_token_s: u64,
+    /// The application whose admins look after the whole process; none where there are several and none is named.
+    pub overseer: Option<String>,
 }
 
 /// Who may call. Cheap to clone.
@@ -157,6 +159,17 @@ impl Access {
         self.0.settings.required
     }
 
+    /// Whether this caller looks after the whole process, and not after one of several applications that are to see nothing of
+    /// each other.
+    pub fn oversees(&self, caller: &Caller) -> bool {
+        let application = &*caller.owner.application_id;
+        caller.is_admin()
+            && match &self.0.settings.overseer {
+                Some(name) => name == application,
+                None => self.0.applications.get().only().is_some_and(|only| &*only.name == application),
+            }
+    }
+
     /// What is told when a caller's credentials are revoked.
     pub fn revocations(&self) -> &Revocations {
         &self.0.revocations
@@ -197,7 +210,7 @@ impl Access {
         let again = shown.retry.filter(|key| key.len() >= GUESSED).and_then(|key| self.again(&widget.key, key));
         let (visitor, token) = self.visit(application, &widget.key, &widget.origins, shown.origin, again)?;
         let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
-        let caller = self.known(owner, widget.models.clone()).await?;
+        let caller = self.through(application, widget, owner).await?;
         let ignored = shown.bearer.or(shown.session).is_some();
         Ok(Known { caller, ignored, visitor_token: Some(token.text) })
     }
@@ -233,12 +246,12 @@ impl Access {
         if key.last_used_at.is_none_or(|used| now.as_micros() - used.as_micros() > NOTED) {
             self.0.used.lock().insert(key.id.clone(), now);
         }
-        let credential = Credential::Key(key.id);
+        let key_of = [Credential::Key(key.id), Credential::Application(application.name.clone())];
         let Some(user) = user else {
             return Ok(Caller {
                 owner: Owner::service(&application.name),
                 standing: Standing::Key(key.role),
-                credentials: vec![credential],
+                credentials: key_of.into(),
                 models: Models::default(),
                 is_new: false,
                 whence: Whence::default(),
@@ -249,7 +262,7 @@ impl Access {
         }
         let caller = self.known(Owner::person(&application.name, Kind::User, user), Models::default()).await?;
         let mut credentials = caller.credentials;
-        credentials.push(credential);
+        credentials.extend(key_of);
         Ok(Caller { standing: Standing::KeyFor(key.role), credentials, ..caller })
     }
 
@@ -266,7 +279,15 @@ impl Access {
             return Err(NO_VISITORS);
         }
         let owner = Owner::person(&application.name, Kind::Visitor, token.visitor.as_str());
-        self.known(owner, widget.models.clone()).await
+        self.through(application, widget, owner).await
+    }
+
+    /// A visitor who came through a widget, unless they are refused.
+    async fn through(&self, application: &Application, widget: &Widget, owner: Owner) -> Result<Caller, Denied> {
+        let mut caller = self.known(owner, widget.models.clone()).await?;
+        let (application, key) = (application.name.clone(), widget.key.as_str().into());
+        caller.credentials.push(Credential::Widget { application, key });
+        Ok(caller)
     }
 
     /// A person, unless they are refused.
@@ -291,6 +312,17 @@ impl Access {
         }
         let owner = self.0.store.whose(&caller.owner.application_id, object).await?;
         Ok(owner.map_or((Reach::Absent, caller.owner.clone()), |owner| (caller.reach(&owner), owner)))
+    }
+
+    /// Whose a deleted object was, where this caller could have used it and somebody may still ask what became of it: of
+    /// conversations alone the record knows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reached(&self, caller: &Caller, object: Object<'_>) -> Result<Option<Owner>, Error> {
+        let Object::Conversation(id) = object else { return Ok(None) };
+        let owner = self.0.store.whose_was(&caller.owner.application_id, id).await?;
+        Ok(owner.filter(|owner| caller.reach(owner) == Reach::Theirs))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::caller::{Caller, Credential};
 
-/// Who watches for which credential. Bounded by the open streams, each of which has two at most.
+/// Who watches for which credential. Bounded by the open streams, each of which has three at most.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations(Arc<Mutex<Seats>>);
 
@@ -61,6 +61,15 @@ impl Revocations {
         }
     }
 
+    /// Tells all who watch for one that is not good any more.
+    pub fn keep(&self, good: impl Fn(&Credential) -> bool) {
+        let gone: Vec<Seat> =
+            self.0.lock().known.extract_if(|credential, _| !good(credential)).map(|(_, seat)| seat).collect();
+        for seat in gone {
+            seat.token.cancel();
+        }
+    }
+
     /// Whether nobody watches.
     pub fn is_idle(&self) -> bool {
         self.0.lock().known.is_empty()
@@ -68,6 +77,11 @@ impl Revocations {
 }
 
 impl Watch {
+    /// Whether one of them has been revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.seats.iter().any(|(_, _, token)| token.is_cancelled())
+    }
+
     /// Until one of them is revoked.
     pub fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
         let tokens = self.seats.iter().map(|(_, _, token)| token.clone());
@@ -121,7 +135,10 @@ mod tests {
         let later = revocations.watch(&caller(&[&key])).unwrap();
         drop((both, one));
         assert!(later.revoked().now_or_never().is_none() && !revocations.is_idle(), "others' going is not its own");
-        drop(later);
+        let kept = revocations.watch(&caller(&[&person])).unwrap();
+        revocations.keep(|credential| *credential != key);
+        assert!(later.revoked().now_or_never().is_some() && kept.revoked().now_or_never().is_none());
+        drop((later, kept));
         assert!(revocations.is_idle(), "who has gone is forgotten");
     }
 }

@@ -1,10 +1,15 @@
-//! The task behind the callers: sees what was revoked through other replicas, writes when keys were used, forgets tickets.
+//! The task behind the callers: sees what was revoked through other replicas or has gone with the settings, writes when keys
+//! were used, forgets tickets.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Access;
 use crate::domain::caller::Credential;
 use crate::domain::clock::Timestamp;
+use crate::identity::applications::Applications;
 use crate::lifecycle::Lifecycle;
 use crate::store::Error;
 
@@ -14,16 +19,20 @@ const LOOK: Duration = Duration::from_millis(300);
 const BACK: i64 = 300_000_000;
 /// After so many looks it is tidied up.
 const TIDY: u32 = 30;
+/// Whoever was let in by the settings before the last may be so late to watch for their going.
+const LATE: Duration = Duration::from_secs(60);
 
 /// The task. It ends with the lifecycle's hard token.
 pub(super) async fn run(access: Access, life: Lifecycle) {
     let (mut round, mut blind) = (0u32, false);
+    let mut settings = Settings { applications: access.0.applications.get(), since: None };
     loop {
         tokio::select! {
             () = life.hard().cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
         round = round.wrapping_add(1);
+        settings.follow(&access);
         match access.look().await {
             Err(error) if !std::mem::replace(&mut blind, true) => {
                 tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
@@ -35,6 +44,25 @@ pub(super) async fn run(access: Access, life: Lifecycle) {
             && let Err(error) = access.tidy().await
         {
             tracing::warn!(%error, "the last uses of keys and the tickets wait for the database");
+        }
+    }
+}
+
+/// The applications as they were seen last, and since when, if they have been replaced.
+struct Settings {
+    applications: Arc<Applications>,
+    since: Option<Instant>,
+}
+
+impl Settings {
+    /// Tells those who watch for what the settings have no more.
+    fn follow(&mut self, access: &Access) {
+        let applications = access.0.applications.get();
+        if !Arc::ptr_eq(&applications, &self.applications) {
+            *self = Self { applications, since: Some(Instant::now()) };
+        }
+        if self.since.is_some_and(|since| since.elapsed() < LATE) {
+            access.0.revocations.keep(|credential| self.applications.let_in(credential));
         }
     }
 }

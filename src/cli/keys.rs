@@ -44,7 +44,7 @@ enum Command {
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
     },
-    /// Lists the keys of the applications in the settings, without their secrets
+    /// Lists the keys there are, without their secrets
     List,
     /// Revokes a key, at once and for good
     Revoke {
@@ -117,7 +117,7 @@ impl Work {
     async fn run(self, config: &Config, store: &Store) -> Result<String, Failure> {
         match self {
             Self::List => list(config, store).await,
-            Self::Revoke(id) => revoke(config, store, &id).await,
+            Self::Revoke(id) => revoke(store, &id).await,
             Self::Create(application, role, expires_at) => {
                 let pepper = access::pepper(&config.auth.pepper_file).map_err(Failure::setting)?;
                 let now = Clock::System.now();
@@ -139,22 +139,23 @@ fn time(text: &str) -> Result<Timestamp, Failure> {
 }
 
 async fn list(config: &Config, store: &Store) -> Result<String, Failure> {
-    let mut text = String::new();
-    for application in &config.applications {
-        let mut after = (Timestamp::from_micros(0), String::new());
-        loop {
-            let keys = store.keys(&application.name, (after.0, &after.1), PAGE).await.map_err(Failure::new)?;
-            keys.iter().for_each(|key| text.push_str(&line(key)));
-            match keys.last() {
-                Some(last) if keys.len() == PAGE as usize => after = (last.created_at, last.id.to_string()),
-                Some(_) | None => break,
-            }
+    let (mut text, mut after) = (String::new(), String::new());
+    loop {
+        let keys = store.every_key(&after, PAGE).await.map_err(Failure::new)?;
+        for key in &keys {
+            let is_known = config.applications.iter().any(|application| application.name == key.application_id);
+            text.push_str(&line(key, is_known));
+        }
+        match keys.last() {
+            Some(last) if keys.len() == PAGE as usize => after = last.id.to_string(),
+            Some(_) | None => break,
         }
     }
     Ok(if text.is_empty() { "There are no keys.\n".to_owned() } else { text })
 }
 
-fn line(key: &ApiKey) -> String {
+/// A key, as it stands; one whose application is in the settings no more opens nothing until it is there again.
+fn line(key: &ApiKey, is_known: bool) -> String {
     let stands = match (key.revoked_at, key.expires_at) {
         (Some(at), _) => format!("revoked {at}"),
         (None, Some(at)) => format!("expires {at}"),
@@ -162,16 +163,16 @@ fn line(key: &ApiKey) -> String {
     };
     let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("used {at}"));
     let ApiKey { id, application_id, role, prefix, created_at, .. } = key;
-    format!("{id}  {application_id}  {}  tg_{prefix}_…  made {created_at}  {used}  {stands}\n", role.as_str())
+    let gone = if is_known { "" } else { "  (its application is not in the settings)" };
+    format!("{id}  {application_id}  {}  tg_{prefix}_…  made {created_at}  {used}  {stands}{gone}\n", role.as_str())
 }
 
-async fn revoke(config: &Config, store: &Store, id: &KeyId) -> Result<String, Failure> {
-    let now = Clock::System.now();
-    for application in &config.applications {
-        let deed = Deed::of_cli(&application.name, Action::KeyRevoke, Some(id.into()), now);
-        if store.revoke_key(&application.name, id, now, &deed).await.map_err(Failure::new)? {
-            return Ok(format!("{id} is revoked.\n"));
-        }
+async fn revoke(store: &Store, id: &KeyId) -> Result<String, Failure> {
+    let (now, absent) = (Clock::System.now(), || Failure::new(format_args!("there is no key `{id}`")));
+    let application = store.application_of(id).await.map_err(Failure::new)?.ok_or_else(absent)?;
+    let deed = Deed::of_cli(&application, Action::KeyRevoke, Some(id.into()), now);
+    match store.revoke_key(&application, id, now, &deed).await.map_err(Failure::new)? {
+        true => Ok(format!("{id} is revoked.\n")),
+        false => Err(absent()),
     }
-    Err(Failure::new(format_args!("there is no key `{id}`")))
 }

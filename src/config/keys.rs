@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 89] = [
+pub const KEYS: [Key; 91] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -105,6 +105,7 @@ pub const KEYS: [Key; 89] = [
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
     later("http.trusted_proxies", List, "[]"),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
+    sample("metrics.application", Text, r#""default""#, "The application whose admin keys read `/metrics` where there is no address of its own; absent: the one there is, and none of several."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
     default("conversations.expire_after_s", Seconds(0), "0", "How long a conversation may be silent before it has ended; 0: for ever."),
@@ -130,13 +131,14 @@ pub const KEYS: [Key; 89] = [
     default("limits.drain_delay_s", Seconds(0), "0", "Between `/readyz` 503 and the closing of the listener."),
     default("limits.metadata_bytes", Count(2), "16384", "The largest `metadata`, as JSON."),
     default("limits.context_bytes", Count(2), "65536", "The largest `context`, as JSON."),
-    default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is read to be sent to a model, which may read less: `context`."),
+    default("limits.instructions_bytes", Count(1), "65536", "The longest `config.instructions` of a conversation."),
+    default("limits.history_bytes", Count(1), "4194304", "The most of a conversation, newest first, that is read to be sent to a model, which may read less: `window`."),
     default("limits.database_s", Seconds(1), "5", "The longest any one use of the database may take."),
     default("limits.upstream_event_bytes", Count(1), "1048576", "The longest event of an upstream's stream."),
-    default("context.tokens", Count(1), "128000", "The tokens of a call, prompt and answer together, of a model that `context.models` does not name and that is not well-known."),
-    default("context.models", Map, "{}", "The same by model: a name or a glob = tokens."),
-    default("context.answer_tokens", Count(0), "4096", "Of these, kept free for an answer without `max_tokens`; at most a quarter of them."),
-    sample("context.summary_model", Text, r#""gpt-4o-mini""#, "A cheaper model that summarises the turns that do not fit any more; absent: they are left out without."),
+    default("window.tokens", Count(1), "128000", "The tokens of a call, prompt and answer together, of a model that `window.models` does not name and that is not well-known."),
+    default("window.models", Map, "{}", "The same by model: a name or a glob = tokens."),
+    default("window.answer_tokens", Count(0), "4096", "Of these, kept free for an answer without `max_tokens`; at most a quarter of them."),
+    sample("window.summary_model", Text, r#""gpt-4o-mini""#, "A cheaper model that summarises the turns that do not fit any more; absent: they are left out without."),
     default("upstreams.*.name", Text, r#""demo""#, "Its name in logs and metrics; no two have the same."),
     default("upstreams.*.kind", Text, r#""demo""#, "openai (and whatever speaks like it), or demo: built in, offline."),
     sample("upstreams.*.base_url", Text, r#""https://api.openai.com/v1""#, "Where it is; needed for openai."),

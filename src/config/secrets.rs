@@ -9,6 +9,9 @@ use super::{Config, ConfigError};
 use crate::domain::secret::Secret;
 use crate::identity::settings::Application;
 
+/// HS256 takes a key of as many bytes as its hash has, or more (RFC 7518, section 3.2).
+const HS256_BYTES: usize = 32;
+
 /// Fetches every secret, so that nobody else reads the environment or the files; an empty one is none.
 pub fn fetch(config: &mut Config, environment: &HashMap<OsString, OsString>) -> Result<(), ConfigError> {
     for (index, upstream) in config.upstreams.iter_mut().enumerate() {
@@ -22,9 +25,18 @@ pub fn fetch(config: &mut Config, environment: &HashMap<OsString, OsString>) -> 
     for (index, application) in config.applications.iter_mut().enumerate() {
         let place = Place { section: format!("applications.{index}"), key: "jwt_secret", environment };
         let (variable, file) = (application.jwt_secret_env.take(), application.jwt_secret_file.take());
+        let suffix = match (&variable, &file) {
+            (Some(_), _) => "_env",
+            (None, Some(_)) => "_file",
+            (None, None) => "",
+        };
         application.jwt_secret = place.fetch(application.jwt_secret.take(), variable, file)?;
         if application.jwt_secret.is_some() && application.jwks_url.is_some() {
             return Err(ConfigError::at(place.at(""), "is given beside `jwks_url`: keep one of them"));
+        }
+        if application.jwt_secret.as_ref().is_some_and(|secret| secret.reveal().len() < HS256_BYTES) {
+            let problem = format!("gives a secret of fewer than {HS256_BYTES} bytes: others could guess it");
+            return Err(ConfigError::at(place.at(suffix), problem));
         }
     }
     for (index, one) in config.applications.iter().enumerate() {

@@ -12,6 +12,8 @@ use crate::domain::turn::OnDisconnect;
 use crate::identity::settings::Widget;
 
 const NOTHING: [(&str, &str); 0] = [];
+/// As short as a secret may be.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn file(text: &str) -> File {
     File { name: "tidegate.toml".to_owned(), text: text.to_owned() }
@@ -273,15 +275,15 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
 
 #[test]
 fn a_window_is_tokens_by_model() {
-    let config = from_file("[context]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
-    assert_eq!((config.context.tokens, config.context.models["llama-*"]), (9, 8192));
-    let variable = [("TIDEGATE_CONTEXT__MODELS", r#"{"a.b*":7}"#)];
-    assert_eq!(from_environment(variable).unwrap().context.models["a.b*"], 7);
-    refused("[context]\nsummary_model = \"gpt\"", "context.summary_model", "no upstream serves");
-    refused("[context]\ntokens = 0", "context.tokens", "at least 1");
-    refused("[context]\nmodels = { a = 0 }", "context.models.a", "at least 1");
-    refused("[context]\nmodels = { a = \"b\" }", "context.models.a", "wrong");
-    refused("[context]\nmodels = { \"a[\" = 1 }", "context.models", "no glob");
+    let config = from_file("[window]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
+    assert_eq!((config.window.tokens, config.window.models["llama-*"]), (9, 8192));
+    let variable = [("TIDEGATE_WINDOW__MODELS", r#"{"a.b*":7}"#)];
+    assert_eq!(from_environment(variable).unwrap().window.models["a.b*"], 7);
+    refused("[window]\nsummary_model = \"gpt\"", "window.summary_model", "no upstream serves");
+    refused("[window]\ntokens = 0", "window.tokens", "at least 1");
+    refused("[window]\nmodels = { a = 0 }", "window.models.a", "at least 1");
+    refused("[window]\nmodels = { a = \"b\" }", "window.models.a", "wrong");
+    refused("[window]\nmodels = { \"a[\" = 1 }", "window.models", "no glob");
 }
 
 #[test]
@@ -353,12 +355,13 @@ fn an_api_key_comes_from_the_environment_or_a_file() {
 
 #[test]
 fn applications_are_each_of_one_name_and_each_widget_of_one_key() {
-    let config = from_file(
-        "[[applications]]\nname = \"shop\"\njwt_secret = \" hush \"\n[[applications.widgets]]\nkey = \"wk_1\"\n\
+    let text = format!(
+        "[[applications]]\nname = \"shop\"\njwt_secret = \" {SECRET} \"\n[[applications.widgets]]\nkey = \"wk_1\"\n\
          origins = [\"https://shop.example\"]\n[[applications]]\nname = \"bank\"\nvisitors = false\n",
     );
+    let config = from_file(&text);
     let [shop, bank] = config.unwrap().applications.try_into().unwrap();
-    assert_eq!((shop.jwt_secret, shop.visitors, shop.widgets.len()), (Some("hush".into()), true, 1));
+    assert_eq!((shop.jwt_secret, shop.visitors, shop.widgets.len()), (Some(SECRET.into()), true, 1));
     assert_eq!((bank.name.as_str(), bank.visitors, bank.widgets.len()), ("bank", false, 0));
     let one = |rest: &str| format!("[[applications]]\nname = \"a\"\n{rest}");
     let widget = |key: &str, rest: &str| format!("[[applications.widgets]]\nkey = \"{key}\"\n{rest}\n");
@@ -370,11 +373,16 @@ fn applications_are_each_of_one_name_and_each_widget_of_one_key() {
     refused(&one(&widget("wk_1", "models = [\"[\"]")), "applications.0.widgets.0.models.0", "glob");
     refused(&one("jwks_url = \"ftp://x\""), "applications.0.jwks_url", "http");
     refused(&one("jwks_url = \"https://x\"\njwt_secret = \"s\""), "applications.0.jwt_secret", "keep one");
-    let twins = "[[applications]]\nname = \"b\"\njwt_secret = \"s\"\njwt_audience = \"x\"\n";
-    let shares = |rest: &str| format!("{}{twins}", one(&format!("jwt_secret = \"s\"\n{rest}\n")));
+    let twins = format!("[[applications]]\nname = \"b\"\njwt_secret = \"{SECRET}\"\njwt_audience = \"x\"\n");
+    let shares = |rest: &str| format!("{}{twins}", one(&format!("jwt_secret = \"{SECRET}\"\n{rest}\n")));
     refused(&shares("jwt_audience = \"x\""), "applications.1.jwt_audience", "the same signer");
     assert!(from_file(&shares("jwt_audience = \"y\"")).is_ok());
     refused(&one("jwt_secret_env = \"NOT_SET_AT_ALL\""), "applications.0.jwt_secret_env", "not set");
+    // By its bytes, and by the setting that has it.
+    refused(&one(&format!("jwt_secret = \"{}\"", &SECRET[1..])), "applications.0.jwt_secret", "fewer than 32 bytes");
+    let held = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(held.path(), format!("  {}\n", &SECRET[1..])).unwrap();
+    refused(&one(&format!("jwt_secret_file = {:?}", held.path())), "applications.0.jwt_secret_file", "fewer than 32");
 }
 
 #[test]
@@ -382,7 +390,7 @@ fn secrets_are_not_printed() {
     let text = format!(
         "[database]\nurl = \"postgres://user:hush@host/db\"\n{OPENAI}api_key = \"hush\"\n\
          headers = {{ x-key = \"hush\" }}\nproxy = \"http://user:hush@127.0.0.1:1\"\n\
-         [[applications]]\njwt_secret = \"hush\"\n"
+         [[applications]]\njwt_secret = \"hush, and hush again, and once more\"\n"
     );
     let printed = format!("{:?}", from_file(&text).unwrap());
     assert!(!printed.contains("hush"), "{printed}");
@@ -425,7 +433,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("limits.", fields::<Limits>()),
         ("applications.*.", fields::<Application>()),
         ("applications.*.widgets.*.", fields::<Widget>()),
-        ("context.", fields::<Context>()),
+        ("window.", fields::<Window>()),
         ("upstreams.*.", fields::<Settings>()),
         ("prices.*.", fields::<Price>()),
     ];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use globset::GlobBuilder;
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::audit::{Action, Actor, ActorKind, Deed, Object, Whence};
@@ -48,25 +48,52 @@ pub enum Credential {
     Key(KeyId),
     /// A person's token, by whom it speaks for.
     Person(Owner),
+    /// That there is the application a key is of.
+    Application(Arc<str>),
+    /// The widget a visitor came through.
+    Widget {
+        /// The application it is of.
+        application: Arc<str>,
+        /// Its key.
+        key: Arc<str>,
+    },
 }
 
 /// The models somebody may name, as globs; all of them where there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Models(Option<Arc<[String]>>);
+#[derive(Clone, Debug, Default)]
+pub struct Models(Option<Arc<Globs>>);
+
+/// Globs, and what they were made of.
+#[derive(Debug)]
+struct Globs {
+    set: GlobSet,
+    texts: Vec<String>,
+}
 
 impl Models {
-    /// Those that one of these globs fits.
-    pub fn only(globs: Arc<[String]>) -> Self {
-        Self(Some(globs))
+    /// Those that one of these globs fits. What is no glob fits nothing.
+    pub fn only(globs: &[String]) -> Self {
+        let mut set = GlobSetBuilder::new();
+        for glob in globs.iter().filter_map(|glob| Glob::new(glob).ok()) {
+            set.add(glob);
+        }
+        Self(Some(Arc::new(Globs { set: set.build().unwrap_or_default(), texts: globs.to_vec() })))
     }
 
     /// Whether a model is one of them.
     pub fn has(&self, model: &str) -> bool {
-        let fits =
-            |glob: &String| GlobBuilder::new(glob).build().is_ok_and(|glob| glob.compile_matcher().is_match(model));
-        self.0.as_ref().is_none_or(|globs| globs.iter().any(fits))
+        self.0.as_ref().is_none_or(|globs| globs.set.is_match(model))
     }
 }
+
+impl PartialEq for Models {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |models: &Self| models.0.as_ref().map(|globs| globs.texts.clone());
+        texts(self) == texts(other)
+    }
+}
+
+impl Eq for Models {}
 
 /// What a ticket opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +126,7 @@ pub struct Caller {
     pub owner: Owner,
     /// As whom.
     pub standing: Standing,
-    /// What they are let in by: each of them may be revoked.
+    /// What they are let in by: each of them may be revoked, or go with the settings.
     pub credentials: Vec<Credential>,
     /// The models they may name.
     pub models: Models,
@@ -159,7 +186,7 @@ impl Caller {
     pub fn key_id(&self) -> Option<&KeyId> {
         self.credentials.iter().find_map(|credential| match credential {
             Credential::Key(id) => Some(id),
-            Credential::Person(_) => None,
+            Credential::Person(_) | Credential::Application(_) | Credential::Widget { .. } => None,
         })
     }
 
@@ -253,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_model_may_be_named_where_a_glob_fits() {
-        let some = Models::only(["demo".to_owned(), "gpt-4o*".to_owned()].into());
+        let some = Models::only(&["demo".to_owned(), "gpt-4o*".to_owned()]);
         assert!(some.has("demo") && some.has("gpt-4o-mini") && !some.has("demo2") && !some.has("gpt-4"));
         assert!(Models::default().has("anything"));
     }

@@ -42,6 +42,8 @@ pub struct Limits {
     pub metadata_bytes: usize,
     /// The largest `context`, as JSON.
     pub context_bytes: usize,
+    /// The longest `config.instructions` of a conversation.
+    pub instructions_bytes: usize,
     /// The most of a conversation, newest first, that is sent to a model.
     pub history_bytes: usize,
     /// The longest any one use of the database may take.
@@ -70,6 +72,7 @@ impl Default for Limits {
             drain_delay_s: 0,
             metadata_bytes: 16 << 10,
             context_bytes: 64 << 10,
+            instructions_bytes: 64 << 10,
             history_bytes: 4 << 20,
             database_s: 5,
             upstream_event_bytes: 1 << 20,

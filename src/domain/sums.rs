@@ -26,6 +26,19 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// The names of the fields, in their order: what they are called in the tables and in what is told.
+    pub const NAMES: [&str; 9] = [
+        "calls",
+        "prompt_tokens",
+        "completion_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "cost_nano_usd",
+        "unpriced_calls",
+        "estimated_calls",
+    ];
+
     /// The sums over one call.
     pub fn of(usage: &Usage) -> Self {
         Self {

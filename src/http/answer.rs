@@ -147,7 +147,8 @@ async fn tell_now(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result
     let Some(wire) = wanted.reading.wire(wanted.chosen.encoding) else {
         return wait(app, who, turn).await;
     };
-    let manner = Manner { wire, follow: wanted.reading.follow.unwrap_or(true) };
+    let follow = wanted.reading.follow.unwrap_or(true);
+    let manner = Manner { wire, follow, holds: who.caller.may_change() };
     let (source, conversation) = match app.turns.attach(&who.owner, turn, wanted.cursor, manner).await? {
         None => return Err(no_turn()),
         Some(Attached::Crowded) => return Err(crowded().turn(turn)),
@@ -178,7 +179,7 @@ fn revoked(turn: &TurnId) -> Problem {
 /// Waits for the end, and answers with the message.
 async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> {
     let _counted = app.turns.meter.reader();
-    let outcome = app.turns.outcome(&who.owner, turn);
+    let outcome = app.turns.outcome(&who.owner, turn, who.caller.may_change());
     let outcome = match who.watch() {
         None => outcome.await?,
         Some(watch) => tokio::select! {

@@ -252,13 +252,18 @@ pub async fn reach<I: Named>(app: &App, caller: Caller, id: &I) -> Result<Who, P
     }
 }
 
-/// The same where a key of idempotency may tell that what is not there was deleted: it is looked for among the caller's own.
+/// The same where a key of idempotency may tell that what is not there was deleted: it is looked for among what was its owner's,
+/// as far as that is known, else among the caller's own.
 ///
 /// # Errors
 /// Those of [`reach`], but for 404.
 pub async fn reach_or_own<I: Named>(app: &App, caller: Caller, id: &I) -> Result<Who, Problem> {
     match reach(app, caller.clone(), id).await {
-        Err(problem) if problem.code() == I::absent().code() => Ok(Who::own(app, caller)),
+        Err(problem) if problem.code() == I::absent().code() => {
+            let owner = app.access.reached(&caller, id.object()).await?;
+            let who = Who::own(app, caller);
+            Ok(Who { owner: owner.unwrap_or_else(|| who.owner.clone()), ..who })
+        }
         other => other,
     }
 }
@@ -279,7 +284,7 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     };
     let origin = header(&ORIGIN).map(Cow::Borrowed).or_else(|| cross_site::own_origin(parts, &app.own_origin));
     let counts = || cross_site::cookie_counts(&parts.headers, &app.origins, &app.own_origin);
-    let session = session::token(parts.headers.get_all(COOKIE)).filter(|_| counts());
+    let session = session::token(parts.headers.get_all(COOKIE), &app.own_origin).filter(|_| counts());
     let shown = Presented {
         bearer: header(&AUTHORIZATION).map(|header| bearer::token(header).unwrap_or_default()),
         session,

@@ -31,6 +31,7 @@ use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
 use crate::store::indexing::Item;
+use crate::turn::reader::Manner;
 use crate::turn::start::{Ask, Refused};
 
 /// What is said to whoever may not say what models are told beforehand, nor take it away.
@@ -103,6 +104,7 @@ pub async fn create(
     }
     let config = config.unwrap_or_default();
     check(&app, &caller, &config)?;
+    check_room(&app, &config)?;
     let limits = &app.turns.settings.limits;
     let now = app.turns.now();
     let new = NewConversation {
@@ -190,6 +192,10 @@ fn check(app: &App, caller: &Caller, config: &Config) -> Result<(), Problem> {
     if config.instructions.is_some() && !caller.instructs() {
         return Err(forbidden(INSTRUCTIONS).at("config.instructions"));
     }
+    let longest = app.turns.settings.limits.instructions_bytes;
+    if config.instructions.as_ref().is_some_and(|text| text.len() > longest) {
+        return Err(Problem::field("config.instructions", format!("may have {longest} bytes")));
+    }
     if config.temperature.is_some_and(|temperature| !(0.0..=2.0).contains(&temperature)) {
         return Err(Problem::field("config.temperature", "must be 0 to 2"));
     }
@@ -208,6 +214,19 @@ fn check(app: &App, caller: &Caller, config: &Config) -> Result<(), Problem> {
             Err(Problem::new(Code::ModelNotFound, "No upstream serves this model.").at("config.model"))
         }
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses an answer so long that its model could be asked nothing: each question would end as `context_exceeded`.
+fn check_room(app: &App, config: &Config) -> Result<(), Problem> {
+    let Some(max_tokens) = config.max_tokens else { return Ok(()) };
+    let window = app.turns.window(config.model.as_ref().unwrap_or(&app.turns.settings.default_model));
+    match u64::from(max_tokens) < window {
+        true => Ok(()),
+        false => Err(Problem::field(
+            "config.max_tokens",
+            format!("must be less than the {window} tokens that the model reads, question and answer together"),
+        )),
     }
 }
 
@@ -272,9 +291,14 @@ pub async fn update(
     }
     if title.is_some() || config.is_some() || metadata.is_some() {
         let most = app.turns.settings.limits.metadata_bytes;
+        let app_then = app.clone();
         let change = move |to_config: &mut Value, to_metadata: &mut Value| {
             if let Some(patch) = &config {
                 merge(to_config, patch);
+                // Against what it has then: each may be as it was before.
+                if patch.get("max_tokens").or_else(|| patch.get("model")).is_some() {
+                    check_room(&app_then, &typed::<Config>(to_config.clone()).unwrap_or_default())?;
+                }
             }
             if let Some(patch) = &metadata {
                 merge(to_metadata, patch);
@@ -360,8 +384,9 @@ pub async fn events(
             return Err(Refused::Draining.into());
         }
         let Mine { who, id } = mine?;
-        let feed =
-            app.turns.feed(&who.owner, &id, cursor, wire, who.caller.instructs()).await?.ok_or_else(no_conversation)?;
+        let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
+        let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
+        let feed = feed.ok_or_else(no_conversation)?;
         Ok(respond(&app, &who, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
     };
     match told.await {

@@ -17,6 +17,7 @@ use super::asker::Mine;
 use super::problem::Problem;
 use super::query::Query;
 use super::schema::{self, refusals};
+use crate::access::revoked::Watch;
 use crate::domain::audit::Action;
 use crate::domain::conversation::Conversation;
 use crate::domain::ids::ConversationId;
@@ -63,7 +64,7 @@ struct ExportedConversation {
 ///
 /// As a file, which is written while it is read from the record. As JSON it has every branch; as Markdown the path to the newest
 /// message, each message as a quotation, so that nothing in it is taken for a part of the page. A file that breaks off is cut
-/// short on the wire as well: the connection ends without its last chunk.
+/// short on the wire as well: the connection ends without its last chunk. So does one whose reader is revoked meanwhile.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{id}/export",
@@ -98,7 +99,7 @@ pub async fn get(
     };
     let name = format!("attachment; filename=\"{}.{extension}\"", export.conversation.id);
     let name = HeaderValue::try_from(name).map_err(|_| Problem::internal())?;
-    let state = Writing { export, format, begun: false, any: false, over: false };
+    let state = Writing { export, format, watch: who.watch(), begun: false, any: false, over: false };
     let body = Body::from_stream(stream::try_unfold(state, write));
     Ok((StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CONTENT_DISPOSITION, name)], body)
         .into_response())
@@ -107,6 +108,8 @@ pub async fn get(
 struct Writing {
     export: Export,
     format: Format,
+    /// What lets the reader in.
+    watch: Option<Watch>,
     begun: bool,
     /// A message has been written.
     any: bool,
@@ -136,6 +139,9 @@ async fn write(mut state: Writing) -> Result<Option<(Bytes, Writing)>, std::io::
         tracing::warn!(%error, conversation_id = %state.export.conversation.id, "an export breaks off");
         std::io::Error::other("the record cannot be read")
     })?;
+    if state.watch.as_ref().is_some_and(Watch::is_revoked) {
+        return Err(std::io::Error::other("what let the reader in has been revoked"));
+    }
     match page {
         Some(messages) if messages.is_empty() => return Err(std::io::Error::other("the conversation is gone")),
         Some(messages) => {

@@ -168,9 +168,15 @@ fn lag(lives: &[Arc<Live>]) -> Duration {
     oldest.map_or(Duration::ZERO, |since| since.elapsed())
 }
 
+/// Why an application's admin does not see what all applications do.
+const OF_ALL: &str = "The figures are of every application: `metrics.application` names the one whose admin keys read them, and \
+                      `metrics.listen` gives them a listener of their own.";
+
 /// Metrics
 ///
-/// What is counted, as OpenMetrics text for Prometheus. Not here where `metrics.listen` gives it a listener of its own.
+/// What is counted, as OpenMetrics text for Prometheus. Not here where `metrics.listen` gives it a listener of its own. The figures
+/// are of the whole process: where there are several applications, only admin keys of the one that `metrics.application` names read
+/// them.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -184,6 +190,9 @@ fn lag(lives: &[Arc<Live>]) -> Duration {
 pub async fn metrics(State(app): State<App>, Asker(caller): Asker) -> Result<Response, Problem> {
     if !caller.is_admin() && caller.standing != Standing::Local {
         return Err(forbidden("This takes an admin key, or a listener of its own."));
+    }
+    if caller.is_admin() && !app.access.oversees(&caller) {
+        return Err(forbidden(OF_ALL));
     }
     figures(app).await
 }

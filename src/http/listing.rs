@@ -35,13 +35,15 @@ pub struct Listing {
     /// Those that are archived as well.
     #[param(value_type = Option<String>, pattern = "^(0|1|true|false)$")]
     include_archived: Option<bool>,
-    /// A user's or visitor's, for a key that acts for nobody; anybody else may name only themself.
-    #[param(min_length = 1, max_length = 255)]
+    /// For a key that acts for nobody: only this user's or visitor's; empty: only what such keys made for nobody. Absent: all of
+    /// the application's. Anybody else may name only themself.
+    #[param(max_length = 255)]
     user_id: Option<String>,
     /// Only those that this assistant answers in. There are no assistants yet, and so none of these.
     assistant_id: Option<String>,
     /// Only those with all these words in their title, or in one of their messages; of the last word the beginning will do. Signs
-    /// between words mean nothing. What is said can be found about a second after it is saved.
+    /// between words mean nothing. What is said can be found about a second after it is saved. It is looked for in what one owner has:
+    /// a key that acts for nobody says whose by `user_id`.
     #[param(max_length = 500)]
     q: Option<String>,
     /// What they are sorted by: `activity` where it is absent.
@@ -132,8 +134,8 @@ struct MatchedMessage {
 
 /// List conversations
 ///
-/// One's own, without their messages, the most recently active first unless asked otherwise. Archived ones are left out unless
-/// asked for.
+/// One's own, without their messages, the most recently active first unless asked otherwise; for a key that acts for nobody all of
+/// its application's. Archived ones are left out unless asked for.
 #[utoipa::path(
     get,
     path = "/v1/conversations",
@@ -170,8 +172,11 @@ pub async fn list(
         limit: limit as usize,
         silence: app.turns.silence(),
     };
+    let whole = user_id.is_none() && caller.sees_all();
     let owner = match user_id {
         None => caller.owner.clone(),
+        // The application itself.
+        Some(id) if caller.sees_all() && id.is_empty() => caller.owner.clone(),
         Some(id) if caller.sees_all() => users::owner(&caller.owner, &id).map_err(|problem| problem.at("user_id"))?,
         Some(id) if caller.owner.person_id() == Some(&*id) => caller.owner.clone(),
         Some(_) => return Err(forbidden("It is another user's list.").at("user_id")),
@@ -180,6 +185,7 @@ pub async fn list(
     let sought = q.as_deref().map(Sought::read);
     let store = &app.turns.store;
     let Listed { conversations: data, next } = match sought {
+        Some(_) if whole => return Err(Problem::field("q", "is looked for in one owner's: say whose by `user_id`")),
         _ if assistant_id.is_some() => Listed { conversations: Vec::new(), next: None },
         // There is no word in it: nothing has it.
         Some(None) => Listed { conversations: Vec::new(), next: None },
@@ -188,7 +194,11 @@ pub async fn list(
             Listed { conversations: conversations.into_iter().map(|found| matched(&sought, found)).collect(), next }
         }
         None => {
-            let Listed { conversations, next } = store.conversations(&owner, &filter).await?;
+            let listed = match whole {
+                true => store.every_conversation(&owner, &filter).await?,
+                false => store.conversations(&owner, &filter).await?,
+            };
+            let Listed { conversations, next } = listed;
             let plain = |conversation| Entry { conversation, matched: None };
             Listed { conversations: conversations.into_iter().map(plain).collect(), next }
         }

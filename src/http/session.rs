@@ -15,20 +15,29 @@ use crate::domain::audit::Action;
 use crate::identity::bearer;
 use crate::store::audit::OK;
 
-/// The cookie's name.
-const NAME: &str = "tidegate_session";
+/// The cookie's name where it may travel without TLS…
+const PLAIN: &str = "tidegate_session";
+/// …and where it may not: browsers take one of this prefix only from this host, for all of it, over TLS (RFC 6265bis, section
+/// 4.1.3.2), so that no other page of the site can set it.
+const HOST: &str = "__Host-tidegate_session";
 
-/// The token in a request's cookies (RFC 6265, section 4.2). Of two nobody knows which is ours: another page of the site may
-/// have set one.
-pub fn token(lines: GetAll<'_, HeaderValue>) -> Option<&str> {
+/// The cookie's name, and the paths it is for, as the prefix asks, for a gateway of that origin.
+fn shape(own_origin: &str) -> (&'static str, &'static str) {
+    if own_origin.starts_with("https:") { (HOST, "/; Secure") } else { (PLAIN, "/v1") }
+}
+
+/// The token in a request's cookies (RFC 6265, section 4.2). Of two nobody knows which is ours: without TLS another page of the
+/// site may have set one.
+pub fn token<'a>(lines: GetAll<'a, HeaderValue>, own_origin: &str) -> Option<&'a str> {
+    let (name, _) = shape(own_origin);
     let pairs = lines.into_iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    let mut ours = pairs.filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='));
+    let mut ours = pairs.filter_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='));
     ours.next().filter(|token| !token.is_empty() && ours.next().is_none())
 }
 
 fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
-    let secure = if app.own_origin.starts_with("https:") { "; Secure" } else { "" };
-    HeaderValue::try_from(format!("{NAME}={token}; Path=/v1; HttpOnly; SameSite=Strict{secure}{rest}")).ok()
+    let (name, path) = shape(&app.own_origin);
+    HeaderValue::try_from(format!("{name}={token}; Path={path}; HttpOnly; SameSite=Strict{rest}")).ok()
 }
 
 /// Sign in
@@ -78,7 +87,7 @@ pub async fn create(State(app): State<App>, coming: Coming, headers: HeaderMap) 
 pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Response {
     // Whoever signs out does so, known or not, and also while the database is away.
     if app.access.is_required()
-        && let Some(token) = token(headers.get_all(COOKIE))
+        && let Some(token) = token(headers.get_all(COOKIE), &app.own_origin)
         && let Ok(caller) = app.access.session(token).await
         && let Err(error) = app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionDelete, None), OK).await
     {
@@ -102,12 +111,16 @@ mod tests {
             for line in lines {
                 headers.append(COOKIE, HeaderValue::from_static(line));
             }
-            token(headers.get_all(COOKIE)).map(str::to_owned)
+            token(headers.get_all(COOKIE), "http://127.0.0.1:8080").map(str::to_owned)
         };
         assert_eq!(found(&["a=b; tidegate_session=x.y.z; c=d"]).as_deref(), Some("x.y.z"));
         assert_eq!(found(&["a=b", "tidegate_session=x"]).as_deref(), Some("x"));
         assert_eq!(found(&["tidegate_sessions=x; xtidegate_session=y"]), None);
         assert_eq!(found(&["tidegate_session="]), None);
         assert_eq!(found(&["tidegate_session=x; tidegate_session=y"]), None);
+        assert_eq!(found(&["__Host-tidegate_session=x"]), None);
+        let both =
+            HeaderMap::from_iter([(COOKIE, HeaderValue::from_static("tidegate_session=x; __Host-tidegate_session=y"))]);
+        assert_eq!(token(both.get_all(COOKIE), "https://chat.example"), Some("y"), "anybody may have set the other");
     }
 }

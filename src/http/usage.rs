@@ -37,7 +37,8 @@ pub struct Asked {
     #[param(example = "2026-11-30")]
     to: Option<String>,
     /// What there is a row for, in this order: some of `day`, `model`, `user`, `assistant` and `key`, with commas between.
-    /// Absent: `day`. Empty: there are no rows, but totals.
+    /// Absent: `day`. Empty: there are no rows, but totals. Keys are told only to a key that acts for nobody; to anybody else all calls
+    /// are of none.
     #[param(pattern = "^((day|model|user|assistant|key)(,(day|model|user|assistant|key))*)?$")]
     group_by: Option<String>,
     /// The time zone of days, by its name in the IANA database. Absent: UTC.
@@ -80,19 +81,6 @@ pub struct Used {
     /// Calls whose tokens were counted by the gateway, because the upstream did not say.
     estimated_calls: u64,
 }
-
-/// The names of its fields, in order.
-const USED: [&str; 9] = [
-    "calls",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "unpriced_calls",
-    "estimated_calls",
-];
 
 impl From<Sums> for Used {
     fn from(sums: Sums) -> Self {
@@ -139,15 +127,15 @@ struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = String)]
     model: Option<String>,
-    /// The user or visitor.
+    /// The user or visitor; null for what was asked for nobody: by a service or admin key on its own behalf, or with auth off.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, value_type = String)]
-    user: Option<String>,
+    #[schema(required = false, value_type = Option<String>)]
+    user: Option<Option<String>>,
     /// The assistant; null for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<String>)]
     assistant: Option<Option<String>>,
-    /// The API key; null for none.
+    /// The API key; null for none, and where the caller is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Option<String>)]
     key: Option<Option<String>>,
@@ -179,7 +167,10 @@ pub async fn get(
     let (from, to, tz) = (asked.from.as_deref(), asked.to.as_deref(), asked.tz.as_deref());
     let period =
         Period::read(from, to, tz, app.turns.now()).map_err(|unclear| Problem::field(unclear.field, unclear.must))?;
-    let wanted = Wanted { columns: &columns, period: &period, most: MOST_ROWS, whole: caller.sees_all() };
+    // Which keys a service acts with is no business of those it acts for.
+    let told: Vec<Column> =
+        columns.iter().copied().filter(|column| *column != Column::Key || caller.sees_all()).collect();
+    let wanted = Wanted { columns: &told, period: &period, most: MOST_ROWS, whole: caller.sees_all() };
     let Some(sums) = app.turns.store.usage(&caller.owner, wanted).await? else {
         let most = format!("gives more than {MOST_ROWS} rows: ask for less, or for a shorter period");
         return Err(Problem::field("group_by", most));
@@ -194,7 +185,7 @@ pub async fn get(
             json(StatusCode::OK, &Usages { from, to, tz: period.zone().to_owned(), totals, rows })
         }
         Format::Csv => {
-            let mut table = Table::new(columns.iter().map(|column| column.as_str()).chain(USED));
+            let mut table = Table::new(columns.iter().map(|column| column.as_str()).chain(Sums::NAMES));
             for (group, sums) in ordered(&columns, sums) {
                 let names = columns.iter().map(|column| group.get(*column).unwrap_or_default());
                 table.row(names.chain(sums.to_list().map(|sum| sum.to_string())));
@@ -220,7 +211,7 @@ fn row(columns: &[Column], group: Group, sums: Sums) -> Row {
     Row {
         day: of(Column::Day).flatten(),
         model: of(Column::Model).flatten(),
-        user: of(Column::User).flatten(),
+        user: of(Column::User),
         assistant: of(Column::Assistant),
         key: of(Column::Key),
         used: sums.into(),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::jwks::{Set, Source};
 use super::jwt::{Refusal, Verifier};
 use super::settings::{Application as Settings, Widget as WidgetSettings};
-use crate::domain::caller::Models;
+use crate::domain::caller::{Credential, Models};
 use crate::domain::clock::Timestamp;
+use crate::domain::owner::Kind;
 
 /// All applications there are.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ pub struct Widget {
 impl Widget {
     fn new(settings: &WidgetSettings) -> Self {
         let all = settings.models.is_empty() || settings.models.iter().any(|glob| glob == "*");
-        let models = if all { Models::default() } else { Models::only(settings.models.clone().into()) };
+        let models = if all { Models::default() } else { Models::only(&settings.models) };
         Self { key: settings.key.clone(), origins: settings.origins.clone(), models }
     }
 }
@@ -86,11 +87,29 @@ impl Applications {
         self.all.iter().find(|application| &*application.name == name)
     }
 
+    /// The application, where there is only one.
+    pub fn only(&self) -> Option<&Application> {
+        self.all.first().filter(|_| self.all.len() == 1)
+    }
+
     /// The widget of that key, and the application it is of.
     pub fn widget(&self, key: &str) -> Option<(&Application, &Widget)> {
         let (application, widget) = self.widgets.get(key)?;
         let application = self.all.get(*application)?;
         Some((application, application.widgets.get(*widget)?))
+    }
+
+    /// Whether a credential is good as far as these settings know: what they say nothing of, the record knows.
+    pub fn let_in(&self, credential: &Credential) -> bool {
+        match credential {
+            // Whoever asks by a key is let in by its application as well.
+            Credential::Key(_) => true,
+            Credential::Application(name) => self.get(name).is_some(),
+            Credential::Person(owner) => self
+                .get(&owner.application_id)
+                .is_some_and(|application| application.visitors || owner.kind() != Kind::Visitor),
+            Credential::Widget { application, key } => self.widget(key).is_some_and(|(of, _)| of.name == *application),
+        }
     }
 
     /// Whether a page of this origin may hold a widget of any application.

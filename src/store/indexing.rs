@@ -4,12 +4,13 @@
 //! refers to the conversation and the message it is made of, and goes with them.
 
 use sha2::{Digest, Sha256};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::conversations::title;
 use super::messages::content;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
+use super::usage::rows;
 use super::{Result, Store};
 use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::owner::Owner;
@@ -19,6 +20,13 @@ use crate::domain::words::words;
 pub(super) const BYTES: usize = 32 << 10;
 /// So many different words of it at most.
 const WORDS: usize = 4096;
+
+/// So many items are read, and brought in, at once.
+pub const AT_ONCE: usize = 32;
+/// One statement is for one of so many rows, the last of which may be empty: else each number would be a text to prepare.
+const SIZES: [usize; 3] = [1, 8, AT_ONCE];
+/// Who brings something in holds this lock of PostgreSQL.
+const INDEXING: i64 = 0x7469_6469;
 
 /// About so many pages of it are tidied in one transaction.
 const TIDIED: i64 = 64;
@@ -30,6 +38,23 @@ pub enum Item {
     Title(ConversationId),
     /// A message, by its text.
     Message(MessageId),
+}
+
+impl Item {
+    fn id(&self) -> &str {
+        match self {
+            Self::Title(id) => id.as_str(),
+            Self::Message(id) => id.as_str(),
+        }
+    }
+
+    fn title(&self) -> Option<&str> {
+        matches!(self, Self::Title(_)).then_some(self.id())
+    }
+
+    fn message(&self) -> Option<&str> {
+        matches!(self, Self::Message(_)).then_some(self.id())
+    }
 }
 
 /// What is to come into the index.
@@ -83,6 +108,16 @@ pub(super) fn marked_words(owner: &Owner, text: &str) -> String {
     different.iter().map(|word| format!("{mark}{word}")).collect::<Vec<_>>().join(" ")
 }
 
+/// The size of the statement for so many.
+fn padded(count: usize) -> usize {
+    SIZES.into_iter().find(|size| *size >= count).unwrap_or(count)
+}
+
+/// These, and then nothing, up to their statement's size.
+fn filled<T>(all: &[T]) -> impl Iterator<Item = Option<&T>> {
+    (0..padded(all.len())).map(|row| all.get(row))
+}
+
 macro_rules! owner_of {
     ($row:expr) => {
         Owner {
@@ -93,97 +128,103 @@ macro_rules! owner_of {
 }
 
 impl Store {
-    /// What of these is to come into the index: not what is there, nor an answer that has not ended, nor what is gone.
+    /// What of these, at most [`AT_ONCE`], is to come into the index: not what is there, nor an answer that has not ended, nor
+    /// what is gone.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn entries(&self, items: &[Item]) -> Result<Vec<Entry>> {
+        let titles: Vec<&str> = items.iter().filter_map(Item::title).collect();
+        let messages: Vec<&str> = items.iter().filter_map(Item::message).collect();
         read!(self, conn => {
-            let mut entries = Vec::new();
-            for item in items {
-                match item {
-                    Item::Title(id) => {
-                        let row = sqlx::query(
-                            "select c.application_id, c.owner_id, c.title from conversations c where c.id = $1 \
-                             and c.title is not null and not exists (select 1 from indexed i \
-                             where i.conversation_id = c.id and i.message_id is null)",
-                        )
-                        .bind(id.as_str())
-                        .fetch_optional(&mut *conn)
-                        .await?;
-                        if let Some(row) = row {
-                            let title = title(row.try_get("title")?)?;
-                            let words = marked_words(&owner_of!(row), &title);
-                            entries.push(Entry { item: item.clone(), title: Some(title), words });
-                        }
-                    }
-                    Item::Message(id) => {
-                        let row = sqlx::query(
-                            "select m.application_id, m.owner_id, m.content_kind, \
-                             case when m.content_kind = 'text' then substr(m.content, 1, $2) else m.content end as content \
-                             from messages m where m.id = $1 and m.status not in ('queued', 'running') \
-                             and not exists (select 1 from indexed i where i.message_id = m.id)",
-                        )
-                        .bind(id.as_str())
-                        .bind(i32::try_from(BYTES).unwrap_or(i32::MAX))
-                        .fetch_optional(&mut *conn)
-                        .await?;
-                        if let Some(row) = row {
-                            let text = beginning(row.try_get("content_kind")?, row.try_get("content")?)?;
-                            let words = marked_words(&owner_of!(row), &text);
-                            entries.push(Entry { item: item.clone(), title: None, words });
-                            // A long text takes a millisecond or two, and others want to go on.
-                            tokio::task::yield_now().await;
-                        }
-                    }
+            let mut entries = Vec::with_capacity(items.len());
+            if !titles.is_empty() {
+                let mut query = sqlx::query(AssertSqlSafe(format!(
+                    "select c.id, c.application_id, c.owner_id, c.title from conversations c where c.id in {} \
+                     and c.title is not null and not exists (select 1 from indexed i \
+                     where i.conversation_id = c.id and i.message_id is null)",
+                    rows(1, padded(titles.len()), 1)
+                )));
+                for id in filled(&titles) {
+                    query = query.bind(id.copied().unwrap_or_default());
+                }
+                for row in query.fetch_all(&mut *conn).await? {
+                    let title = title(row.try_get("title")?)?;
+                    let words = marked_words(&owner_of!(row), &title);
+                    entries.push(Entry { item: Item::Title(row.try_get::<String, _>("id")?.into()), title: Some(title), words });
+                }
+            }
+            if !messages.is_empty() {
+                let mut query = sqlx::query(AssertSqlSafe(format!(
+                    "select m.id, m.application_id, m.owner_id, m.content_kind, \
+                     case when m.content_kind = 'text' then substr(m.content, 1, $1) else m.content end as content \
+                     from messages m where m.id in {} and m.status not in ('queued', 'running') \
+                     and not exists (select 1 from indexed i where i.message_id = m.id)",
+                    rows(1, padded(messages.len()), 2)
+                )))
+                .bind(i32::try_from(BYTES).unwrap_or(i32::MAX));
+                for id in filled(&messages) {
+                    query = query.bind(id.copied().unwrap_or_default());
+                }
+                for row in query.fetch_all(&mut *conn).await? {
+                    let text = beginning(row.try_get("content_kind")?, row.try_get("content")?)?;
+                    let words = marked_words(&owner_of!(row), &text);
+                    entries.push(Entry { item: Item::Message(row.try_get::<String, _>("id")?.into()), title: None, words });
+                    // A long text takes a millisecond or two, and others want to go on.
+                    tokio::task::yield_now().await;
                 }
             }
             Ok(entries)
         })
     }
 
-    /// Brings these into the index. What is there already stays, and what is gone by now does not come.
+    /// Brings these, at most [`AT_ONCE`], into the index. What is there already stays, and what is gone by now does not come.
+    /// On SQLite it is one message to its thread, of one of a few texts.
     ///
     /// # Errors
     /// When the database does not answer, or something is erased at this moment: then none of them has come.
     pub async fn index(&self, entries: &[Entry]) -> Result<()> {
-        // Two who do it at once take the rows in the same order.
-        let mut entries: Vec<&Entry> = entries.iter().collect();
-        entries.sort_by(|one, other| one.item.cmp(&other.item));
+        let (titles, messages): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.title.is_some());
         write!(self, conn => {
-            for Entry { item, title, words } in &entries {
-                match item {
-                    Item::Title(id) => {
-                        // Takes the row, so that a title that is given meanwhile waits, or is seen.
-                        let title = title.as_deref();
-                        let same = conn
-                            .query("update conversations set sort_title = $1 where id = $2 and title = $3")
-                            .bind(sort_title(title))
-                            .bind(id.as_str())
-                            .bind(title.map(str::as_bytes))
-                            .changes()
-                            .await?;
-                        if same > 0 {
-                            conn.query(
-                                "insert into indexed (conversation_id, words) values ($1, $2) on conflict do nothing",
-                            )
-                            .bind(id.as_str())
-                            .bind(words.as_str())
-                            .later()
-                            .await?;
-                        }
-                    }
-                    Item::Message(id) => {
-                        conn.query(
-                            "insert into indexed (conversation_id, message_id, words) \
-                             select m.conversation_id, m.id, $2 from messages m where m.id = $1 on conflict do nothing",
-                        )
-                        .bind(id.as_str())
-                        .bind(words.as_str())
-                        .later()
-                        .await?;
-                    }
+            if self.is_shared() {
+                // Two replicas that bring the same would take its rows in different orders, and wait for each other.
+                conn.query("select pg_advisory_xact_lock($1)").bind(INDEXING).later().await?;
+            }
+            if !titles.is_empty() {
+                let values = rows(padded(titles.len()), 3, 1);
+                // Takes the rows, so that a title that is given meanwhile waits, or is seen.
+                let mut query = conn.query(AssertSqlSafe(format!(
+                    "update conversations set sort_title = v.column3 from (values {values}) v \
+                     where conversations.id = v.column1 and conversations.title = v.column2"
+                )));
+                for entry in filled(&titles) {
+                    let title = entry.and_then(|entry| entry.title.as_deref());
+                    query = query.bind(entry.map(|entry| entry.item.id())).bind(title.map(str::as_bytes));
+                    query = query.bind(sort_title(title));
                 }
+                query.later().await?;
+                let mut query = conn.query(AssertSqlSafe(format!(
+                    "insert into indexed (conversation_id, words) select c.id, v.column3 from (values {values}) v \
+                     join conversations c on c.id = v.column1 and c.title = v.column2 where true on conflict do nothing"
+                )));
+                for entry in filled(&titles) {
+                    query = query.bind(entry.map(|entry| entry.item.id()));
+                    query = query.bind(entry.and_then(|entry| entry.title.as_deref()).map(str::as_bytes));
+                    query = query.bind(entry.map(|entry| entry.words.as_str()));
+                }
+                query.later().await?;
+            }
+            if !messages.is_empty() {
+                let mut query = conn.query(AssertSqlSafe(format!(
+                    "insert into indexed (conversation_id, message_id, words) select m.conversation_id, m.id, v.column2 \
+                     from (values {}) v join messages m on m.id = v.column1 where true on conflict do nothing",
+                    rows(padded(messages.len()), 2, 1)
+                )));
+                for entry in filled(&messages) {
+                    query = query.bind(entry.map(|entry| entry.item.id()));
+                    query = query.bind(entry.map(|entry| entry.words.as_str()));
+                }
+                query.later().await?;
             }
             Ok(Done::Commit(()))
         })

@@ -136,6 +136,35 @@ impl Store {
         })
     }
 
+    /// The keys of every application after `after`, in the order they were made, at most `limit`: for whoever runs the gateway.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn every_key(&self, after: &str, limit: u32) -> Result<Vec<ApiKey>> {
+        read!(self, conn => {
+            let rows = sqlx::query("select * from api_keys where id > $1 order by id limit $2")
+                .bind(after)
+                .bind(i64::from(limit))
+                .fetch_all(conn)
+                .await?;
+            rows.into_iter().map(|row| Ok(key_row!(row))).collect()
+        })
+    }
+
+    /// The application a key is of: for whoever runs the gateway.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn application_of(&self, id: &KeyId) -> Result<Option<String>> {
+        read!(self, conn => {
+            let row: Option<(String,)> = sqlx::query_as("select application_id from api_keys where id = $1")
+                .bind(id.as_str())
+                .fetch_optional(conn)
+                .await?;
+            Ok(row.map(|(application,)| application))
+        })
+    }
+
     /// A key of an application.
     ///
     /// # Errors

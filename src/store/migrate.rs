@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Connection, Executor};
 
 use super::pool::Pool;
 
@@ -28,7 +29,13 @@ migrations! {
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
     match pool {
         Pool::Sqlite { write, .. } => write.migrate(&migrator(SQLITE)).await,
-        Pool::Postgres { pool, .. } => migrator(POSTGRES).run(pool).await,
+        Pool::Postgres { pool, .. } => {
+            // As long as it takes: another replica may be at it.
+            let mut connection = pool.acquire().await?.detach();
+            connection.execute("set lock_timeout = 0").await?;
+            migrator(POSTGRES).run(&mut connection).await?;
+            Ok(connection.close().await?)
+        }
     }
 }
 

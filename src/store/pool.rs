@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Semaphore;
 
 use super::writer::Writer;
@@ -119,6 +120,10 @@ const SEARCHES: usize = 2;
 const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, and the lease's renewal.
 const FIRST: u32 = 2;
+
+/// How long a transaction may be left alone before a PostgreSQL server undoes it. A replica that freezes in the middle of one holds
+/// its rows, its own among them: nobody could take its turns over. What still runs is here again within milliseconds.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Where a commit moves SQLite's log into the database itself: 64 MiB, which the task of `checkpoint.rs` reaches only
 /// where the writers leave it no gap.
@@ -323,7 +328,19 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
         Durability::Relaxed => options,
         Durability::Strict => options.options([("synchronous_commit", "on")]),
     };
-    let sized = |most| PgPoolOptions::new().max_connections(most).acquire_timeout(patience);
+    let bounds: Arc<str> = format!(
+        "set lock_timeout = {}; set idle_in_transaction_session_timeout = {}",
+        patience.as_millis(),
+        IDLE.min(patience).as_millis()
+    )
+    .into();
+    let sized = |most| {
+        let bounds = bounds.clone();
+        PgPoolOptions::new().max_connections(most).acquire_timeout(patience).after_connect(move |conn, _| {
+            let bounds = bounds.clone();
+            Box::pin(async move { conn.execute(AssertSqlSafe(&*bounds)).await.map(drop) })
+        })
+    };
     // A ping before every commit would cost it a round trip; a connection that has died fails the next try alone.
     let first = sized(FIRST).min_connections(1).test_before_acquire(false).connect_with(options.clone()).await?;
     Ok(Pool::Postgres { pool: sized(CONNECTIONS).connect_with(options).await?, first })

@@ -1,11 +1,11 @@
 //! Finding conversations by words of their titles and messages.
 //!
-//! All words must stand in one title, or in one message. The newest activity comes first, and the index knows nothing of that;
-//! so what is quickest hangs on how much matches. Most of the newest conversations: they are tried one by one, and the first
-//! page is soon full. Little: all of it is found and sorted. Something between: all of it is found, and the list is walked past
-//! it.
+//! All words must stand in one title, or in one message. The index does not know what is newest; so what is quickest hangs on how
+//! much matches, which is asked first. A little: it is sorted. More: the list is walked, newest first, past a set of all that
+//! matches. Very much: the list is walked, and the index asked for each conversation; the first page is soon full. PostgreSQL, which
+//! reads a row for each match, but has the words of a conversation at hand, tries the newest conversations before all that.
 
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::conversations::{COLUMNS, conversation_row};
 use super::indexing::{BYTES, beginning, mark};
@@ -18,14 +18,20 @@ use crate::domain::ids::{ConversationId, MessageId};
 use crate::domain::owner::Owner;
 use crate::domain::words::Sought;
 
-/// So many conversations are tried one by one at first…
-const TRIED: usize = 50;
-/// …and so many in all for one page, where more match than [`MANY`]; then it comes as it is.
-const TRIED_IN_ALL: usize = 4000;
-/// So many matches are all found and sorted.
-const FEW: usize = 1000;
-/// So many are all found, and the list is walked past them.
+/// So many matches are sorted at once…
+const FEW: usize = 200;
+/// …and so many where the newest [`WALKED`] conversations have too few of them.
+const SOME: usize = 2000;
+/// So many are taken together in a set.
 const MANY: usize = 10_000;
+/// So many conversations are walked past a set by one query.
+const WALKED: usize = 4000;
+/// So many are tried one by one by PostgreSQL, before it is asked how much matches.
+const TRIED: usize = 500;
+/// So many are tried by one query where more match than [`MANY`]…
+const STRIDE: usize = 100;
+/// …and so many in all for one page; then it comes as it is.
+const TRIED_IN_ALL: usize = 4000;
 
 /// Beginnings of so many signs have lists of their own in SQLite's index.
 const LISTED: usize = 3;
@@ -46,6 +52,23 @@ pub struct Found {
     pub conversation: Conversation,
     /// The newest message that matches, with the beginning of its text; `None` where the title does.
     pub message: Option<(MessageId, String)>,
+}
+
+/// Whose conversations are searched, which of them, and how many are wanted.
+struct Search<'a> {
+    owner: &'a Owner,
+    filter: &'a Filter,
+    wanted: usize,
+}
+
+/// How a conversation is held against what matches.
+enum Matches<'a> {
+    /// The index is asked anew for each.
+    Tried(&'a str),
+    /// These are the matches.
+    Rows(&'a str),
+    /// The index is asked once for all of them.
+    Found(&'a str),
 }
 
 /// A match: the conversation, its place in the list, and the row of the index.
@@ -117,117 +140,136 @@ impl Store {
     }
 
     async fn hits(&self, owner: &Owner, asked: &Asked, filter: &Filter) -> Result<(Vec<Hit>, Option<Place>)> {
+        let search = Search { owner, filter, wanted: filter.limit + 1 };
         let Asked { query, quick } = asked;
-        let newest_first = filter.sort == Sort::Activity && filter.descending;
-        if !newest_first || !quick {
-            let from = filter.from.clone();
-            let all = self.find_all(owner, query, filter, from, filter.limit + 1, newest_first).await?;
-            return Ok(page(all, None, filter.limit));
-        }
-        let (mut hits, mut from) = self.try_some(owner, query, filter, filter.from.clone(), TRIED).await?;
-        if hits.len() > filter.limit || from.is_none() {
+        let (mut hits, mut from) = (Vec::new(), filter.from.clone());
+        if *quick && self.is_shared() && self.walk(&search, &Matches::Tried(query), TRIED, &mut hits, &mut from).await?
+        {
             return Ok(page(hits, None, filter.limit));
         }
-        let count = self.count(query, MANY + 1).await?;
-        if count <= MANY {
-            let wanted = filter.limit + 1 - hits.len();
-            hits.extend(self.find_all(owner, query, filter, from, wanted, count > FEW).await?);
-            return Ok(page(hits, None, filter.limit));
+        let (count, rows) = self.matching(query).await?;
+        let (matches, stride, most) = match count {
+            0..=FEW => (Matches::Rows(&rows), WALKED, 0),
+            ..=SOME => (Matches::Rows(&rows), WALKED, WALKED),
+            ..=MANY => (Matches::Rows(&rows), WALKED, usize::MAX),
+            _ if *quick => (Matches::Tried(query), STRIDE, TRIED_IN_ALL),
+            _ => (Matches::Found(query), WALKED, usize::MAX),
+        };
+        let mut walked = 0;
+        while walked < most {
+            if self.walk(&search, &matches, stride, &mut hits, &mut from).await? {
+                return Ok(page(hits, None, filter.limit));
+            }
+            walked = walked.saturating_add(stride);
         }
-        let mut tried = TRIED;
-        while hits.len() <= filter.limit && from.is_some() && tried < TRIED_IN_ALL {
-            let (some, next) = self.try_some(owner, query, filter, from, 2 * TRIED).await?;
-            hits.extend(some);
-            from = next;
-            tried += 2 * TRIED;
+        if count > SOME {
+            return Ok(page(hits, from, filter.limit));
         }
-        Ok(page(hits, from, filter.limit))
+        self.sort(&search, &rows, &mut hits, from).await?;
+        Ok(page(hits, None, filter.limit))
     }
 
-    /// Tries the next conversations of the list one by one: those that match, and where the list goes on.
-    async fn try_some(
-        &self,
-        owner: &Owner,
-        query: &str,
-        filter: &Filter,
-        from: Option<Place>,
-        most: usize,
-    ) -> Result<(Vec<Hit>, Option<Place>)> {
-        let inner = filter.ids(from.is_some(), 5);
+    /// What matches, by its rows in the index, as a list in JSON, and how many they are: [`MANY`] and one at most.
+    async fn matching(&self, query: &str) -> Result<(usize, String)> {
+        let list = if self.is_shared() { "cast(json_agg(m.number) as text)" } else { "json_group_array(m.number)" };
         let sql = format!(
-            "select p.id, p.place, (select i.number from indexed i where i.conversation_id = p.id \
-             and exists (select 1 from words($3) w where w.rowid = i.number) order by i.number desc limit 1) as number \
-             from ({inner}) p order by p.place desc, p.id desc"
+            "select count(*), coalesce({list}, '[]') from (select w.rowid as number from words($1) w limit $2) m"
         );
         read!(self, conn => {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
+            let (count, rows): (i64, String) = sqlx::query_as(AssertSqlSafe(sql))
                 .bind(query)
-                .bind(i64::try_from(most).unwrap_or(i64::MAX));
-            let rows = bind_place!(query, &from).fetch_all(conn).await?;
-            let (mut hits, mut last) = (Vec::new(), None);
-            for row in &rows {
-                let place = Place {
-                    key: Key::Number(row.try_get("place")?),
-                    id: ConversationId::from(row.try_get::<String, _>("id")?),
-                };
-                if let Some(number) = row.try_get::<Option<i64>, _>("number")? {
-                    hits.push((place.clone(), number));
-                }
-                last = Some(place);
-            }
-            Ok((hits, last.filter(|_| rows.len() == most)))
-        })
-    }
-
-    /// How much matches, counted up to `most`.
-    async fn count(&self, query: &str, most: usize) -> Result<usize> {
-        read!(self, conn => {
-            let count: i64 = sqlx::query_scalar("select count(*) from (select w.rowid from words($1) w limit $2) m")
-                .bind(query)
-                .bind(i64::try_from(most).unwrap_or(i64::MAX))
+                .bind(i64::try_from(MANY + 1).unwrap_or(i64::MAX))
                 .fetch_one(conn)
                 .await?;
-            Ok(usize::try_from(count).unwrap_or(0))
+            Ok((usize::try_from(count).unwrap_or(0), rows))
         })
     }
 
-    /// Finds all that matches: `walk` = the list is walked past it, else it is sorted. At most `wanted` come.
-    async fn find_all(
-        &self,
-        owner: &Owner,
-        query: &str,
-        filter: &Filter,
-        from: Option<Place>,
-        wanted: usize,
-        walk: bool,
-    ) -> Result<Vec<Hit>> {
-        let (column, order) = (filter.sort.column(), filter.order());
-        let condition = filter.condition(from.is_some(), 5);
-        let hits = "with hits as materialized (select i.conversation_id as id, max(i.number) as number from words($3) w \
-             join indexed i on i.number = w.rowid group by i.conversation_id)";
-        let sql = if walk {
-            // SQLite takes tables in this order; PostgreSQL sees for itself.
-            format!(
-                "{hits} select c.id, c.{column} as place, h.number from conversations c cross join hits h \
-                 where h.id = c.id and {condition} order by c.{column} {order}, c.id {order} limit $4"
-            )
+    /// What is in such a list.
+    fn listed(&self) -> &'static str {
+        if self.is_shared() {
+            "select cast(value as bigint) from json_array_elements_text(cast($3 as json))"
         } else {
-            // One look for each hit: PostgreSQL, which cannot know how few they are, would read all conversations to join them.
-            format!(
-                "{hits} select id, place, number from (select h.id, h.number, (select c.{column} from conversations c \
-                 where c.id = h.id and {condition}) as place from hits h) found where place is not null \
-                 order by place {order}, id {order} limit $4"
-            )
+            "select value from json_each($3)"
+        }
+    }
+
+    /// Walks the next `stride` conversations of the list, until as many have been found as are wanted. Says whether it is at its
+    /// end: so many have been, or there are no more; else `from` is where the list goes on.
+    async fn walk(
+        &self,
+        search: &Search<'_>,
+        matches: &Matches<'_>,
+        stride: usize,
+        hits: &mut Vec<Hit>,
+        from: &mut Option<Place>,
+    ) -> Result<bool> {
+        let Search { filter, wanted, .. } = search;
+        let (matches, bound) = match matches {
+            Matches::Tried(query) => ("exists (select 1 from words($3) w where w.rowid = i.number)".to_owned(), query),
+            // As a value, so that they are one set, and not looked up one by one for each conversation.
+            Matches::Rows(rows) => (format!("(i.number in ({})) is true", self.listed()), rows),
+            Matches::Found(query) => ("(i.number in (select w.rowid from words($3) w)) is true".to_owned(), query),
         };
+        let (inner, last) = (filter.ids(from.is_some(), 5), if from.is_some() { 7 } else { 5 });
+        // They come as they are walked, and no more are walked than it takes: sorted again, all would be.
+        let walk = format!(
+            "select id, place, number from (select p.id, p.place, (select i.number from indexed i \
+             where i.conversation_id = p.id and {matches} order by i.number desc limit 1) as number from ({inner}) p) t \
+             where number is not null limit ${last}"
+        );
+        let more = wanted - hits.len();
+        let found = self.run(search, &walk, bound, stride, from.as_ref(), Some(more)).await?;
+        let is_full = found.len() >= more;
+        hits.extend(found);
+        if is_full {
+            return Ok(true);
+        }
+        let end = format!("select id, place, cast($3 as bigint) as number from ({inner}) p limit 1 offset ${last}");
+        let end = self.run(search, &end, "0", stride, from.as_ref(), Some(stride - 1)).await?;
+        *from = end.into_iter().next().map(|(place, _)| place);
+        Ok(from.is_none())
+    }
+
+    /// Sorts what matches and comes after `from`, and takes as many as are wanted.
+    async fn sort(&self, search: &Search<'_>, rows: &str, hits: &mut Vec<Hit>, from: Option<Place>) -> Result<()> {
+        let Search { filter, wanted, .. } = search;
+        let (column, order) = (filter.sort.column(), filter.order());
+        let (condition, listed) = (filter.condition(from.is_some(), 5), self.listed());
+        // One look for each hit: PostgreSQL, which cannot know how few they are, would read all conversations to join them.
+        let sql = format!(
+            "with hits as materialized (select i.conversation_id as id, max(i.number) as number from indexed i \
+             where i.number in ({listed}) group by i.conversation_id) \
+             select id, place, number from (select h.id, h.number, (select c.{column} from conversations c \
+             where c.id = h.id and {condition}) as place from hits h) found where place is not null \
+             order by place {order}, id {order} limit $4"
+        );
+        hits.extend(self.run(search, &sql, rows, wanted - hits.len(), from.as_ref(), None).await?);
+        Ok(())
+    }
+
+    /// Runs such a query: $1 and $2 are the owner, then `bound` and `count`, then the place, and a last number.
+    async fn run(
+        &self,
+        search: &Search<'_>,
+        sql: &str,
+        bound: &str,
+        count: usize,
+        from: Option<&Place>,
+        last: Option<usize>,
+    ) -> Result<Vec<Hit>> {
+        let Search { owner, filter, .. } = search;
         read!(self, conn => {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            let query = sqlx::query(AssertSqlSafe(sql.to_owned()))
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .bind(query)
-                .bind(i64::try_from(wanted).unwrap_or(i64::MAX));
-            let rows = bind_place!(query, &from).fetch_all(conn).await?;
+                .bind(bound)
+                .bind(i64::try_from(count).unwrap_or(i64::MAX));
+            let mut query = bind_place!(query, from);
+            if let Some(last) = last {
+                query = query.bind(i64::try_from(last).unwrap_or(i64::MAX));
+            }
+            let rows = query.fetch_all(conn).await?;
             let mut hits = Vec::with_capacity(rows.len());
             for row in &rows {
                 let key = match filter.sort {
@@ -250,7 +292,7 @@ impl Store {
              where c.id = $1 and c.application_id = $2 and c.owner_id = $3"
         );
         read!(self, conn => {
-            let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+            let row = sqlx::query(AssertSqlSafe(sql))
                 .bind(id.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)

@@ -51,21 +51,14 @@ pub(super) const UNCOUNTED: &str =
     "where not exists (select 1 from usage_records r where r.conversation_id = $1 and r.turn_id = $2)";
 
 pub(super) fn insert_totals(groups: usize) -> sqlx::AssertSqlSafe<String> {
+    let add = |name: &str| format!("{name} = usage_totals.{name} + excluded.{name}");
     sqlx::AssertSqlSafe(format!(
-        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, shard, calls, \
-         prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens, cost_nano_usd, \
-         unpriced_calls, estimated_calls) select * from (values {}) v {UNCOUNTED} \
-         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) do update set \
-         calls = usage_totals.calls + excluded.calls, \
-         prompt_tokens = usage_totals.prompt_tokens + excluded.prompt_tokens, \
-         completion_tokens = usage_totals.completion_tokens + excluded.completion_tokens, \
-         cached_tokens = usage_totals.cached_tokens + excluded.cached_tokens, \
-         cache_write_tokens = usage_totals.cache_write_tokens + excluded.cache_write_tokens, \
-         reasoning_tokens = usage_totals.reasoning_tokens + excluded.reasoning_tokens, \
-         cost_nano_usd = usage_totals.cost_nano_usd + excluded.cost_nano_usd, \
-         unpriced_calls = usage_totals.unpriced_calls + excluded.unpriced_calls, \
-         estimated_calls = usage_totals.estimated_calls + excluded.estimated_calls",
-        rows(groups, 17, 3)
+        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, shard, {}) \
+         select * from (values {}) v {UNCOUNTED} \
+         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) do update set {}",
+        Sums::NAMES.join(", "),
+        rows(groups, 8 + Sums::NAMES.len(), 3),
+        Sums::NAMES.map(add).join(", ")
     ))
 }
 
@@ -196,11 +189,8 @@ impl Group {
         match column {
             Column::Day => self.day.map(|day| day.to_string()),
             Column::Model => Some(self.model.clone()),
-            // A person by their own id: how they own rows begins with what they are.
-            // What somebody used who is forgotten is nobody's.
-            Column::User => {
-                Some(self.user.split_once(':').map_or(&*self.user, |(_, id)| id).to_owned()).filter(|id| !id.is_empty())
-            }
+            // A person by their own id: how they own rows begins with what they are, and who is nobody has no id.
+            Column::User => self.user.split_once(':').map(|(_, id)| id.to_owned()),
             Column::Assistant => Some(self.assistant.clone()).filter(|id| !id.is_empty()),
             Column::Key => Some(self.key.clone()).filter(|id| !id.is_empty()),
         }
@@ -235,12 +225,9 @@ impl Store {
         let span = SPANS[usize::from(period.is_of_utc_days(by_day))] / SECOND;
         let (from, to) = period.bounds();
         let names = Column::ALL.map(|column| column.sql(columns.contains(&column))).join(", ");
+        let sums = Sums::NAMES.map(|name| format!("cast(sum({name}) as bigint)")).join(", ");
         let sql = format!(
-            "select {names}, cast(sum(calls) as bigint), cast(sum(prompt_tokens) as bigint), \
-             cast(sum(completion_tokens) as bigint), cast(sum(cached_tokens) as bigint), \
-             cast(sum(cache_write_tokens) as bigint), cast(sum(reasoning_tokens) as bigint), \
-             cast(sum(cost_nano_usd) as bigint), cast(sum(unpriced_calls) as bigint), \
-             cast(sum(estimated_calls) as bigint) from usage_totals where application_id = $1 and {whose} \
+            "select {names}, {sums} from usage_totals where application_id = $1 and {whose} \
              and span = $3 and start >= $4 and start < $5 group by 1, 2, 3, 4, 5"
         );
         read!(self, conn => {

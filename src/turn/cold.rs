@@ -48,13 +48,15 @@ pub enum Piece {
     Closed(Closed),
 }
 
-/// A turn's events after `cursor`, by the table of cursors. With `follow`, until the turn's end.
+/// A turn's events after `cursor`, by the table of cursors. With `follow`, until the turn's end; `holds` says whether the reader
+/// holds the turn, which is told to the replica that has it.
 pub fn read(
     turns: Turns,
     owner: Owner,
     turn: TurnId,
     cursor: u64,
     follow: bool,
+    holds: bool,
 ) -> impl Stream<Item = Piece> + Send + 'static {
     async_stream::stream! {
         let mut cursor = cursor;
@@ -141,7 +143,7 @@ pub fn read(
                         return;
                     }
                     let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
-                    if policy != OnDisconnect::Continue && due {
+                    if holds && policy != OnDisconnect::Continue && due {
                         touched = Some(tokio::time::Instant::now());
                         if let Err(error) = turns.store.touch(&owner, &turn, turns.now()).await {
                             tracing::warn!(%error, turn_id = %turn, "another replica cannot be told of a reader");

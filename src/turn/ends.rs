@@ -25,6 +25,12 @@ pub fn too_long() -> Ending {
     Ending::problem(Status::Failed, "context_exceeded", message)
 }
 
+/// The end of a turn whose answer may be so long that its model can be asked nothing.
+pub fn no_room() -> Ending {
+    let message = "`max_tokens` of the conversation leaves no room for a question: this model reads no more than that.";
+    Ending::problem(Status::Failed, "context_exceeded", message)
+}
+
 /// The end of a turn that met a fault of ours.
 pub fn mistake() -> Ending {
     Ending::problem(Status::Failed, "internal", "The gateway made a mistake.")

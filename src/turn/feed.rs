@@ -37,7 +37,7 @@ struct Place {
     turns: Turns,
     owner: Owner,
     conversation: ConversationId,
-    wire: Wire,
+    manner: Manner,
     /// The number of the turn to be told next, and the last event of it that was told.
     at: FeedCursor,
     /// The conversation as it was told last.
@@ -75,7 +75,7 @@ impl Turns {
         owner: &Owner,
         conversation: &ConversationId,
         cursor: Option<FeedCursor>,
-        wire: Wire,
+        manner: Manner,
         instructed: bool,
     ) -> Result<Option<Feed>> {
         let room = self.registry.room(conversation);
@@ -94,9 +94,9 @@ impl Turns {
         };
         let (owner, conversation) = (owner.clone(), conversation.clone());
         let told = Arc::new(found.seen(instructed));
-        let place = Place { turns: self.clone(), owner, conversation, wire, at, told, instructed, word, _room: room };
+        let place = Place { turns: self.clone(), owner, conversation, manner, at, told, instructed, word, _room: room };
         let state = State::Looking(Box::pin(place.clone().look()));
-        Ok(Some(Feed { place, wire, state }))
+        Ok(Some(Feed { place, wire: manner.wire, state }))
     }
 }
 
@@ -137,8 +137,7 @@ impl Place {
             });
         };
         let seq = if record.number == self.at.number { self.at.seq } else { 0 };
-        let manner = Manner { wire: self.wire, follow: true };
-        Ok(match self.turns.attach(owner, &record.id, seq, manner).await? {
+        Ok(match self.turns.attach(owner, &record.id, seq, self.manner).await? {
             Some(Attached::Reader(reader)) => Some(Found::Turn(Box::new(reader.on_feed(record.number)), record.number)),
             Some(Attached::Nothing(_)) => Some(Found::Told(record.number)),
             Some(Attached::Crowded) => Some(Found::Closed(Closed::Unavailable)),

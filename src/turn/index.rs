@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Turns;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, MessageId};
-use crate::store::indexing::{Entry, Item};
+use crate::store::indexing::{AT_ONCE, Entry, Item};
 use crate::store::{Error, Result};
 
 /// How often news is taken…
@@ -20,10 +20,8 @@ const TIDY: u32 = 172_800;
 const RECENT: i64 = 300_000_000;
 /// How much is looked through in one query.
 const STRIDE: u32 = 500;
-/// How many are read at once.
-const READ: usize = 50;
-/// One transaction brings about so many bytes of words: on SQLite others wait for it.
-const WRITTEN: usize = 64 << 10;
+/// One transaction brings about so many bytes of words: on SQLite others wait for it, a millisecond or less.
+const WRITTEN: usize = 8 << 10;
 
 /// The task. It ends with the lifecycle's soft token; what is not in the index by then is found at the next start.
 pub async fn run(turns: Turns) {
@@ -103,7 +101,7 @@ impl Look {
 
 /// Brings these into the index, as far as they are not there.
 async fn bring(turns: &Turns, items: &[Item]) -> Result<()> {
-    for items in items.chunks(READ) {
+    for items in items.chunks(AT_ONCE) {
         let entries = turns.store.entries(items).await?;
         let mut rest = entries.as_slice();
         while !rest.is_empty() {

@@ -69,7 +69,9 @@ pub struct Live {
     again_after: Mutex<Option<Duration>>,
     /// The answer of a turn that has ended and is not saved.
     unsaved: Mutex<Option<Arc<Message>>>,
+    /// All that read it here, and those of them that hold it.
     readers: AtomicUsize,
+    holders: AtomicUsize,
     readers_changed: Notify,
     /// Who asked for it, to read it, has come to read it or has left.
     asker_done: AtomicBool,
@@ -126,6 +128,7 @@ impl Live {
             again_after: Mutex::new(None),
             unsaved: Mutex::new(None),
             readers: AtomicUsize::new(0),
+            holders: AtomicUsize::new(0),
             readers_changed: Notify::new(),
             asker_done: AtomicBool::new(false),
             elsewhere: Mutex::new(Elsewhere::default()),
@@ -223,9 +226,9 @@ impl Live {
         }
     }
 
-    /// Readers here.
-    pub fn readers(&self) -> usize {
-        self.readers.load(Ordering::Acquire)
+    /// Readers here that hold it.
+    fn holders(&self) -> usize {
+        self.holders.load(Ordering::Acquire)
     }
 
     fn is_read_elsewhere(&self) -> Option<Instant> {
@@ -233,17 +236,17 @@ impl Live {
         (until > Instant::now()).then_some(until)
     }
 
-    /// Waits until readers have come, all have gone, and none has come back for as long as the turn allows.
+    /// Waits until readers that hold it have come, all have gone, and none has come back for as long as the turn allows.
     /// Never, if it is to go on without them.
     pub async fn deserted(&self) {
         let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
         // A turn that starts without a reader runs on until one has come.
-        let unread = || self.readers() == 0 && self.elsewhere.lock().seen.is_none();
+        let unread = || self.holders() == 0 && self.elsewhere.lock().seen.is_none();
         while unread() && !self.asker_done.load(Ordering::Acquire) {
             self.readers_changed.notified().await;
         }
         loop {
-            if self.readers() > 0 {
+            if self.holders() > 0 {
                 self.readers_changed.notified().await;
                 continue;
             }
@@ -254,7 +257,7 @@ impl Live {
             };
             tokio::select! {
                 () = self.readers_changed.notified() => {}
-                () = wait => if elsewhere.is_none() && self.readers() == 0 { return },
+                () = wait => if elsewhere.is_none() && self.holders() == 0 { return },
             }
         }
     }
@@ -278,25 +281,34 @@ impl Drop for Asker {
     }
 }
 
-/// One reader of a turn: counted while it lives.
+/// One reader of a turn: counted while it lives. One that holds the turn may take it along when it goes.
 #[derive(Debug)]
-pub struct Presence(Arc<Live>);
+pub struct Presence {
+    live: Arc<Live>,
+    holds: bool,
+}
 
 impl Presence {
     /// Counts a reader, unless there are `most` already.
-    pub fn new(live: &Arc<Live>, most: usize) -> Option<Self> {
+    pub fn new(live: &Arc<Live>, most: usize, holds: bool) -> Option<Self> {
         let counted = live
             .readers
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |readers| (readers < most).then_some(readers + 1));
         counted.ok()?;
-        live.readers_changed.notify_one();
-        Some(Self(live.clone()))
+        if holds {
+            live.holders.fetch_add(1, Ordering::AcqRel);
+            live.readers_changed.notify_one();
+        }
+        Some(Self { live: live.clone(), holds })
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.readers.fetch_sub(1, Ordering::AcqRel);
-        self.0.readers_changed.notify_one();
+        self.live.readers.fetch_sub(1, Ordering::AcqRel);
+        if self.holds {
+            self.live.holders.fetch_sub(1, Ordering::AcqRel);
+            self.live.readers_changed.notify_one();
+        }
     }
 }

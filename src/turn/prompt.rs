@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Turns;
 use super::live::Live;
 use super::window::{Earlier, Material};
+use super::{House, Turns};
 use crate::domain::conversation::Config;
 use crate::domain::message::{Content, Role};
 use crate::domain::turn::OnDisconnect;
@@ -97,6 +97,23 @@ impl Prompt {
     }
 }
 
+impl House {
+    /// The tokens that a model reads, prompt and answer together.
+    pub fn window(&self, model: &str) -> u64 {
+        self.settings.windows.of(&[model, self.named(model).as_deref().unwrap_or(model)])
+    }
+
+    /// What of them there is for the prompt, beside an answer of at most `max_tokens`.
+    fn room(&self, model: &str, max_tokens: Option<u32>) -> u64 {
+        self.settings.windows.room(&[model, self.named(model).as_deref().unwrap_or(model)], max_tokens)
+    }
+
+    /// What the first upstream that serves it calls it.
+    fn named(&self, model: &str) -> Option<String> {
+        self.upstreams.get().candidates(model).next().map(|first| first.name_of(model).to_owned())
+    }
+}
+
 /// What a turn asks, as far back as `history_bytes` reach. The question is `first` where nothing was said before.
 ///
 /// # Errors
@@ -115,9 +132,7 @@ pub async fn prompt(turns: &Turns, live: &Live, request: &Request, first: Option
     let head = head.map(|text| Line { speaker: Speaker::System, text }).into_iter().collect();
     let (question, earlier) = said(turns, live, request, first).await?;
     let model = live.stub.model.clone();
-    let upstreams = turns.upstreams.get();
-    let named = upstreams.candidates(&model).next().map_or(&*model, |first| first.name_of(&model));
-    let room = turns.settings.windows.room(&[&model, named], request.max_tokens);
+    let room = turns.room(&model, request.max_tokens);
     let material = Arc::new(Material { head, earlier, question });
     let (turn_id, temperature, max_tokens) = (live.lease.turn_id.clone(), request.temperature, request.max_tokens);
     let call = Call { turn_id, model, lines: Vec::new(), temperature, max_tokens, traceparent: None };

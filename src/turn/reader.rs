@@ -75,6 +75,7 @@ pub struct Reader {
     /// The turn's number, on a feed.
     number: Option<u64>,
     follow: bool,
+    holds: bool,
     cursor: u64,
     state: State,
     scratch: BytesMut,
@@ -88,6 +89,8 @@ pub struct Manner {
     pub wire: Wire,
     /// Until the turn's end, or only what there is.
     pub follow: bool,
+    /// Whether the turn is held by this reader, so that `on_disconnect` speaks of it. Whoever may change nothing holds nothing.
+    pub holds: bool,
 }
 
 impl Turns {
@@ -97,7 +100,7 @@ impl Turns {
     /// The store's, when the turn does not live here and its record cannot be read.
     pub async fn attach(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner) -> Result<Option<Attached>> {
         if let Some(live) = self.registry.get(owner, turn) {
-            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn) else {
+            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn, manner.holds) else {
                 return Ok(Some(Attached::Crowded));
             };
             let conversation_id = live.lease.conversation_id.clone();
@@ -124,15 +127,17 @@ impl Reader {
         cursor: u64,
         manner: Manner,
     ) -> Self {
-        let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, manner.follow);
+        let Manner { wire, follow, holds } = manner;
+        let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow, holds);
         Self {
             turns: turns.clone(),
             owner: owner.clone(),
             turn_id: turn_id.clone(),
             conversation_id,
-            wire: manner.wire,
+            wire,
             number: None,
-            follow: manner.follow,
+            follow,
+            holds,
             cursor,
             state: State::Cold(Box::pin(cold)),
             scratch: BytesMut::new(),
@@ -155,7 +160,7 @@ impl Reader {
         let Some(at) = live.log.locate(self.cursor) else { return };
         if self.presence.is_none() {
             // A reader that comes out of the record was let in already.
-            self.presence = Presence::new(&live, usize::MAX);
+            self.presence = Presence::new(&live, usize::MAX, self.holds);
         }
         let place = live.log.join();
         self.state = State::Hot { live, place, at };
@@ -163,7 +168,8 @@ impl Reader {
 
     fn cool(&mut self) {
         self.leave();
-        let cold = cold::read(self.turns.clone(), self.owner.clone(), self.turn_id.clone(), self.cursor, self.follow);
+        let (turns, owner, turn_id) = (self.turns.clone(), self.owner.clone(), self.turn_id.clone());
+        let cold = cold::read(turns, owner, turn_id, self.cursor, self.follow, self.holds);
         self.state = State::Cold(Box::pin(cold));
     }
 

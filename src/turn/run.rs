@@ -79,6 +79,7 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
         let (from, summary) = match fit(turns, &prompt.material, prompt.room).await {
             Fitted::From(from, None) => (from, None),
             Fitted::From(from, Some(left_out)) => Box::pin(leave_out(turns, live, talk, &prompt, from, left_out)).await,
+            Fitted::TooLong if prompt.room == 0 => return ends::no_room(),
             Fitted::TooLong => return ends::too_long(),
             Fitted::Uncounted => return ends::mistake(),
         };

@@ -69,14 +69,14 @@ impl Turns {
         Ok(Some(record.into_turn()))
     }
 
-    /// Waits for a turn's end, as a reader of it.
+    /// Waits for a turn's end, as a reader of it; `holds` says whether the turn is held by this reader.
     ///
     /// # Errors
     /// The store's.
-    pub async fn outcome(&self, owner: &Owner, id: &TurnId) -> Result<Outcome> {
+    pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
         if self.registry.get(owner, id).is_none() {
             // It has ended, or it lives elsewhere: the record tells when it is over.
-            let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true));
+            let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
             match pieces.next().await {
                 None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => {}
                 Some(Piece::Gone) => return Ok(Outcome::Gone),
@@ -85,7 +85,7 @@ impl Turns {
         }
         let mut again_after = None;
         if let Some(live) = self.registry.get(owner, id) {
-            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn) else {
+            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn, holds) else {
                 return Ok(Outcome::Crowded);
             };
             tokio::select! {

@@ -253,6 +253,17 @@ async fn a_cookie_counts_on_our_own_pages_alone() {
     refused(&scene.client.post("/v1/session", &json!({})).await, 401, "authentication_required");
     let out = with.send(Request { method: "DELETE".into(), ..Request::get("/v1/session") }).await;
     assert_eq!((out.status, out.header("set-cookie").unwrap().contains("Max-Age=0")), (204, true));
+
+    // Over TLS no other page of the site can set it, and what one has set under the plain name is not looked at.
+    let scene = Scene::with(|setup| setup.closed().set("public_url", "https://chat.example")).await;
+    let reply = scene.bearing(&user("anna")).post("/v1/session", &json!({})).await;
+    let cookie = reply.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-tidegate_session=") && cookie.contains("; Path=/; Secure;"), "{cookie}");
+    let bert = format!("tidegate_session={}", user("bert"));
+    let with = |cookies: &str| scene.client.with_header("cookie", cookies);
+    let both = with(&format!("{bert}; {}", cookie.split(';').next().unwrap()));
+    assert_eq!(both.get("/v1/conversations").await.status, 200);
+    refused(&with(&bert).get("/v1/conversations").await, 401, "authentication_required");
 }
 
 #[tokio::test]
@@ -379,6 +390,8 @@ async fn metrics_are_for_admins_where_callers_say_who_they_are() {
     let service = scene.bearing(&scene.gateway.key("shop", "service").text);
     refused(&service.get("/metrics").await, 403, "forbidden");
     assert_eq!(scene.bearing(&scene.gateway.key("shop", "admin").text).get("/metrics").await.status, 200);
+    let abroad = scene.bearing(&scene.gateway.key("bank", "admin").text);
+    refused(&abroad.get("/metrics").await, 403, "forbidden");
     for public in ["/healthz", "/readyz", "/openapi.json", "/", "/docs/", "/events.schema.json", "/client.js"] {
         assert_eq!(scene.client.get(public).await.status, 200, "{public}");
     }
@@ -402,10 +415,17 @@ async fn what_was_used_is_told_by_key_and_user_to_the_application_and_to_each_th
         let row = |row: &Value| json!([row[group], row["calls"]]);
         (used["totals"]["calls"].as_u64().unwrap(), rows.iter().map(row).collect::<Vec<_>>())
     };
-    let by_user = json!([["anna", 2], ["bert", 1], ["service", 1]]);
+    let by_user = json!([[null, 1], ["anna", 2], ["bert", 1]]);
     assert_eq!(rows(&service, "user").await, (4, by_user.as_array().unwrap().clone()));
     assert_eq!(rows(&service, "key").await, (4, vec![json!([null, 2]), json!([key.id, 2])]));
     assert_eq!(rows(&anna, "user").await, (2, vec![json!(["anna", 2])]));
+    for client in [&anna, &service.with_header("tidegate-user", "anna")] {
+        assert_eq!(
+            rows(client, "key").await,
+            (2, vec![json!([null, 2])]),
+            "what they are asked with is not theirs to know"
+        );
+    }
     let abroad = scene.bearing(&scene.gateway.key("bank", "admin").text);
     assert_eq!(rows(&abroad, "user").await, (0, Vec::new()));
 }

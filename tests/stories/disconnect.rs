@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::access::user;
 use crate::support::{Encoding, Gate, Request, Scene, Script, Task, assert_stamps, eventually, within};
 
 fn ask(on_disconnect: &str) -> Value {
@@ -130,6 +131,53 @@ async fn a_waiting_json_request_is_a_reader() {
     });
     gate.open();
     assert_eq!(waiting.join().await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn whoever_may_change_nothing_neither_ends_a_turn_nor_keeps_it() {
+    let gate = Gate::new();
+    let scene = Scene::closed().await;
+    scene.upstream.always(Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
+    let read = scene.bearing(&scene.gateway.key("shop", "read").text);
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let anna = scene.bearing(&user("anna"));
+    let conversation = anna.conversation().await;
+    let target = format!("/v1/conversations/{conversation}/messages");
+    let request = Request::post(&target, &ask("cancel")).header("prefer", "respond-async");
+    let reply = anna.send(request.header("accept", "application/json")).await;
+    let turn = reply.expect(202)["id"].as_str().unwrap().to_owned();
+    gate.reached().await;
+    let (of_turn, of_feed) = (format!("/v1/turns/{turn}/events"), format!("/v1/conversations/{conversation}/events"));
+    let ticket = async |object: Value| {
+        let ticket = anna.post("/v1/tickets", &object).await.expect(200);
+        format!("ticket={}", ticket["ticket"].as_str().unwrap())
+    };
+    let by_turn = format!("{of_turn}?{}", ticket(json!({ "turn_id": turn })).await);
+    let by_feed = format!("{of_feed}?{}", ticket(json!({ "conversation_id": conversation })).await);
+    let onlookers = [(&scene.client, &by_turn), (&scene.client, &by_feed), (&read, &of_turn), (&read, &of_feed)];
+    for (client, target) in onlookers {
+        let mut reader = client.open(Request::get(target).accept(Encoding::Sse)).await;
+        reader.events(3).await;
+        let port = reader.port();
+        reader.leave();
+        eventually("the reader to be gone", async || (!scene.gateway.holds(port)).then_some(())).await;
+        assert_eq!(anna.turn(&turn).await["status"], "running", "{target}");
+    }
+    let waiting = Task::start({
+        let (client, request) = (read.clone(), events(&turn).header("accept", "application/json"));
+        async move { client.open(request).await }
+    });
+    eventually("the request to wait", async || (admin.readers().await == 1).then_some(())).await;
+    drop(waiting);
+    eventually("it to be gone", async || (admin.readers().await == 0).then_some(())).await;
+    assert_eq!(anna.turn(&turn).await["status"], "running");
+
+    let mut onlooker = scene.client.open(Request::get(&by_turn).accept(Encoding::Ndjson)).await;
+    let mut reader = anna.events(Encoding::Ndjson, &turn, 0).await;
+    reader.events(3).await;
+    reader.leave();
+    let end = onlooker.rest().await.pop().unwrap();
+    assert_eq!((&end.json["status"], &end.json["stopped_by"]), (&json!("stopped"), &json!("disconnect")));
 }
 
 #[tokio::test]

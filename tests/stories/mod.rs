@@ -6,6 +6,7 @@
 
 mod access;
 mod answers;
+mod application;
 mod audit;
 mod branches;
 mod busy;
@@ -28,6 +29,7 @@ mod readers;
 mod refusals;
 mod replay;
 mod retention;
+mod revoked;
 mod search;
 mod stop;
 mod store;

@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use crate::support::access::user;
 use crate::support::{Client, Encoding, Gate, Reply, Request, Scene, Script, Task, Told, assert_stamps, eventually};
 
 const STREAM: &str = "/v1/chat/stream";
@@ -200,6 +201,36 @@ async fn a_key_makes_one_conversation() {
         assert_eq!(reply(&scene.client, other).await.expect(422)["code"], "idempotency_key_reused");
     }
     assert_eq!(scene.upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn what_became_of_a_deleted_conversation_is_told_alike_to_its_user_and_to_a_service_key() {
+    let scene = Scene::closed().await;
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let abroad = scene.bearing(&scene.gateway.key("bank", "service").text);
+    let (anna, bert) = (scene.bearing(&user("anna")), scene.bearing(&user("bert")));
+    let conversation = anna.conversation().await;
+    let target = format!("/v1/conversations/{conversation}/messages");
+    let asked = |key: &str| {
+        Request::post(&target, &json!({"content": "hi"}))
+            .header("idempotency-key", key)
+            .header("accept", "application/json")
+    };
+    service.send(asked("one")).await.expect(200);
+    anna.send(asked("two")).await.expect(200);
+    let path = format!("/v1/conversations/{conversation}");
+    let delete = Request { method: "DELETE".into(), ..Request::get(&path) };
+    assert_eq!(anna.send(delete).await.status, 204);
+    for client in [&service, &anna] {
+        for key in ["one", "two"] {
+            assert_eq!(client.send(asked(key)).await.expect(410)["code"], "turn_deleted");
+        }
+        assert_eq!(client.send(asked("three")).await.expect(404)["code"], "conversation_not_found");
+    }
+    for stranger in [&bert, &abroad] {
+        assert_eq!(stranger.send(asked("one")).await.expect(404)["code"], "conversation_not_found");
+    }
+    assert_eq!(scene.upstream.calls().len(), 2);
 }
 
 #[tokio::test]

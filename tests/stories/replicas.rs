@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::support::access::user;
 use crate::support::{
     Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
-    assert_stamps,
+    assert_stamps, eventually,
 };
 
 /// How far the other replica may be behind.
@@ -141,6 +143,28 @@ async fn a_reader_on_the_other_keeps_a_turn_that_is_to_end_with_its_last() {
 }
 
 #[tokio::test]
+async fn whoever_only_looks_on_at_the_other_keeps_no_turn() {
+    let (database, upstream, folder) = (Database::fresh().await, Upstream::start().await, TempDir::new().unwrap());
+    let pepper = folder.path().join("pepper").to_str().unwrap().to_owned();
+    let start = || {
+        let setup = Gateway::on(&database).upstream(&upstream).set("cluster.lease_s", 1).closed();
+        setup.set("auth.pepper_file", &*pepper).start()
+    };
+    let (one, other) = (start().await, start().await);
+    upstream.push(Script::new().role().paced(1000, Duration::from_millis(20)).hang());
+    let (anna, read) = (one.client().bearing(&user("anna")), other.client().bearing(&one.key("shop", "read").text));
+    let conversation = anna.conversation().await;
+    let mut reader = anna.open(ask(&conversation, &json!({"content": "go", "on_disconnect": "cancel"}))).await;
+    let turn = reader.turn();
+    let mut onlooker = read.events(Encoding::Ndjson, &turn, 0).await;
+    onlooker.events(20).await;
+    reader.events(20).await;
+    reader.leave();
+    let end = onlooker.rest().await.pop().unwrap();
+    assert_eq!((&end.json["status"], &end.json["stopped_by"]), (&json!("stopped"), &json!("disconnect")));
+}
+
+#[tokio::test]
 async fn a_key_used_on_one_joins_the_same_turn_on_the_other() {
     let pair = pair().await;
     let gate = Gate::new();
@@ -223,4 +247,26 @@ async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so(
     fold.assert_same_as(&record.message);
     let open = "select cast(count(*) as text) from turns where finished_at is null";
     assert_eq!(pair.database.texts(open).await, ["0"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_freezes_in_the_middle_of_a_transaction_keeps_nobody_waiting() {
+    let pair = pair().await;
+    pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
+    let conversation = pair.a.conversation().await;
+    let mut first = pair.a.ask(&conversation, "first").await;
+    let turn = first.turn();
+    first.events(5).await;
+    // Its journal has taken the replica's own row, and waits for this one.
+    let block = pair.database.block_tables("journal").await;
+    let waiting = "select cast(count(*) as text) from pg_locks l join pg_database d on d.oid = l.database \
+                   where d.datname = current_database() and not l.granted";
+    eventually("the journal to wait", async || (pair.database.texts(waiting).await != ["0"]).then_some(())).await;
+    pair.one.freeze();
+    drop(block);
+    assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
+    let record = Record::read(&pair.b, &turn).await;
+    pair.one.thaw();
+    assert_eq!(pair.a.ask_whole(&conversation, "next").await.expect(200)["status"], "completed");
+    assert_eq!(Record::read(&pair.a, &turn).await.message, record.message);
 }

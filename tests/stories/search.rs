@@ -257,7 +257,10 @@ async fn however_much_matches_the_newest_come_first_and_none_is_left_out() {
     house.database.run(&many).await;
     let words = format!(
         "'{mark}all' || case when cast(substr(id, -5) as integer) % 3 = 0 then ' {mark}third' else '' end \
-         || case when cast(substr(id, -5) as integer) % 100 = 0 then ' {mark}hundredth' else '' end"
+         || case when cast(substr(id, -5) as integer) % 100 = 0 then ' {mark}hundredth' else '' end \
+         || case when cast(substr(id, -5) as integer) % 1000 = 0 then ' {mark}thousandth' else '' end \
+         || case when cast(substr(id, -5) as integer) <= 5000 then ' {mark}long' else '' end \
+         || ' {mark}various' || cast(cast(substr(id, -5) as integer) % 20 as text)"
     );
     let words =
         if house.database.kind() == Kind::Postgres { words.replace("substr(id, -5)", "right(id, 5)") } else { words };
@@ -268,13 +271,30 @@ async fn however_much_matches_the_newest_come_first_and_none_is_left_out() {
         made.id
     );
     house.database.run(&index).await;
-    for (query, every) in [("al", 1), ("all third", 3), ("hundredth", 100), ("nothing", 100_000)] {
+    let searches: [(&str, fn(u64) -> bool, bool); 9] = [
+        ("al", |_| true, true),
+        ("all third", |n| n % 3 == 0, true),
+        ("third", |n| n % 3 == 0, false),
+        ("hundredth", |n| n % 100 == 0, true),
+        ("thousandth", |n| n % 1000 == 0, true),
+        ("thousandth", |n| n % 1000 == 0, false),
+        // Where the newest have none of it, and where many words begin so.
+        ("long", |n| n <= 5000, true),
+        ("variou", |_| true, true),
+        ("nothing", |_| false, true),
+    ];
+    for (query, matches, descending) in searches {
         let sought = Sought::read(query).unwrap();
-        let due: Vec<u64> = (1..=22_000u64).rev().filter(|n| n % every == 0).take(150).collect();
+        let mut all: Vec<u64> = (1..=22_000).collect();
+        if descending {
+            all.reverse();
+        }
+        let due: Vec<u64> = all.into_iter().filter(|n| matches(*n)).take(150).collect();
         let mut from = None;
         let mut found: Vec<ConversationId> = Vec::new();
         while found.len() < due.len() {
-            let page = house.store.search(&house.owner, &sought, &Filter { from, ..filter(50) }).await.unwrap();
+            let page =
+                house.store.search(&house.owner, &sought, &Filter { from, descending, ..filter(50) }).await.unwrap();
             found.extend(page.conversations.into_iter().map(|found| found.conversation.id));
             from = page.next;
             assert!(from.is_some() || found.len() >= due.len(), "{query}: {} of {}", found.len(), due.len());

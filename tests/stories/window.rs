@@ -12,7 +12,7 @@ use crate::support::{Call, Request, Scene, Script, Setup, Told, eventually};
 const ROOM: usize = 300;
 
 fn small(setup: Setup) -> Setup {
-    setup.set("context.models.test-model", 400).set("instructions", "Be brief.")
+    setup.set("window.models.test-model", 400).set("instructions", "Be brief.")
 }
 
 /// A text of so many tokens.
@@ -89,7 +89,7 @@ async fn a_question_that_does_not_fit_ends_at_once_and_costs_nothing() {
 
 #[tokio::test]
 async fn spaces_are_counted_in_no_time() {
-    let scene = Scene::with(|setup| setup.set("context.tokens", 90_000)).await;
+    let scene = Scene::with(|setup| setup.set("window.tokens", 90_000)).await;
     let conversation = scene.client.conversation().await;
     let begun = Instant::now();
     for _ in 0..3 {
@@ -102,12 +102,46 @@ async fn spaces_are_counted_in_no_time() {
 /// With a cheaper model that summarises.
 fn summarised(setup: Setup) -> Setup {
     let prices = vec![price("test-*", "2026-01-01", 1_000_000), price("cheap", "2026-01-01", 1000)];
-    small(setup).set("context.summary_model", "cheap").set("prices", prices)
+    small(setup).set("window.summary_model", "cheap").set("prices", prices)
 }
 
 /// The calls of the cheaper model so far.
 fn summaries(scene: &Scene) -> Vec<Call> {
     scene.upstream.calls().into_iter().filter(|call| call.body["model"] == "cheap").collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_leaves_no_room_for_a_question_is_refused_or_told_so() {
+    let scene = Scene::with(|setup| small(setup).set("limits.instructions_bytes", 20)).await;
+    scene.upstream.always(Script::answer(&["yes"]));
+    let client = &scene.client;
+    let make = async |config: Value| client.post("/v1/conversations", &json!({ "config": config })).await;
+    assert_eq!(make(json!({"max_tokens": 400})).await.expect(422)["field"], "config.max_tokens");
+    assert_eq!(make(json!({"max_tokens": 399})).await.status, 201);
+    // Another model reads more.
+    let made = make(json!({"max_tokens": 400, "model": "other"})).await.expect(201);
+    let path = format!("/v1/conversations/{}", made["id"].as_str().unwrap());
+    let patch = async |config: Value| {
+        let body = json!({ "config": config });
+        client.send(Request { method: "PATCH".into(), ..Request::post(&path, &body) }).await
+    };
+    for (change, status) in [
+        (json!({"model": "test-model"}), 422),
+        (json!({"model": null}), 422),
+        (json!({"max_tokens": 5000}), 200),
+        (json!({"model": "test-model", "max_tokens": 300}), 200),
+        (json!({"max_tokens": 5000, "model": "other"}), 200),
+        (json!({"instructions": "x".repeat(21)}), 422),
+        (json!({"instructions": "x".repeat(20)}), 200),
+    ] {
+        assert_eq!(patch(change.clone()).await.status, status, "{change}");
+    }
+    assert_eq!(make(json!({"instructions": "é".repeat(11)})).await.expect(422)["field"], "config.instructions");
+    // A question may name a model that reads less.
+    let ask = json!({"content": "hi", "model": "test-model"});
+    let told = client.post(&format!("{path}/messages"), &ask).await.expect(502);
+    assert_eq!((&told["code"], scene.upstream.calls().len()), (&json!("context_exceeded"), 0));
+    assert!(told["detail"].as_str().unwrap().contains("max_tokens"), "{told}");
 }
 
 #[tokio::test]

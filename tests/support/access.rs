@@ -46,7 +46,7 @@ pub struct ApiKey {
 
 impl Setup {
     /// Callers must say who they are. There are `shop` with users and two widgets, `bank` with users and one, and `club`
-    /// for users alone.
+    /// for users alone. The metrics are for admins of `shop`.
     pub fn closed(mut self) -> Self {
         let mut applications = toml::toml! {
             [[applications]]
@@ -77,7 +77,7 @@ impl Setup {
             application.as_table_mut().unwrap().insert("jwt_secret".to_owned(), secret.into());
         }
         self.config.extend(applications);
-        self.set("auth.mode", "required")
+        self.set("auth.mode", "required").set("metrics.application", "shop")
     }
 }
 

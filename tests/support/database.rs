@@ -139,6 +139,11 @@ impl Database {
 
     /// Lets nobody write until the guard is dropped; everybody may read.
     pub async fn block(&self) -> Block {
+        self.block_tables("conversations, turns, messages, journal, idempotency_keys, replicas").await
+    }
+
+    /// Lets nobody write to these tables (on SQLite to any) until the guard is dropped.
+    pub async fn block_tables(&self, tables: &str) -> Block {
         match &self.0 {
             Place::File { .. } => {
                 let mut connection = self.file().await;
@@ -147,7 +152,6 @@ impl Database {
             }
             Place::Server { url, .. } => {
                 let mut connection = PgConnectOptions::from_str(url.as_str()).unwrap().connect().await.unwrap();
-                let tables = "conversations, turns, messages, journal, idempotency_keys, replicas";
                 let lock = format!("begin; lock table {tables} in exclusive mode");
                 connection.execute(AssertSqlSafe(lock)).await.unwrap();
                 Block::Server { _connection: connection }

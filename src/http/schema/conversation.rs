@@ -20,12 +20,12 @@ pub enum State {
 pub struct Config {
     /// The model, where a message names none.
     pub model: Option<String>,
-    /// The system prompt.
+    /// The system prompt; at most `instructions_bytes`.
     pub instructions: Option<String>,
     /// Sampling temperature.
     #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f64>,
-    /// The longest answer, in tokens.
+    /// The longest answer, in tokens; less than the model reads, question and answer together.
     #[schema(minimum = 1, maximum = 4_294_967_295_u32)]
     pub max_tokens: Option<u64>,
     /// Whether answers draw on the application's documents. There are none yet: only `false` will do.

@@ -89,7 +89,8 @@ pub fn finish(mut document: OpenApi) -> OpenApi {
 fn who_asks(document: &mut OpenApi) {
     let token = "An API key, a user's token or a visitor's. With auth off nothing is asked.";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(token)).build();
-    let cookie = ApiKeyValue::with_description("tidegate_session", "What `POST /v1/session` keeps.");
+    let kept = "What `POST /v1/session` keeps; `tidegate_session` where the gateway is reached without TLS.";
+    let cookie = ApiKeyValue::with_description("__Host-tidegate_session", kept);
     let ticket = ApiKeyValue::with_description("ticket", "From `POST /v1/tickets`: reads one turn or conversation.");
     let widget = ApiKeyValue::with_description("tidegate-widget", "A widget's key, from a page it stands on.");
     let schemes = [

@@ -1,0 +1,75 @@
+//! What a key sees of all of its application.
+
+use serde_json::{Value, json};
+
+use crate::support::access::user;
+use crate::support::{Client, Request, Scene};
+
+async fn make(client: &Client, title: &str) -> String {
+    let made = client.post("/v1/conversations", &json!({ "title": title })).await.expect(201);
+    made["id"].as_str().unwrap().to_owned()
+}
+
+async fn titles(client: &Client, query: &str) -> Vec<String> {
+    let list = client.get(&format!("/v1/conversations?{query}")).await.expect(200);
+    list["data"].as_array().unwrap().iter().map(|one| one["title"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_acts_for_nobody_lists_all_of_its_application() {
+    let scene = Scene::closed().await;
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let keys = ["read", "admin"].map(|role| scene.bearing(&scene.gateway.key("shop", role).text));
+    let (anna, visitor) = (scene.bearing(&user("anna")), scene.bearing(&scene.visitor("wk_shop").await));
+    let abroad = scene.bearing(&scene.gateway.key("bank", "service").text);
+    // A user may be called like that.
+    let namesake = service.with_header("tidegate-user", "service");
+    let first = make(&anna, "d").await;
+    for (client, title) in [(&service, "b"), (&visitor, "C"), (&namesake, "a"), (&abroad, "z")] {
+        make(client, title).await;
+    }
+    let away = make(&anna, "e").await;
+    anna.post(&format!("/v1/conversations/{away}/archive"), &json!({})).await.expect(200);
+    anna.post(&format!("/v1/conversations/{first}/pause"), &json!({})).await.expect(200);
+
+    assert_eq!(titles(&service, "").await, ["a", "C", "b", "d"]);
+    for key in &keys {
+        assert_eq!(titles(key, "sort=title").await, ["a", "b", "C", "d"]);
+    }
+    assert_eq!(titles(&service, "sort=created&order=asc&include_archived=1").await, ["d", "b", "C", "a", "e"]);
+    assert_eq!(titles(&service, "state=paused").await, ["d"]);
+    assert_eq!(titles(&service, "user_id=anna").await, ["d"]);
+    assert_eq!(titles(&service, "user_id=").await, ["b"], "the application's own");
+    assert_eq!(titles(&service, "user_id=service").await, ["a"], "a user of that name");
+    assert_eq!(titles(&anna, "").await, ["d"], "others see what is theirs");
+    assert_eq!(titles(&namesake, "").await, ["a"]);
+    assert_eq!(anna.get("/v1/conversations?user_id=").await.expect(403)["field"], "user_id");
+    assert_eq!(titles(&abroad, "").await, ["z"]);
+
+    // Asked in, it comes first.
+    service.ask_whole(&first, "hi").await;
+    assert_eq!(service.post(&format!("/v1/conversations/{first}/resume"), &json!({})).await.status, 200);
+    service.ask_whole(&first, "hi").await.expect(200);
+    assert_eq!(titles(&service, "").await, ["d", "a", "C", "b"]);
+
+    // Page by page, in each order, each once.
+    for sort in ["activity", "created", "title"] {
+        for order in ["asc", "desc"] {
+            let query = format!("sort={sort}&order={order}&include_archived=1");
+            let (whole, mut paged, mut cursor) = (titles(&service, &query).await, Vec::new(), String::new());
+            loop {
+                let page = service.get(&format!("/v1/conversations?{query}&limit=2{cursor}")).await.expect(200);
+                let data = page["data"].as_array().unwrap();
+                paged.extend(data.iter().map(|one| one["title"].as_str().unwrap().to_owned()));
+                let Value::String(next) = &page["next_cursor"] else { break };
+                cursor = format!("&cursor={next}");
+            }
+            assert_eq!((paged, whole.len()), (whole, 5), "{query}");
+        }
+    }
+
+    // Words are looked for in what one owner has.
+    assert_eq!(service.get("/v1/conversations?q=d").await.expect(422)["field"], "q");
+    let found = Request::get("/v1/conversations?q=nothing&user_id=");
+    assert_eq!(service.send(found).await.expect(200)["data"], json!([]));
+}
