@@ -9,6 +9,7 @@ use url::Url;
 use super::{AuthMode, Config, ConfigError, Tls};
 use crate::domain::price::{DEAREST, Price};
 use crate::domain::window::Context;
+use crate::http::address::network;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -27,6 +28,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         web_address("otel.endpoint", endpoint)?;
     }
     origins("cors.allowed_origins", &config.cors.allowed_origins)?;
+    proxies(&config.http.trusted_proxies)?;
     applications(&config.applications)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
@@ -117,6 +119,16 @@ fn origins(path: &str, origins: &[String]) -> Result<(), ConfigError> {
         return Err(ConfigError::at(format_args!("{path}.{index}"), problem));
     }
     Ok(())
+}
+
+fn proxies(proxies: &[String]) -> Result<(), ConfigError> {
+    match proxies.iter().position(|proxy| network(proxy).is_none()) {
+        None => Ok(()),
+        Some(index) => Err(ConfigError::at(
+            format_args!("http.trusted_proxies.{index}"),
+            "must be an address or a network, such as 10.0.0.0/8",
+        )),
+    }
 }
 
 fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {

@@ -103,7 +103,7 @@ pub const KEYS: [Key; 89] = [
     sample("applications.*.widgets.*.origins", List, r#"["https://shop.example"]"#, "Exact origins of the pages it stands on."),
     sample("applications.*.widgets.*.models", List, r#"["*"]"#, "The models its visitors may name, as globs; absent: all."),
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
-    later("http.trusted_proxies", List, "[]"),
+    default("http.trusted_proxies", List, "[]", "Proxies that stand before the gateway, as addresses or networks such as \"10.0.0.0/8\": whom they name in `Forwarded` or `X-Forwarded-For` is the client."),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),

@@ -261,7 +261,6 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
             "applications.0.limits.requests_per_minute",
         ),
         ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
-        ("[http]\ntrusted_proxies = [\"10.0.0.0/8\"]", "http.trusted_proxies"),
     ] {
         assert_eq!(refusal(text), format!("`{setting}` is not supported yet"));
     }
@@ -417,6 +416,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("cluster.", fields::<Cluster>()),
         ("auth.", fields::<Auth>()),
         ("cors.", fields::<Cors>()),
+        ("http.", fields::<Http>()),
         ("metrics.", fields::<Metrics>()),
         ("otel.", fields::<Otel>()),
         ("log.", fields::<Log>()),
