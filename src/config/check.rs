@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls};
+use crate::domain::owner::Owner;
 use crate::domain::price::{DEAREST, Price};
+use crate::domain::quota::Scope;
 use crate::domain::window::Context;
 use crate::http::address::network;
 use crate::identity::settings::Application;
@@ -30,6 +32,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     origins("cors.allowed_origins", &config.cors.allowed_origins)?;
     proxies(&config.http.trusted_proxies)?;
     applications(&config.applications)?;
+    limits(config)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
     context(&config.context)?;
@@ -93,6 +96,35 @@ fn applications(applications: &[Application]) -> Result<(), ConfigError> {
             }
             origins(&at("origins"), &widget.origins)?;
             globs(&at("models"), &widget.models)?;
+        }
+    }
+    Ok(())
+}
+
+/// Limits are for whom there is: with auth off that is one application in which nobody is known.
+fn limits(config: &Config) -> Result<(), ConfigError> {
+    let off = config.auth.mode == AuthMode::Off;
+    for (index, application) in config.applications.iter().enumerate() {
+        let at = |key: &str| format!("applications.{index}.limits.{key}");
+        let quotas = &application.limits;
+        if quotas.budget_soft_percent > 100 {
+            return Err(ConfigError::at(at("budget_soft_percent"), "must be at most 100"));
+        }
+        let is_here = *application.name == *Owner::local().application_id;
+        let set = quotas.set().into_iter().find(|(scope, _)| {
+            let is_there = is_here && matches!(scope, Scope::Application | Scope::Address);
+            off && !is_there
+        });
+        if let Some((_, key)) = set {
+            let why = if is_here {
+                "has no effect while auth is off: nobody is known then".to_owned()
+            } else {
+                format!(
+                    "has no effect while auth is off: the one application is then `{}`",
+                    Owner::local().application_id
+                )
+            };
+            return Err(ConfigError::at(at(&key), why));
         }
     }
     Ok(())

@@ -37,6 +37,7 @@ pub mod host;
 pub mod idempotency;
 mod json;
 pub mod keys;
+pub mod limits;
 pub mod listing;
 pub mod lives;
 pub mod messages;

@@ -7,6 +7,7 @@
 mod access;
 mod answers;
 mod branches;
+mod budgets;
 mod busy;
 mod chat;
 mod context;
@@ -19,6 +20,7 @@ mod faults;
 mod feed;
 mod foreign;
 mod kill;
+mod limits;
 mod lives;
 mod once;
 mod operations;
