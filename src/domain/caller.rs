@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{ConversationId, KeyId, TurnId};
 use super::owner::{Kind, Owner};
+use super::quota::{Bounds, Scope};
 
 /// What an API key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +131,8 @@ pub struct Caller {
     pub models: Models,
     /// A person who has done nothing yet: the record does not know them.
     pub is_new: bool,
+    /// What bounds them. Where they ask from is part of it, so it is known only once they are let in.
+    pub bounds: Bounds,
 }
 
 /// What a caller is to an object that is there.
@@ -147,7 +150,8 @@ impl Caller {
     /// The one who asks while auth is off.
     pub fn local() -> Self {
         let (owner, standing) = (Owner::local(), Standing::Local);
-        Self { owner, standing, credentials: Vec::new(), models: Models::default(), is_new: false }
+        let (credentials, models, bounds) = (Vec::new(), Models::default(), Bounds::default());
+        Self { owner, standing, credentials, models, is_new: false, bounds }
     }
 
     /// The API key they ask with.
@@ -156,6 +160,19 @@ impl Caller {
             Credential::Key(id) => Some(id),
             Credential::Person(_) | Credential::Application(_) | Credential::Widget { .. } => None,
         })
+    }
+
+    /// All that they are which may be bounded, but for where they ask from. Whoever holds a ticket is its owner.
+    pub fn scopes(&self) -> Vec<(Scope, Arc<str>)> {
+        let mut scopes = vec![(Scope::Application, "".into())];
+        scopes.extend(self.key_id().map(|id| (Scope::Key, id.as_str().into())));
+        let person = match self.owner.kind() {
+            Kind::User => Some(Scope::User),
+            Kind::Visitor => Some(Scope::Visitor),
+            Kind::Local | Kind::Service => None,
+        };
+        scopes.extend(person.zip(self.owner.person_id()).map(|(scope, id)| (scope, id.into())));
+        scopes
     }
 
     /// Whether this caller changes anything at all.
@@ -206,13 +223,15 @@ mod tests {
     fn person(application: &str, kind: Kind, id: &str) -> Caller {
         let owner = Owner::person(&application.into(), kind, id);
         let credentials = vec![Credential::Person(owner.clone())];
-        Caller { credentials, owner, standing: Standing::Person, models: Models::default(), is_new: false }
+        let (models, bounds) = (Models::default(), Bounds::default());
+        Caller { credentials, owner, standing: Standing::Person, models, is_new: false, bounds }
     }
 
     fn key(application: &str, role: Role) -> Caller {
         let owner = Owner::service(&application.into());
         let credentials = vec![Credential::Key("key_1".into())];
-        Caller { owner, standing: Standing::Key(role), credentials, models: Models::default(), is_new: false }
+        let (models, bounds) = (Models::default(), Bounds::default());
+        Caller { owner, standing: Standing::Key(role), credentials, models, is_new: false, bounds }
     }
 
     #[test]

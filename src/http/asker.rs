@@ -2,20 +2,24 @@
 //! admins may. A handler that takes none of them reaches no row.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 
+use super::address::Address;
 use super::app::{App, no_conversation, no_message, no_turn};
 use super::code::Code;
 use super::cross_site;
+use super::limits::{Quota, limited};
 use super::problem::Problem;
 use super::query::{Id, pairs};
 use super::session;
+use crate::access::limits::Place;
 use crate::access::revoked::{Revocations, Watch};
 use crate::access::{Denied, Known, Presented};
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
@@ -47,6 +51,7 @@ pub struct Aside(Arc<Mutex<Said>>);
 struct Said {
     ignored: bool,
     visitor_token: Option<Secret>,
+    quotas: Vec<Quota>,
 }
 
 impl Aside {
@@ -59,6 +64,7 @@ impl Aside {
         if let Some(Ok(token)) = said.visitor_token.as_ref().map(|token| HeaderValue::try_from(token.reveal())) {
             headers.insert(VISITOR_TOKEN, token);
         }
+        Quota::tell(&said.quotas, headers);
     }
 }
 
@@ -112,6 +118,14 @@ impl Who {
     /// As the caller themself.
     pub fn own(app: &App, caller: Caller) -> Self {
         Self { owner: caller.owner.clone(), caller, revocations: app.access.revocations().clone() }
+    }
+
+    /// Counts a stream that is opened; nothing where nobody counts.
+    ///
+    /// # Errors
+    /// 429 `rate_limited`.
+    pub fn open_stream(&self, app: &App) -> Result<Option<Place>, Problem> {
+        app.access.open_stream(&self.caller).map_err(|bound| limited(&bound, None, None))
     }
 
     /// Watches for the revocation of what let the caller in; `None` for one who needs nothing.
@@ -252,9 +266,16 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         user: header(&USER),
         retry: header(&IDEMPOTENCY_KEY).map(|key| key.trim_matches('"')).or_else(|| parameter("key")),
     };
-    let Known { caller, ignored, visitor_token } = app.access.caller(shown).await?;
+    hears(app, &parts.extensions)?;
+    let known = app.access.caller(shown).await;
+    let Known { mut caller, ignored, visitor_token } =
+        known.map_err(|denied| refuse(app, &parts.extensions, denied))?;
+    let quotas = Vec::new();
     if let Some(Aside(aside)) = parts.extensions.get() {
-        *aside.lock() = Said { ignored, visitor_token };
+        *aside.lock() = Said { ignored, visitor_token, quotas };
+    }
+    if parts.uri.path().starts_with("/v1/") {
+        count(app, &parts.extensions, &mut caller)?;
     }
     if cross_site::changes(parts) {
         if !caller.may_change() {
@@ -266,6 +287,44 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         }
     }
     Ok(caller)
+}
+
+fn client(extensions: &Extensions) -> Option<IpAddr> {
+    Address::of(extensions).map(Address::client)
+}
+
+/// Whether whoever asks is listened to at all: an address that has shown nothing good too often is not.
+///
+/// # Errors
+/// 429 `rate_limited`.
+pub fn hears(app: &App, extensions: &Extensions) -> Result<(), Problem> {
+    Ok(app.access.hears(client(extensions))?)
+}
+
+/// The refusal of whoever is not let in. It counts for their address.
+pub fn refuse(app: &App, extensions: &Extensions, denied: Denied) -> Problem {
+    match &denied {
+        Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin => app.access.count_stranger(client(extensions)),
+        Denied::Store(_) => {}
+    }
+    denied.into()
+}
+
+/// Counts a request of whoever is let in, and tells them what is left.
+///
+/// # Errors
+/// 429 `rate_limited`.
+pub fn count(app: &App, extensions: &Extensions, caller: &mut Caller) -> Result<(), Problem> {
+    let counted = app.access.count(caller, client(extensions));
+    let quotas: Vec<Quota> = match &counted {
+        Ok(counted) => counted.iter().map(Quota::from).collect(),
+        Err(reached) => reached.counted.iter().map(Quota::from).collect(),
+    };
+    if let Some(Aside(aside)) = extensions.get() {
+        aside.lock().quotas = quotas;
+    }
+    counted?;
+    Ok(())
 }
 
 impl From<Denied> for Problem {

@@ -9,6 +9,7 @@ use super::settings::{Application as Settings, Widget as WidgetSettings};
 use crate::domain::caller::{Credential, Models};
 use crate::domain::clock::Timestamp;
 use crate::domain::owner::Kind;
+use crate::domain::quota::Quotas;
 
 /// All applications there are.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Application {
     pub name: Arc<str>,
     /// Whether visitors may use it.
     pub visitors: bool,
+    /// What of it may be used.
+    pub quotas: Quotas,
     users: Option<Verifier>,
     widgets: Vec<Widget>,
 }
@@ -69,7 +72,8 @@ impl Applications {
             widgets.extend(settings.widgets.iter().enumerate().map(|(at, widget)| (widget.key.clone(), (index, at))));
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
-            all.push(Application { name, visitors: settings.visitors, users, widgets: ready });
+            let (visitors, quotas) = (settings.visitors, settings.limits.clone());
+            all.push(Application { name, visitors, quotas, users, widgets: ready });
         }
         Ok(Self { all, widgets })
     }
@@ -82,6 +86,13 @@ impl Applications {
     /// The application, where there is only one.
     pub fn only(&self) -> Option<&Application> {
         self.all.first().filter(|_| self.all.len() == 1)
+    }
+
+    /// How many requests a minute an address may make that show nothing good: as many as the strictest application lets it
+    /// make that do. `None` where none says.
+    pub fn strangers(&self) -> Option<u64> {
+        let each = self.all.iter().map(|application| application.quotas.per_address.requests_per_minute);
+        each.filter(|most| *most > 0).min()
     }
 
     /// The widget of that key, and the application it is of.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::domain::quota::Quotas;
 use crate::domain::secret::Secret;
 
 /// An application (tenant).
@@ -26,6 +27,8 @@ pub struct Application {
     pub jwt_issuer: Option<String>,
     /// For whom it must be (`aud`).
     pub jwt_audience: Option<String>,
+    /// What of it may be used.
+    pub limits: Quotas,
     /// Its widgets.
     pub widgets: Vec<Widget>,
 }
@@ -41,6 +44,7 @@ impl Default for Application {
             jwks_url: None,
             jwt_issuer: None,
             jwt_audience: None,
+            limits: Quotas::default(),
             widgets: Vec::new(),
         }
     }

@@ -23,6 +23,7 @@ migrations! {
     4 "0004_lives";
     5 "0005_usage";
     6 "0006_access";
+    7 "0007_limits";
 }
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
