@@ -41,6 +41,7 @@ use crate::config::{AuthMode, Config};
 use crate::domain::clock::Clock;
 use crate::domain::price::Prices;
 use crate::domain::window::Windows;
+use crate::http::address::Proxies;
 use crate::http::app::App;
 use crate::http::cors::Origins;
 use crate::http::health::SCRAPES;
@@ -300,6 +301,7 @@ fn http_settings(
     Ok(http::settings::Settings {
         public_url: public_url.parse().map_err(std::io::Error::other)?,
         origins,
+        proxies: Proxies::new(&config.http.trusted_proxies),
         auth_off: config.auth.mode == AuthMode::Off,
         max_body_bytes: config.limits.max_body_bytes,
         certificate,

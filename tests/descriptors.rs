@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::domain::clock::Clock;
+use tidegate::http::address::Proxies;
 use tidegate::http::cors::Origins;
 use tidegate::http::guard::Guard;
 use tidegate::http::settings::Settings;
@@ -33,6 +34,7 @@ async fn a_client_is_told_and_the_server_lives_on() {
     let settings = Settings {
         public_url: format!("http://{address}").parse().unwrap(),
         origins: Origins::new(&[], None),
+        proxies: Proxies::default(),
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),

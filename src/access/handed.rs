@@ -1,11 +1,12 @@
 //! What is handed out: visitors' tokens, tickets and API keys.
 
-use super::{Access, Denied, Token, later};
+use super::{Access, Denied, Token, later, person};
 use crate::domain::audit::{Action, Deed, Object, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Opened, Role, Standing};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{GoneId, KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
+use crate::domain::quota::Bounds;
 use crate::domain::secret::Secret;
 use crate::identity::pepper::{self, Pepper, Purpose};
 use crate::store::forgetting::Forgetting;
@@ -83,7 +84,7 @@ pub async fn make_key(
 }
 
 impl Access {
-    /// A visitor's token for a widget: for the visitor who asks again with a token that is good, else for a new one.
+    /// A visitor's token for a widget, and who that is: the visitor who asks again with a token that is good, else a new one.
     ///
     /// # Errors
     /// [`Denied`].
@@ -92,7 +93,7 @@ impl Access {
         widget: &str,
         origin: Option<&str>,
         old: Option<&str>,
-    ) -> Result<Option<Token>, Denied> {
+    ) -> Result<Option<(Caller, Token)>, Denied> {
         let applications = self.0.applications.get();
         let Some((application, widget)) = applications.widget(widget) else { return Ok(None) };
         let mut again = None;
@@ -102,8 +103,9 @@ impl Access {
         {
             again = caller.owner.person_id().map(VisitorId::from);
         }
-        let (_, token) = self.visit(application, &widget.key, &widget.origins, origin, again)?;
-        Ok(Some(token))
+        let (visitor, token) = self.visit(application, &widget.key, &widget.origins, origin, again)?;
+        let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
+        Ok(Some((person(owner, widget.models.clone(), false), token)))
     }
 
     /// Who a token speaks for, where one is to be kept as a cookie.
@@ -165,8 +167,8 @@ impl Access {
             self.0.store.ticket_opened(&mark, now).await?;
         }
         let standing = Standing::Ticket(ticket.opens);
-        let (models, whence) = (Models::default(), Whence::default());
-        Ok(Caller { owner: ticket.owner, standing, credentials, models, is_new: false, whence })
+        let (models, bounds, whence) = (Models::default(), Bounds::default(), Whence::default());
+        Ok(Caller { owner: ticket.owner, standing, credentials, models, is_new: false, bounds, whence })
     }
 
     pub(super) async fn drop_tickets(&self) -> Result<(), Error> {

@@ -1,12 +1,14 @@
 //! Who asks: what a request shows, held against the record and the applications.
 //!
 //! [`Access::caller`] is the one place where somebody becomes a [`Caller`]; [`revoked`] tells open streams that they are
-//! nobody's any more.
+//! nobody's any more; [`limits`] says how much of it a caller may.
 //!
 //! To add a way of saying who one is: 1. how it looks in [`crate::identity::bearer`]; 2. its arm in `Access::bearer`;
 //! 3. its hostile cases among the stories.
 
 mod handed;
+pub mod limits;
+pub mod rates;
 mod refusals;
 pub mod revoked;
 mod tending;
@@ -22,6 +24,7 @@ use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::{KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
+use crate::domain::quota::Bounds;
 use crate::domain::secret::Secret;
 use crate::identity::applications::{Application, Applications, Widget};
 use crate::identity::bearer::Bearer;
@@ -33,6 +36,8 @@ use crate::lifecycle::Lifecycle;
 use crate::store::whose::Object;
 use crate::store::{Error, Store};
 pub use handed::{KeyError, Made, Wanted, make_key};
+use limits::Streams;
+use rates::Rates;
 use refusals::Refusals;
 use revoked::Revocations;
 
@@ -65,6 +70,8 @@ struct House {
     pepper: Option<Pepper>,
     revocations: Revocations,
     refusals: Refusals,
+    rates: Rates,
+    streams: Streams,
     /// Keys in use, and when they were used, until it is written; no more than there are good keys.
     used: Mutex<HashMap<KeyId, Timestamp>>,
 }
@@ -144,9 +151,9 @@ impl Access {
         life: &Lifecycle,
     ) -> Self {
         let revocations = Revocations::default();
-        let used = Mutex::default();
+        let (rates, streams, used) = (Rates::default(), Streams::default(), Mutex::default());
         let refusals = Refusals::open(store.clone(), clock.clone(), life);
-        let house = House { settings, store, clock, applications, pepper, revocations, refusals, used };
+        let house = House { settings, store, clock, applications, pepper, revocations, refusals, rates, streams, used };
         let access = Self(Arc::new(house));
         if access.0.settings.required {
             life.spawn("access", tending::run(access.clone(), life.clone()));
@@ -255,6 +262,7 @@ impl Access {
                 models: Models::default(),
                 is_new: false,
                 whence: Whence::default(),
+                bounds: Bounds::default(),
             });
         };
         if !jwt::is_user(user) {
@@ -330,7 +338,8 @@ const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in u
 
 fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
     let credentials = vec![Credential::Person(owner.clone())];
-    Caller { owner, standing: Standing::Person, credentials, models, is_new, whence: Whence::default() }
+    let (bounds, whence) = (Bounds::default(), Whence::default());
+    Caller { owner, standing: Standing::Person, credentials, models, is_new, bounds, whence }
 }
 
 /// The pepper a server needs.

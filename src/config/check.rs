@@ -7,8 +7,11 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls, known};
+use crate::domain::owner::Owner;
 use crate::domain::price::{DEAREST, Price};
+use crate::domain::quota::Scope;
 use crate::domain::window::Window;
+use crate::http::address::network;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -27,8 +30,10 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
         web_address("otel.endpoint", endpoint)?;
     }
     origins("cors.allowed_origins", &config.cors.allowed_origins)?;
+    proxies(&config.http.trusted_proxies)?;
     applications(&config.applications)?;
     metrics(config)?;
+    limits(config)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
     known::Known::read().map_err(ConfigError::new)?;
@@ -107,6 +112,35 @@ fn metrics(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
+/// Limits are for whom there is: with auth off that is one application in which nobody is known.
+fn limits(config: &Config) -> Result<(), ConfigError> {
+    let off = config.auth.mode == AuthMode::Off;
+    for (index, application) in config.applications.iter().enumerate() {
+        let at = |key: &str| format!("applications.{index}.limits.{key}");
+        let quotas = &application.limits;
+        if quotas.budget_soft_percent > 100 {
+            return Err(ConfigError::at(at("budget_soft_percent"), "must be at most 100"));
+        }
+        let is_here = *application.name == *Owner::local().application_id;
+        let set = quotas.set().into_iter().find(|(scope, _)| {
+            let is_there = is_here && matches!(scope, Scope::Application | Scope::Address);
+            off && !is_there
+        });
+        if let Some((_, key)) = set {
+            let why = if is_here {
+                "has no effect while auth is off: nobody is known then".to_owned()
+            } else {
+                format!(
+                    "has no effect while auth is off: the one application is then `{}`",
+                    Owner::local().application_id
+                )
+            };
+            return Err(ConfigError::at(at(&key), why));
+        }
+    }
+    Ok(())
+}
+
 fn globs(path: &str, globs: &[String]) -> Result<(), ConfigError> {
     for (number, glob) in globs.iter().enumerate() {
         if GlobBuilder::new(glob).build().is_err() || glob.is_empty() {
@@ -128,6 +162,16 @@ fn origins(path: &str, origins: &[String]) -> Result<(), ConfigError> {
         return Err(ConfigError::at(format_args!("{path}.{index}"), problem));
     }
     Ok(())
+}
+
+fn proxies(proxies: &[String]) -> Result<(), ConfigError> {
+    match proxies.iter().position(|proxy| network(proxy).is_none()) {
+        None => Ok(()),
+        Some(index) => Err(ConfigError::at(
+            format_args!("http.trusted_proxies.{index}"),
+            "must be an address or a network, such as 10.0.0.0/8",
+        )),
+    }
 }
 
 fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {

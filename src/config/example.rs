@@ -44,6 +44,9 @@ fn header(section: &str, mark: &str) -> String {
              # a wider, and then the latest that is valid.\n{mark}[[{name}]]\n"
         ),
         "upstreams.*" => format!("# The models behind the gateway, tried in order; several = fallback.\n[[{name}]]\n"),
-        _ => format!("[{section}]\n"),
+        "applications.*.limits" => {
+            format!("# What all its callers may use together, and each of them; 0: no limit.\n[{name}]\n")
+        }
+        _ => format!("[{name}]\n"),
     }
 }

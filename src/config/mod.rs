@@ -57,6 +57,8 @@ pub struct Config {
     pub applications: Vec<Application>,
     /// Whose pages may call.
     pub cors: Cors,
+    /// What stands before the gateway.
+    pub http: Http,
     /// Where metrics are shown.
     pub metrics: Metrics,
     /// Where traces go.
@@ -90,6 +92,7 @@ impl Default for Config {
             auth: Auth::default(),
             applications: vec![Application::default()],
             cors: Cors::default(),
+            http: Http::default(),
             metrics: Metrics::default(),
             otel: Otel::default(),
             log: Log::default(),
@@ -213,6 +216,14 @@ pub enum AuthMode {
 pub struct Cors {
     /// Exact origins as browsers send them (RFC 6454, section 6.2).
     pub allowed_origins: Vec<String>,
+}
+
+/// What stands before the gateway: `[http]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Http {
+    /// Addresses and networks (CIDR) of the proxies whose word on who the client is counts.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Where metrics are shown, and to whom: `[metrics]`.

@@ -7,6 +7,7 @@ use super::example::example;
 use super::keys::{KEYS, Shown};
 use super::load::File;
 use super::*;
+use crate::domain::quota::{AddressQuota, Quota, Quotas, UserQuota};
 use crate::domain::stream::Durability;
 use crate::domain::turn::OnDisconnect;
 use crate::identity::settings::Widget;
@@ -257,20 +258,40 @@ fn impossible_upstreams_are_refused_by_name() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
-    for (text, setting) in [
-        (
-            "[[applications]]\n[applications.limits]\nrequests_per_minute = 1",
-            "applications.0.limits.requests_per_minute",
-        ),
-        ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
-        ("[http]\ntrusted_proxies = [\"10.0.0.0/8\"]", "http.trusted_proxies"),
-    ] {
+    for (text, setting) in [("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url")] {
         assert_eq!(refusal(text), format!("`{setting}` is not supported yet"));
     }
     let neutral = "applications = []\nprices = []\n[tls]\n[cluster]\nredis_url = \"\"\n[metrics]\nlisten = \"\"\n\
         [otel]\nendpoint = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
     assert_eq!(from_file(neutral).unwrap(), Config::default());
+}
+
+#[test]
+fn limits_are_numbers_for_each_scope_and_never_without_effect() {
+    let limits = |mode: &str, lines: &str| {
+        format!("[auth]\nmode = \"{mode}\"\n[[applications]]\nname = \"shop\"\n[applications.limits]\n{lines}\n")
+    };
+    let config = from_file(&limits("required", "requests_per_minute = 5\n[applications.limits.per_user]\nstreams = 2"));
+    let quotas = &config.unwrap().applications[0].limits;
+    assert_eq!((quotas.requests_per_minute, quotas.per_user.streams, quotas.budget_soft_percent), (5, 2, 80));
+    let variable = [("TIDEGATE_APPLICATIONS__0__LIMITS__PER_ADDRESS__REQUESTS_PER_MINUTE", "7")];
+    assert_eq!(from_environment(variable).unwrap().applications[0].limits.per_address.requests_per_minute, 7);
+    let at = |key: &str| format!("applications.0.limits.{key}");
+    refused(&limits("required", "concurrent_turns = -1"), &at("concurrent_turns"), "at least 0");
+    refused(&limits("required", "tokens_per_minute = \"many\""), &at("tokens_per_minute"), "whole number");
+    refused(&limits("required", "budget_soft_percent = 101"), &at("budget_soft_percent"), "at most 100");
+    refused(&limits("required", "[applications.limits.per_key]\nstreams = 1"), &at("per_key.streams"), "is no setting");
+    // With auth off there is one application, and nobody in it is known.
+    refused(&limits("off", "requests_per_minute = 5"), &at("requests_per_minute"), "auth is off");
+    let default = limits("off", "requests_per_minute = 5").replace("shop", "default");
+    assert_eq!(from_file(&default).unwrap().applications[0].limits.requests_per_minute, 5);
+    for line in ["streams_per_visitor = 1", "[applications.limits.per_key]\nconcurrent_turns = 1"] {
+        let key = line.rsplit(['.', ']', '\n']).next().unwrap().split(' ').next().unwrap();
+        let table = if line.contains("per_key") { "per_key." } else { "" };
+        let text = limits("off", line).replace("shop", "default");
+        refused(&text, &at(&format!("{table}{key}")), "auth is off");
+    }
 }
 
 #[test]
@@ -425,6 +446,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("cluster.", fields::<Cluster>()),
         ("auth.", fields::<Auth>()),
         ("cors.", fields::<Cors>()),
+        ("http.", fields::<Http>()),
         ("metrics.", fields::<Metrics>()),
         ("otel.", fields::<Otel>()),
         ("log.", fields::<Log>()),
@@ -433,6 +455,11 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("limits.", fields::<Limits>()),
         ("applications.*.", fields::<Application>()),
         ("applications.*.widgets.*.", fields::<Widget>()),
+        ("applications.*.limits.", fields::<Quotas>()),
+        ("applications.*.limits.per_key.", fields::<Quota>()),
+        ("applications.*.limits.per_user.", fields::<UserQuota>()),
+        ("applications.*.limits.per_visitor.", fields::<Quota>()),
+        ("applications.*.limits.per_address.", fields::<AddressQuota>()),
         ("window.", fields::<Window>()),
         ("upstreams.*.", fields::<Settings>()),
         ("prices.*.", fields::<Price>()),
@@ -440,7 +467,9 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
     let is_section = |name: &str| sections.iter().any(|(section, _)| section.split('.').next() == Some(name));
     let top = fields::<Config>().into_iter().filter(|name| !is_section(name)).map(str::to_owned);
     let nested = sections.iter().flat_map(|(section, names)| names.iter().map(move |name| format!("{section}{name}")));
-    let fields = top.chain(nested).filter(|name| name != "applications.*.widgets");
+    let is_table = |name: &str| name.starts_with("applications.*.limits.per_") && name.matches('.').count() == 3;
+    let is_own = |name: &String| !matches!(name.as_str(), "applications.*.widgets" | "applications.*.limits");
+    let fields = top.chain(nested).filter(|name| is_own(name) && !is_table(name));
     let fields: BTreeSet<String> = fields.collect();
     let supported = KEYS.iter().filter(|key| !matches!(key.shown, Shown::Later(_)));
     let keys: BTreeSet<String> = supported.map(|key| key.path.to_owned()).collect();

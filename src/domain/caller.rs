@@ -9,6 +9,7 @@ use super::audit::{Action, Actor, ActorKind, Deed, Object, Whence};
 use super::clock::Timestamp;
 use super::ids::{ConversationId, KeyId, TurnId};
 use super::owner::{Kind, Owner};
+use super::quota::{Bounds, Scope};
 
 /// What an API key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +135,8 @@ pub struct Caller {
     pub is_new: bool,
     /// From where they ask.
     pub whence: Whence,
+    /// What bounds them. Where they ask from is part of it, so it is known only once they are let in.
+    pub bounds: Bounds,
 }
 
 /// What a caller is to an object that is there.
@@ -151,8 +154,9 @@ impl Caller {
     /// The one who asks while auth is off.
     pub fn local() -> Self {
         let (owner, standing) = (Owner::local(), Standing::Local);
-        let (models, whence) = (Models::default(), Whence::default());
-        Self { owner, standing, credentials: Vec::new(), models, is_new: false, whence }
+        let (credentials, models) = (Vec::new(), Models::default());
+        let (bounds, whence) = (Bounds::default(), Whence::default());
+        Self { owner, standing, credentials, models, is_new: false, bounds, whence }
     }
 
     /// What they do at that time, for the audit log.
@@ -188,6 +192,19 @@ impl Caller {
             Credential::Key(id) => Some(id),
             Credential::Person(_) | Credential::Application(_) | Credential::Widget { .. } => None,
         })
+    }
+
+    /// All that they are which may be bounded, but for where they ask from. Whoever holds a ticket is its owner.
+    pub fn scopes(&self) -> Vec<(Scope, Arc<str>)> {
+        let mut scopes = vec![(Scope::Application, "".into())];
+        scopes.extend(self.key_id().map(|id| (Scope::Key, id.as_str().into())));
+        let person = match self.owner.kind() {
+            Kind::User => Some(Scope::User),
+            Kind::Visitor => Some(Scope::Visitor),
+            Kind::Local | Kind::Service => None,
+        };
+        scopes.extend(person.zip(self.owner.person_id()).map(|(scope, id)| (scope, id.into())));
+        scopes
     }
 
     /// Whether this caller changes anything at all.

@@ -63,6 +63,22 @@ impl Price {
     }
 }
 
+impl Price {
+    /// What a call costs at most that has so many tokens, whatever class they turn out to be of, in nano-USD.
+    pub fn most(&self, prompt: u64, completion: u64) -> u64 {
+        let dearest = |plain: u64, others: &[Option<u64>]| others.iter().flatten().copied().fold(plain, u64::max);
+        let of_prompt = dearest(
+            self.prompt_nano_usd_per_mtok,
+            &[self.cached_nano_usd_per_mtok, self.cache_write_nano_usd_per_mtok],
+        );
+        let of_completion = dearest(self.completion_nano_usd_per_mtok, &[self.reasoning_nano_usd_per_mtok]);
+        let parts = [(prompt, of_prompt), (completion, of_completion)];
+        let parts = parts.into_iter().map(|(tokens, price)| u128::from(tokens) * u128::from(price));
+        let whole = parts.fold(0, u128::saturating_add);
+        u64::try_from(whole.div_ceil(MILLION)).unwrap_or(u64::MAX).min(i64::MAX.unsigned_abs())
+    }
+}
+
 /// The prices of one server.
 #[derive(Debug, Default)]
 pub struct Prices {
@@ -190,6 +206,7 @@ mod tests {
             ..usage(1000, 50)
         };
         assert_eq!(dear.cost(&whole), 100 + 60 + 375 + 100 + 800);
+        assert!(dear.most(1000, 50) >= dear.cost(&whole) && plain.most(1000, 50) == 1000 + 500);
         assert_eq!(plain.cost(&whole), 1000 + 500, "a class without a price of its own has that of what it is part of");
         // What an upstream counts beyond the whole is not there.
         let odd = Usage { cached_tokens: Some(9000), cache_write_tokens: Some(9), reasoning_tokens: Some(90), ..whole };

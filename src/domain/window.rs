@@ -58,9 +58,12 @@ impl Windows {
 
     /// What of them there is for the prompt, beside an answer of at most `max_tokens`.
     pub fn room(&self, names: &[&str], max_tokens: Option<u32>) -> u64 {
-        let window = self.of(names);
-        let answer = max_tokens.map_or(self.answer.min(window / 4), u64::from);
-        window.saturating_sub(answer)
+        self.of(names).saturating_sub(self.answer(names, max_tokens))
+    }
+
+    /// What is kept free of them for an answer of at most `max_tokens`.
+    pub fn answer(&self, names: &[&str], max_tokens: Option<u32>) -> u64 {
+        max_tokens.map_or_else(|| self.answer.min(self.of(names) / 4), u64::from)
     }
 }
 

@@ -11,9 +11,11 @@ use super::app::{App, no_turn};
 use super::asker::Who;
 use super::code::Code;
 use super::cursor;
+use super::limits::{Quota, left};
 use super::prefer::RespondAsync;
 use super::problem::Problem;
 use super::stream::{Source, name, respond};
+use crate::access::limits::Place;
 use crate::domain::ids::TurnId;
 use crate::turn::reader::{Attached, Manner};
 use crate::turn::start::Started;
@@ -70,7 +72,7 @@ impl Reading {
 }
 
 /// How an answer is wanted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Wanted {
     /// The encoding.
     pub chosen: Chosen,
@@ -80,21 +82,27 @@ pub struct Wanted {
     pub prefer: Option<RespondAsync>,
     /// From where, in the turn.
     pub cursor: u64,
+    /// The stream it is, where somebody counts.
+    place: Option<Place>,
 }
 
 impl Wanted {
-    /// Reads what is wanted out of a request's head. Nothing has been started yet.
+    /// Reads what is wanted out of a request's head. A stream is counted from here on: nothing has been started yet.
     ///
     /// # Errors
-    /// 422 `invalid_cursor`.
+    /// 422 `invalid_cursor`, 429 `rate_limited`.
     pub fn read(
+        app: &App,
+        who: &Who,
         headers: &HeaderMap,
         chosen: Chosen,
         reading: Reading,
         prefer: Option<RespondAsync>,
     ) -> Result<Self, Problem> {
         let cursor = cursor::of_turn(headers, reading.after.as_deref())?;
-        Ok(Self { chosen, reading, prefer, cursor })
+        let streams = prefer.is_none() && chosen.encoding != Encoding::Json;
+        let place = if streams { who.open_stream(app)? } else { None };
+        Ok(Self { chosen, reading, prefer, cursor, place })
     }
 }
 
@@ -109,7 +117,11 @@ pub async fn tell_started(
     wanted: Wanted,
 ) -> Result<Response, Problem> {
     match started {
-        Ok(started) => tell(app, who, &started.turn_id, wanted).await,
+        Ok(started) => {
+            let mut response = tell(app, who, &started.turn_id, wanted).await?;
+            Quota::tell(&left(&started.taken), response.headers_mut());
+            Ok(response)
+        }
         Err(problem) if problem.code() == Code::TurnDeleted && wanted.chosen.encoding == Encoding::Sse => {
             Ok(StatusCode::NO_CONTENT.into_response())
         }
@@ -164,7 +176,8 @@ async fn tell_now(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result
             (Source::Turn(reader), conversation)
         }
     };
-    Ok(respond(app, who, source, wire, wanted.chosen.content_type, Some(turn), &conversation))
+    let told = (Some(turn), &conversation);
+    Ok(respond(app, who, source, wire, wanted.chosen.content_type, told, wanted.place))
 }
 
 fn crowded() -> Problem {

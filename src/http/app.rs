@@ -70,6 +70,7 @@ impl From<Refused> for Problem {
             Refused::Closed(State::Active | State::Ended) => {
                 Self::new(Code::ConversationEnded, "The conversation has ended.")
             }
+            Refused::Spent(spent) => spent.into(),
             Refused::Store(error) => error.into(),
         }
     }

@@ -4,21 +4,25 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method};
 use parking_lot::Mutex;
 
+use super::address::Address;
 use super::app::{App, no_conversation, no_message, no_turn};
 use super::audited::Attempt;
 use super::code::Code;
 use super::cross_site;
+use super::limits::{Quota, limited};
 use super::problem::Problem;
 use super::query::{Id, pairs};
 use super::session;
+use crate::access::limits::Place;
 use crate::access::revoked::{Revocations, Watch};
 use crate::access::{Denied, Known, Presented};
 use crate::domain::audit::Whence;
@@ -53,6 +57,7 @@ struct Said {
     visitor_token: Option<Secret>,
     /// What they attempt, where that is audited.
     attempt: Option<Attempt>,
+    quotas: Vec<Quota>,
 }
 
 impl fmt::Debug for Said {
@@ -78,6 +83,7 @@ impl Aside {
         if let Some(Ok(token)) = said.visitor_token.as_ref().map(|token| HeaderValue::try_from(token.reveal())) {
             headers.insert(VISITOR_TOKEN, token);
         }
+        Quota::tell(&said.quotas, headers);
     }
 }
 
@@ -87,7 +93,8 @@ pub struct Coming(Whence);
 
 impl Coming {
     fn of_head(parts: &Parts) -> Self {
-        Self(Whence { request_id: parts.extensions.get::<RequestId>().cloned(), address: None })
+        let address = Address::of(&parts.extensions).map(|Address(address)| address.to_string().into());
+        Self(Whence { request_id: parts.extensions.get::<RequestId>().cloned(), address })
     }
 
     /// The caller, asking from there.
@@ -154,6 +161,14 @@ impl Who {
     /// As the caller themself.
     pub fn own(app: &App, caller: Caller) -> Self {
         Self { owner: caller.owner.clone(), caller, revocations: app.access.revocations().clone() }
+    }
+
+    /// Counts a stream that is opened; nothing where nobody counts.
+    ///
+    /// # Errors
+    /// 429 `rate_limited`.
+    pub fn open_stream(&self, app: &App) -> Result<Option<Place>, Problem> {
+        app.access.open_stream(&self.caller).map_err(|bound| limited(&bound, None, None))
     }
 
     /// Watches for the revocation of what let the caller in; `None` for one who needs nothing.
@@ -294,12 +309,18 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         user: header(&USER),
         retry: header(&IDEMPOTENCY_KEY).map(|key| key.trim_matches('"')).or_else(|| parameter("key")),
     };
-    let Known { caller, ignored, visitor_token } = app.access.caller(shown).await?;
-    let caller = Coming::of_head(parts).of(caller);
+    hears(app, &parts.extensions)?;
+    let known = app.access.caller(shown).await;
+    let Known { caller, ignored, visitor_token } = known.map_err(|denied| refuse(app, &parts.extensions, denied))?;
+    let mut caller = Coming::of_head(parts).of(caller);
+    let quotas = Vec::new();
     if let Some(Aside(aside)) = parts.extensions.get() {
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let attempt = Attempt::of(app, &caller, &parts.method, route, parts.uri.path());
-        *aside.lock() = Said { ignored, visitor_token, attempt };
+        *aside.lock() = Said { ignored, visitor_token, attempt, quotas };
+    }
+    if parts.uri.path().starts_with("/v1/") {
+        count(app, &parts.extensions, &mut caller)?;
     }
     if cross_site::changes(parts) {
         if !caller.may_change() {
@@ -311,6 +332,44 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         }
     }
     Ok(caller)
+}
+
+fn client(extensions: &Extensions) -> Option<IpAddr> {
+    Address::of(extensions).map(Address::client)
+}
+
+/// Whether whoever asks is listened to at all: an address that has shown nothing good too often is not.
+///
+/// # Errors
+/// 429 `rate_limited`.
+pub fn hears(app: &App, extensions: &Extensions) -> Result<(), Problem> {
+    Ok(app.access.hears(client(extensions))?)
+}
+
+/// The refusal of whoever is not let in. It counts for their address.
+pub fn refuse(app: &App, extensions: &Extensions, denied: Denied) -> Problem {
+    match &denied {
+        Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin => app.access.count_stranger(client(extensions)),
+        Denied::Store(_) => {}
+    }
+    denied.into()
+}
+
+/// Counts a request of whoever is let in, and tells them what is left.
+///
+/// # Errors
+/// 429 `rate_limited`.
+pub fn count(app: &App, extensions: &Extensions, caller: &mut Caller) -> Result<(), Problem> {
+    let counted = app.access.count(caller, client(extensions));
+    let quotas: Vec<Quota> = match &counted {
+        Ok(counted) => counted.iter().map(Quota::from).collect(),
+        Err(reached) => reached.counted.iter().map(Quota::from).collect(),
+    };
+    if let Some(Aside(aside)) = extensions.get() {
+        aside.lock().quotas = quotas;
+    }
+    counted?;
+    Ok(())
 }
 
 impl From<Denied> for Problem {

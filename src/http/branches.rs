@@ -70,12 +70,12 @@ pub async fn create(
     body: Option<Json<Again>>,
 ) -> Result<Response, Problem> {
     let chosen = negotiate(&headers, &Encoding::ALL)?;
-    let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
     let (again, parsed) = body.map_or_else(|| (Again::default(), json!({})), |body| (body.value, body.parsed));
     let key = key(&headers, uri.path(), &parsed)?;
     let on_disconnect = again.on_disconnect.as_deref().map(read_on_disconnect).transpose()?;
     let how = How { model: again.model, on_disconnect, if_busy: again.if_busy, key };
     let who = reach_or_own(&app, caller, &id).await?;
+    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers))?;
     let started = start(&app, &who, &id, &headers, how, wanted.prefer.is_none()).await;
     tell_started(&app, &who, started, wanted).await
 }

@@ -74,10 +74,10 @@ pub async fn post(
     body: Json<New>,
 ) -> Result<Response, Problem> {
     let chosen = negotiate(&headers, &Encoding::ALL)?;
-    let wanted = Wanted::read(&headers, chosen, reading, prefer::respond_async(&headers))?;
+    let who = Who::own(&app, caller);
+    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers))?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
-    let who = Who::own(&app, caller);
     let started = start(&app, &who, &headers, body.value, key, &wanted).await;
     tell_started(&app, &who, started, wanted).await
 }
@@ -148,7 +148,8 @@ async fn get_or_refuse(
     let message = message.ok_or_else(|| Problem::field("message", "is missing"))?;
     let key = key.ok_or_else(|| Problem::field("key", "is missing: an EventSource comes back by itself"))?;
     let key = idempotency::of_query(&key)?;
-    let wanted = Wanted::read(headers, chosen, Reading { after, events, heartbeat, follow: None }, None)?;
+    let reading = Reading { after, events, heartbeat, follow: None };
+    let wanted = Wanted::read(app, &who, headers, chosen, reading, None)?;
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };

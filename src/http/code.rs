@@ -48,6 +48,9 @@ codes! {
         "The head breaks HTTP, as with two `Host` headers, or the body broke off.";
     AuthenticationRequired = "authentication_required", UNAUTHORIZED, "Nobody knows who asks",
         "No key, token, ticket or widget that is good was shown, or a user is required. The detail says which.";
+    BudgetExhausted = "budget_exhausted", PAYMENT_REQUIRED, "The budget is spent",
+        "What is left of a day's or a month's budget is less than the turn may come to cost; `resets_at` says when there is a new one, \
+         `scope` and `limit` which it is.";
     Forbidden = "forbidden", FORBIDDEN, "Not for this caller",
         "The caller is known and may not: another user's object, a read key that would change something, what takes an \
          admin key, a user who has been deactivated.";
@@ -97,6 +100,8 @@ codes! {
         "`Last-Event-ID` or `after` is not a cursor of this stream.";
     IdempotencyKeyReused = "idempotency_key_reused", UNPROCESSABLE_ENTITY, "The key belongs to another request",
         "The `Idempotency-Key` was used before, for another request.";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too much at once",
+        "A limit of the application is reached; `scope` and `limit` say which.";
     QueueFull = "queue_full", TOO_MANY_REQUESTS, "The queue is full",
         "The conversation already has as many queued turns as it may.";
     UpstreamRateLimited = "upstream_rate_limited", TOO_MANY_REQUESTS, "The model is rate limited",

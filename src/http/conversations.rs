@@ -387,7 +387,8 @@ pub async fn events(
         let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
         let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
         let feed = feed.ok_or_else(no_conversation)?;
-        Ok(respond(&app, &who, Source::Feed(Box::new(feed)), wire, chosen.content_type, None, &id))
+        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app)?);
+        Ok(respond(&app, &who, source, wire, chosen.content_type, (None, &id), place))
     };
     match told.await {
         Ok(response) => response,

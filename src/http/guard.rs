@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::address::Proxies;
 use super::asker::Aside;
 use super::body::BodyLimit;
 use super::code::Code;
@@ -43,6 +44,7 @@ pub struct Guard {
     clock: Clock,
     own: Option<Own>,
     origins: Origins,
+    proxies: Proxies,
     max_body_bytes: usize,
     meter: Meter,
 }
@@ -54,6 +56,7 @@ impl Guard {
             clock,
             own: settings.auth_off.then(|| Own::new(&settings.public_url)),
             origins: settings.origins.clone(),
+            proxies: settings.proxies.clone(),
             max_body_bytes: settings.max_body_bytes,
             meter,
         }
@@ -116,7 +119,7 @@ struct Path {
     origin: Option<HeaderValue>,
 }
 
-/// The layer itself: lays [`RequestId`] and [`BodyLimit`] into the request, and logs one line an answer, at its head.
+/// The layer itself: lays [`RequestId`], [`BodyLimit`] and the client's [`super::address::Address`] into the request, and logs one line an answer, at its head.
 pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = RequestId::new(guard.clock.now());
@@ -125,7 +128,10 @@ pub async fn handle(State(guard): State<Arc<Guard>>, mut request: Request, next:
     let aside = Aside::default();
     request.extensions_mut().insert(aside.clone());
     let unread = unread::lend(&mut request);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if let Some(address) = guard.proxies.address(&head) {
+        head.extensions.insert(address);
+    }
     let route = head.extensions.get::<MatchedPath>().cloned();
     let path = Path {
         is_v1: head.uri.path() == "/v1" || head.uri.path().starts_with("/v1/"),

@@ -1,6 +1,6 @@
 //! HTTP: axum, hyper's server side and utoipa live here only.
 //!
-//! socket → [`server`] → [`guard`] (host, origin, size, request id, log) → a resource → [`problem::Problem`] or an answer.
+//! socket → [`server`] → [`guard`] (host, origin, size, request id, [`address`], log) → a resource → [`problem::Problem`] or an answer.
 //!
 //! To add a resource: 1. a file here with its handlers, which take [`query::Id`], [`query::Query`] and [`body::Json`] and
 //! refuse with [`problem::Problem`]; whose rows they may touch says [`asker`], and the door that makes stands in the table of
@@ -12,6 +12,7 @@
 //! To add a refusal: one line in [`code`].
 
 pub mod accept;
+pub mod address;
 pub mod answer;
 pub mod app;
 pub mod asker;
@@ -38,6 +39,7 @@ pub mod host;
 pub mod idempotency;
 mod json;
 pub mod keys;
+pub mod limits;
 pub mod listing;
 pub mod lives;
 pub mod messages;

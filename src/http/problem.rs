@@ -13,9 +13,11 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::code::{Code, PAGE};
+use super::limits::Quota;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, RequestId, TurnId};
 use crate::domain::json;
+use crate::domain::quota::Bound;
 use crate::domain::turn;
 
 /// The media type of a problem (RFC 9457, section 3).
@@ -33,13 +35,23 @@ pub struct Problem {
     code: Code,
     status: StatusCode,
     detail: Cow<'static, str>,
-    field: Option<String>,
+    field: Option<Box<str>>,
     conversation_id: Option<ConversationId>,
     turn_id: Option<TurnId>,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    limit: Option<Box<Limit>>,
     /// It tells of a turn's end, and refuses nothing.
     is_end: bool,
+}
+
+/// A limit that is reached.
+#[derive(Clone, Debug)]
+struct Limit {
+    scope: &'static str,
+    setting: &'static str,
+    resets_at: Option<Timestamp>,
+    quota: Option<Quota>,
 }
 
 /// Laid into an answer that is a refusal, for the guard to count.
@@ -62,6 +74,12 @@ struct Body9457<'a> {
     conversation_id: Option<&'a ConversationId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     turn_id: Option<&'a TurnId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resets_at: Option<Timestamp>,
 }
 
 impl Problem {
@@ -76,6 +94,7 @@ impl Problem {
             turn_id: None,
             retry_after: code.is_transient().then_some(RETRY),
             allow: None,
+            limit: None,
             is_end: false,
         }
     }
@@ -120,7 +139,7 @@ impl Problem {
     /// The field at fault, by its path.
     #[must_use]
     pub fn at(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(shortened(field.into().into()).into_owned());
+        self.field = Some(shortened(field.into().into()).into());
         self
     }
 
@@ -142,6 +161,14 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// The limit that is reached, when there is some of it again, and what the head says of it.
+    #[must_use]
+    pub fn limit(mut self, bound: &Bound, resets_at: Option<Timestamp>, quota: Option<Quota>) -> Self {
+        let (scope, setting) = (bound.scope.as_str(), bound.measure.setting());
+        self.limit = Some(Box::new(Limit { scope, setting, resets_at, quota }));
         self
     }
 
@@ -175,6 +202,9 @@ impl Problem {
             field: self.field.as_deref(),
             conversation_id: self.conversation_id.as_ref(),
             turn_id: self.turn_id.as_ref(),
+            scope: self.limit.as_ref().map(|limit| limit.scope),
+            limit: self.limit.as_ref().map(|limit| limit.setting),
+            resets_at: self.limit.as_ref().and_then(|limit| limit.resets_at),
         })
     }
 }
@@ -188,6 +218,9 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).clamp(1, 86_400) as u32));
+        }
+        if let Some(quota) = self.limit.as_ref().and_then(|limit| limit.quota.as_ref()) {
+            Quota::tell(std::slice::from_ref(quota), headers);
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -3,10 +3,10 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, COOKIE, GetAll, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
 use super::app::App;
-use super::asker::Coming;
+use super::asker::{Coming, count, hears, refuse};
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
@@ -51,7 +51,12 @@ fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
     operation_id = "create_session",
     responses((status = 204, description = "The cookie is set."), refusals::OfSession)
 )]
-pub async fn create(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    coming: Coming,
+    headers: HeaderMap,
+    extensions: Extensions,
+) -> Result<Response, Problem> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(bearer::token);
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -65,7 +70,9 @@ pub async fn create(State(app): State<App>, coming: Coming, headers: HeaderMap) 
     let Some(token) = token else {
         return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
     };
-    let caller = app.access.session(token).await?;
+    hears(&app, &extensions)?;
+    let mut caller = app.access.session(token).await.map_err(|denied| refuse(&app, &extensions, denied))?;
+    count(&app, &extensions, &mut caller)?;
     // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
     let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
     let cookie = cookie.ok_or_else(|| Problem::new(Code::AuthenticationRequired, "The token is none."))?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::address::Proxies;
 use super::cors::Origins;
 use super::server::certificate::Certificate;
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub public_url: Url,
     /// Whose pages may call.
     pub origins: Origins,
+    /// The proxies whose word on who the client is counts.
+    pub proxies: Proxies,
     /// Whether anybody may call; then only under a loopback name or [`Settings::public_url`]'s.
     pub auth_off: bool,
     /// The longest request body.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::app::App;
 use super::asker::Who;
+use crate::access::limits::Place;
 use crate::access::revoked::Watch;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
@@ -57,6 +58,9 @@ impl Source {
     }
 }
 
+/// What a stream is counted by, and against what bounds its reader.
+type Held = (Counted, Option<Place>);
+
 /// Frames as they come, and a sign of life when none does.
 pub struct Frames {
     source: Source,
@@ -66,11 +70,11 @@ pub struct Frames {
     opened: bool,
     heartbeat: Duration,
     next: Pin<Box<Sleep>>,
-    _counted: Counted,
+    _counted: Held,
 }
 
 impl Frames {
-    fn new(source: Source, wire: Wire, heartbeat: Duration, watch: Option<Watch>, counted: Counted) -> Self {
+    fn new(source: Source, wire: Wire, heartbeat: Duration, watch: Option<Watch>, counted: Held) -> Self {
         let next = Box::pin(tokio::time::sleep(heartbeat));
         let revoked = watch.map(|watch| {
             let revoked = Seldom::new(watch.revoked().boxed());
@@ -191,11 +195,11 @@ pub fn respond(
     source: Source,
     wire: Wire,
     content_type: &'static str,
-    turn: Option<&TurnId>,
-    conversation: &ConversationId,
+    (turn, conversation): (Option<&TurnId>, &ConversationId),
+    place: Option<Place>,
 ) -> Response {
     let (heartbeat, counted) = (app.turns.settings.stream.heartbeat(), app.turns.meter.reader());
-    let frames = Frames::new(source, wire, heartbeat, who.watch(), counted);
+    let frames = Frames::new(source, wire, heartbeat, who.watch(), (counted, place));
     let (frames, handover) = (Some(Box::new(frames)), Handover::default());
     let stream = Stream { frames, room: BytesMut::new(), begun: false, handover: handover.clone() };
     let mut response = Body::new(stream).into_response();

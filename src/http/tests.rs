@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::HeaderMap;
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::accept::{Encoding, negotiate};
+use super::address::{Address, Proxies};
 use super::body::Json;
 use super::cors::Origins;
 use super::guard::Guard;
@@ -73,6 +74,7 @@ fn settings() -> Settings {
     Settings {
         public_url: "http://gate.example".parse().unwrap(),
         origins: Origins::new(&["https://shop.example".to_owned()], None),
+        proxies: Proxies::new(&["127.0.0.1".to_owned()]),
         auth_off: true,
         max_body_bytes: 1000,
         reader_stall: Duration::from_secs(60),
@@ -109,6 +111,7 @@ fn resources(gone: Arc<Semaphore>) -> Router {
             "/v1/pick",
             get(async |headers: HeaderMap| negotiate(&headers, &Encoding::ALL).map(|chosen| chosen.content_type)),
         )
+        .route("/v1/address", get(async |Extension(Address(address)): Extension<Address>| address.to_string()))
         .route("/v1/boom", get(async || -> Problem { panic!("a secret") }))
         .route("/v1/unread", post(async || "thanks"))
         .route(

@@ -3,12 +3,14 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, ORIGIN};
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::address::Address;
 use super::answer::json;
 use super::app::App;
+use super::asker::{count, hears, refuse};
 use super::body::Json;
 use super::code::Code;
 use super::problem::Problem;
@@ -48,13 +50,25 @@ struct Given {
     request_body = New,
     responses((status = 200, description = "The token.", body = Given), refusals::OfVisitors)
 )]
-pub async fn create(State(app): State<App>, headers: HeaderMap, body: Json<New>) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    headers: HeaderMap,
+    extensions: Extensions,
+    body: Json<New>,
+) -> Result<Response, Problem> {
     let none = || Problem::new(Code::AuthenticationRequired, "There is no such widget.").at("widget_key");
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if !app.access.is_required() {
         return Err(Problem::new(Code::Forbidden, "With auth off everybody is the same, and there are no visitors."));
     }
     let old = header(AUTHORIZATION).and_then(bearer::token);
-    let token = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await?.ok_or_else(none)?;
+    hears(&app, &extensions)?;
+    let visitor = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await;
+    let visitor = visitor.map_err(|denied| refuse(&app, &extensions, denied))?;
+    let (mut caller, token) = visitor.ok_or_else(|| {
+        app.access.count_stranger(Address::of(&extensions).map(Address::client));
+        none()
+    })?;
+    count(&app, &extensions, &mut caller)?;
     Ok(json(StatusCode::OK, &Given { token: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }

@@ -9,6 +9,7 @@ use super::settings::{Application as Settings, Widget as WidgetSettings};
 use crate::domain::caller::{Credential, Models};
 use crate::domain::clock::Timestamp;
 use crate::domain::owner::Kind;
+use crate::domain::quota::Quotas;
 
 /// All applications there are.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Application {
     pub visitors: bool,
     /// For how many days a conversation is kept in which nothing happens; 0: for ever.
     pub retention_days: u64,
+    /// What of it may be used.
+    pub quotas: Quotas,
     users: Option<Verifier>,
     widgets: Vec<Widget>,
 }
@@ -72,7 +75,8 @@ impl Applications {
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
             let (visitors, retention_days) = (settings.visitors, settings.retention_days);
-            all.push(Application { name, visitors, retention_days, users, widgets: ready });
+            let quotas = settings.limits.clone();
+            all.push(Application { name, visitors, retention_days, quotas, users, widgets: ready });
         }
         Ok(Self { all, widgets })
     }
@@ -90,6 +94,13 @@ impl Applications {
     /// The application, where there is only one.
     pub fn only(&self) -> Option<&Application> {
         self.all.first().filter(|_| self.all.len() == 1)
+    }
+
+    /// How many requests a minute an address may make that show nothing good: as many as the strictest application lets it
+    /// make that do. `None` where none says.
+    pub fn strangers(&self) -> Option<u64> {
+        let each = self.all.iter().map(|application| application.quotas.per_address.requests_per_minute);
+        each.filter(|most| *most > 0).min()
     }
 
     /// The widget of that key, and the application it is of.

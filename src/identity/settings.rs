@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::domain::quota::Quotas;
 use crate::domain::secret::Secret;
 
 /// An application (tenant).
@@ -28,6 +29,8 @@ pub struct Application {
     pub jwt_audience: Option<String>,
     /// For how many days a conversation is kept in which nothing happens; 0: for ever.
     pub retention_days: u64,
+    /// What of it may be used.
+    pub limits: Quotas,
     /// Its widgets.
     pub widgets: Vec<Widget>,
 }
@@ -44,6 +47,7 @@ impl Default for Application {
             jwt_issuer: None,
             jwt_audience: None,
             retention_days: 0,
+            limits: Quotas::default(),
             widgets: Vec::new(),
         }
     }

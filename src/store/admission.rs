@@ -9,15 +9,18 @@ use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::people::insert_person;
 use super::pool::{Done, write};
+use super::quotas::{self, take_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Silence, State, title_of};
 use crate::domain::event::{self, Event};
+use crate::domain::foresight::Foresight;
 use crate::domain::ids::{ConversationId, KeyId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
+use crate::domain::quota::{Bounds, Hold, Spent, Taken};
 use crate::domain::turn::IfBusy;
 
 /// Where a message goes.
@@ -72,6 +75,8 @@ pub struct NewTurn {
     pub key_id: Option<KeyId>,
     /// What the audit log has of it; a question has nothing there, since the turn is the record of itself.
     pub deed: Option<Deed>,
+    /// What bounds whoever asks.
+    pub bounds: Bounds,
     /// How long its conversation may have been silent.
     pub silence: Silence,
     /// When.
@@ -85,6 +90,8 @@ pub struct Plan {
     pub model: String,
     /// The rest, as JSON.
     pub request: String,
+    /// What it may come to use, where something bounds that.
+    pub foresight: Option<Foresight>,
 }
 
 /// A turn that has been admitted.
@@ -98,6 +105,10 @@ pub struct Admitted {
     pub queued: bool,
     /// What its run is told.
     pub plan: Plan,
+    /// What it took of what bounds whoever asks, until its end.
+    pub holds: Vec<Hold>,
+    /// What is used of that.
+    pub taken: Vec<Taken>,
 }
 
 /// What came of asking for a turn. All but the first leave nothing behind.
@@ -121,6 +132,8 @@ pub enum Admission {
     NoModel,
     /// The conversation takes no messages.
     Closed(State),
+    /// A limit is reached.
+    Spent(Box<Spent>),
     /// The replica has lost its lease: whatever it admitted would be another's.
     Fenced,
 }
@@ -293,11 +306,30 @@ impl Store {
             if let Some(deed) = &new.deed {
                 insert_deed!(conn, deed, OK).later().await?;
             }
+            let mut holds = Vec::new();
+            if let Some(foresight) = &plan.foresight {
+                let mut before = (0, 0);
+                if foresight.reads && number > 1 {
+                    before = conn.query(
+                        "select count(*), cast(coalesce(sum(length(content)), 0) as bigint) from messages \
+                         where conversation_id = $1 and application_id = $2 and owner_id = $3",
+                    )
+                    .bind(conversation.as_str())
+                    .bind(&*owner.application_id)
+                    .bind(&*owner.owner_id)
+                    .one()
+                    .await?;
+                }
+                let (messages, bytes): (i64, i64) = before;
+                let foreseen = foresight.of(messages.unsigned_abs(), bytes.unsigned_abs());
+                holds = quotas::holds(&new.bounds, foreseen, new.now);
+            }
+            let held: Vec<Hold> = holds.iter().map(|(hold, ..)| hold.clone()).collect();
             let status = if queued { "queued" } else { "running" };
             conn.query(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
-                 user_message_id, message_id, replica_id, epoch, seq, created_at, started_at, key_id) \
-                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13, $14 \
+                 user_message_id, message_id, replica_id, epoch, seq, created_at, started_at, key_id, holds) \
+                 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13, $14, $15 \
                  where exists (select 1 from replicas r where r.id = $11 and r.fenced_at is null)",
             )
             .bind(new.id.as_str())
@@ -314,6 +346,7 @@ impl Store {
             .bind(new.now.as_micros())
             .bind((!queued).then_some(new.now.as_micros()))
             .bind(new.key_id.as_ref().map(KeyId::as_str))
+            .bind((!held.is_empty()).then(|| crate::domain::json::to_string(&held)))
             .must_change()
             .await?;
             match &new.question {
@@ -369,11 +402,21 @@ impl Store {
                 let (turn_id, owner) = (new.id.clone(), owner.clone());
                 conn.insert_chunks(&[Chunk { turn_id, owner, epoch: 1, first_seq: 1, last_seq: 1, lines }]).await?;
             }
+            let mut taken = Vec::new();
+            if !holds.is_empty() {
+                // As late as can be: whoever else takes of the same waits from here to the commit.
+                match take_quotas!(conn, owner, &holds, new.now) {
+                    Ok(all) => taken = all,
+                    Err(spent) => return Ok(Done::Rollback(Admission::Spent(spent))),
+                }
+            }
             Ok(Done::Commit(Admission::Admitted(Admitted {
                 conversation_id: conversation,
                 number: number.unsigned_abs(),
                 queued,
                 plan,
+                holds: held,
+                taken,
             })))
         });
         admitted.or_unchanged(Admission::Fenced)
@@ -404,64 +447,6 @@ impl Store {
                 insert_deed!(conn, deed, OK).later().await?;
             }
             Ok(Done::Commit(None))
-        })
-    }
-
-    /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
-    /// under it, and `made`, the conversation that was made for it.
-    pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<()> {
-        write!(self, conn => {
-            let conversation: Option<(String,)> = conn.query(
-                "select conversation_id from turns where id = $1 and application_id = $2 and owner_id = $3",
-            )
-            .bind(turn.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .row()
-            .await?;
-            let Some((conversation,)) = conversation else { return Ok(Done::Rollback(())) };
-            // Taking the row first keeps every other writer of the conversation out.
-            conn.query("update conversations set last_message_at = last_message_at where id = $1")
-                .bind(conversation.as_str())
-                .later()
-                .await?;
-            // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
-            conn.query(
-                "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
-                 order by q.position limit 1) where conversation_id = $2 and turn_id <> $1 \
-                 and parent_id in (select g.id from messages g where g.turn_id = $1)",
-            )
-            .bind(turn.as_str())
-            .bind(conversation.as_str())
-            .later()
-            .await?;
-            for erase in [
-                "delete from journal where turn_id = $1",
-                "delete from messages where turn_id = $1",
-                "delete from turns where id = $1",
-                "delete from idempotency_keys where turn_id = $1",
-            ] {
-                conn.query(erase).bind(turn.as_str()).later().await?;
-            }
-            conn.query(
-                "update conversations set live_turn_id = (select t.id from turns t where \
-                 t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
-                 where id = $1 and live_turn_id = $2",
-            )
-            .bind(conversation.as_str())
-            .bind(turn.as_str())
-            .later()
-            .await?;
-            if let Some(made) = made {
-                conn.query(
-                    "delete from conversations where id = $1 and not exists \
-                     (select 1 from turns t where t.conversation_id = $1)",
-                )
-                .bind(made.as_str())
-                .later()
-                .await?;
-            }
-            Ok(Done::Commit(()))
         })
     }
 }

@@ -6,6 +6,7 @@ use super::audit::{OK, insert_deed};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
+use super::quotas::{self, settle_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::usage::{SHARDS, count_calls};
 use super::{Result, Store};
@@ -17,6 +18,7 @@ use crate::domain::ids::{ConversationId, KeyId, ReplicaId, TurnId};
 use crate::domain::json;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
+use crate::domain::quota::Hold;
 use crate::domain::usage::Record;
 
 /// The lease under which a turn is written.
@@ -34,6 +36,8 @@ pub struct Lease {
     pub epoch: u64,
     /// The API key it was asked with.
     pub key_id: Option<KeyId>,
+    /// What it took of what bounds whoever asked, to be settled with its end.
+    pub holds: Arc<[Hold]>,
 }
 
 /// All that the end of a turn leaves behind.
@@ -155,6 +159,9 @@ impl Store {
                 // As late as can be: whoever else counts the owner's calls waits from here to the commit.
                 let shards = if self.is_shared() { SHARDS } else { 1 };
                 count_calls!(conn, lease, ending.calls, shards);
+            }
+            if !lease.holds.is_empty() {
+                settle_quotas!(conn, lease.owner, lease.turn_id, lease.holds, Some(quotas::used(&ending.calls)));
             }
             // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<(Option<String>,)> = conn.query(

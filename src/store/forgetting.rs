@@ -101,8 +101,8 @@ impl Store {
         })
     }
 
-    /// Erases up to `limit` rows of each kind of what is the person's besides conversations: keys of idempotency and
-    /// tickets go, sums become nobody's, the audit log has a pseudonym. Says whether there may be more.
+    /// Erases up to `limit` rows of each kind of what is the person's besides conversations: keys of idempotency,
+    /// tickets and counters go, sums become nobody's, the audit log has a pseudonym. Says whether there may be more.
     ///
     /// # Errors
     /// When the database does not do it.
@@ -120,6 +120,13 @@ impl Store {
                 let gone = conn.query(sqlx::AssertSqlSafe(sql)).bind(application).bind(id).bind(i64::from(limit));
                 most = gone.changes().await?.max(most);
             }
+            // Those of their limits are few: one for each measure and window.
+            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
+                .bind(application)
+                .bind(owner.kind().as_str())
+                .bind(person)
+                .later()
+                .await?;
             for (column, value, condition) in [
                 // Where a person asked from is theirs; where a key did is the program's.
                 ("actor_id = $1, address = null", pseudonym.to_string(), "actor_id = $3 and actor_kind = $4"),

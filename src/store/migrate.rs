@@ -23,6 +23,7 @@ migrations! {
     4 "0004_lives";
     5 "0005_usage";
     6 "0006_access";
+    7 "0007_limits";
     8 "0008_audit";
 }
 

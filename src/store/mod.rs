@@ -29,6 +29,7 @@ pub mod messages;
 pub mod migrate;
 pub mod people;
 pub mod pool;
+pub mod quotas;
 pub mod search;
 pub mod summaries;
 pub mod tail;
@@ -37,6 +38,7 @@ mod transaction;
 pub mod turns;
 pub mod usage;
 pub mod whose;
+pub mod withdrawal;
 mod writer;
 
 use std::time::Duration;

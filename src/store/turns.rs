@@ -1,5 +1,7 @@
 //! Turns.
 
+use std::sync::Arc;
+
 use sqlx::Row;
 
 use super::conversations::json;
@@ -14,6 +16,7 @@ use crate::domain::event::Finished;
 use crate::domain::ids::{ConversationId, KeyId, MessageId, ReplicaId, TurnId};
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
+use crate::domain::quota::Hold;
 use crate::domain::turn::{Status, Turn};
 
 /// A turn as the record has it.
@@ -45,6 +48,8 @@ pub struct Record {
     pub crash: Option<Crash>,
     /// The API key it was asked with.
     pub key_id: Option<KeyId>,
+    /// What it took of what bounds whoever asked, until its end.
+    pub holds: Arc<[Hold]>,
     /// When it was admitted.
     pub created_at: Timestamp,
     /// When its `turn.started` was logged.
@@ -106,6 +111,7 @@ impl Record {
             replica_id: self.replica_id.clone(),
             epoch: self.epoch,
             key_id: self.key_id.clone(),
+            holds: self.holds.clone(),
         }
     }
 
@@ -125,7 +131,7 @@ impl Record {
 }
 
 const TURN: &str = "t.id as t_id, t.application_id, t.owner_id, t.number, t.status as t_status, t.model as t_model, \
-    t.request, t.user_message_id, t.replica_id, t.epoch, t.key_id, t.seq as t_seq, t.crash_saved, t.crash_resumed, \
+    t.request, t.user_message_id, t.replica_id, t.epoch, t.key_id, t.holds, t.seq as t_seq, t.crash_saved, t.crash_resumed, \
     t.created_at as t_created_at, t.started_at, t.finished_at, t.dropped_at";
 
 fn select(condition: &str) -> sqlx::AssertSqlSafe<String> {
@@ -154,6 +160,10 @@ macro_rules! turn_row {
             user_message_id: row.try_get::<String, _>("user_message_id")?.into(),
             replica_id: row.try_get::<String, _>("replica_id")?.into(),
             key_id: row.try_get::<Option<String>, _>("key_id")?.map(Into::into),
+            holds: match row.try_get::<Option<&str>, _>("holds")? {
+                Some(text) => json::<Vec<Hold>>(text, "turns.holds")?.into(),
+                None => Arc::default(),
+            },
             epoch: row.try_get::<i64, _>("epoch")?.unsigned_abs(),
             seq: row.try_get::<i64, _>("t_seq")?.unsigned_abs(),
             crash: crash(saved, resumed),

@@ -4,6 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::Turns;
 use super::calls::Made;
 use super::ends;
@@ -17,6 +19,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::StepId;
 use crate::domain::message::StepStatus;
 use crate::domain::price::Prices;
+use crate::domain::quota::Bound;
 use crate::domain::turn::{Ending, Status};
 use crate::domain::usage::{Basis, Usage};
 use crate::upstream::{Answer, Batch, Call, Entry, Line, Part, Progress, Refusal, tokens};
@@ -98,6 +101,21 @@ impl Talk {
         let step_id = StepId::new(self.turns.now());
         let (kind, label) = ("rewrite".to_owned(), "Leave out the oldest turns".to_owned());
         let (status, output) = (StepStatus::Ok, Some(left_out.to_json(summarised)));
+        self.append(|append| {
+            let id = step_id.clone();
+            append.event(Event::StepStarted { step_id: id, parent_id: None, kind, label, input: None });
+            append.event(Event::StepFinished { step_id, status, output, error: None, duration_ms: 0 });
+        });
+    }
+
+    /// Logs that most of a budget is used.
+    pub fn warn(&self, bound: &Bound) {
+        let step_id = StepId::new(self.turns.now());
+        let (kind, label) = ("guard".to_owned(), "Most of the budget is used".to_owned());
+        let (scope, limit) = (bound.scope.as_str(), bound.measure.setting());
+        let output =
+            json!({ "scope": scope, "limit": limit, "most_nano_usd": bound.most, "soft_nano_usd": bound.soft });
+        let (status, output) = (StepStatus::Ok, Some(output));
         self.append(|append| {
             let id = step_id.clone();
             append.event(Event::StepStarted { step_id: id, parent_id: None, kind, label, input: None });

@@ -16,6 +16,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::draft::Stub;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Message;
+use crate::domain::quota::Bound;
 use crate::domain::turn::{OnDisconnect, StoppedBy};
 use crate::store::ending::Lease;
 use crate::trace;
@@ -49,6 +50,8 @@ pub struct Live {
     pub user_message_id: MessageId,
     /// What its run is told.
     pub request: Request,
+    /// The bounds of which it is to say that most is used.
+    pub nearing: Vec<Bound>,
     on_disconnect: OnDisconnect,
     /// Its events.
     pub log: Log,
@@ -99,6 +102,8 @@ pub struct Parts {
     pub user_message_id: MessageId,
     /// See [`Live::request`].
     pub request: Request,
+    /// See [`Live::nearing`].
+    pub nearing: Vec<Bound>,
     /// See [`Live::log`].
     pub log: Log,
     /// Its place among the live turns of the process; a turn that was taken over needs none.
@@ -108,7 +113,7 @@ pub struct Parts {
 impl Live {
     /// A turn that has just been admitted, or taken over while it was queued.
     pub fn new(parts: Parts) -> Self {
-        let Parts { lease, number, stub, user_message_id, request, log, permit } = parts;
+        let Parts { lease, number, stub, user_message_id, request, nearing, log, permit } = parts;
         Self {
             lease,
             number,
@@ -116,6 +121,7 @@ impl Live {
             user_message_id,
             on_disconnect: request.on_disconnect(),
             request,
+            nearing,
             log,
             due: CancellationToken::new(),
             cut: CancellationToken::new(),

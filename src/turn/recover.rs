@@ -56,6 +56,7 @@ fn revive(turns: &Turns, record: &Record) -> Live {
         stub: record.stub(),
         user_message_id: record.user_message_id.clone(),
         request: Request::from_text(&record.request),
+        nearing: Vec::new(),
         log: turns.new_log(),
         permit: None,
     })

@@ -63,6 +63,7 @@ async fn converse(turns: &Turns, live: &Arc<Live>, first: Option<Content>, talk:
     let most = Duration::from_secs(request.timeout_seconds.map_or(most, |seconds| seconds.min(most)));
     let begun = Instant::now();
     let work = async {
+        live.nearing.iter().for_each(|bound| talk.warn(bound));
         let prompt = loop {
             match prompt::prompt(turns, live, request, first.as_ref()).await {
                 Ok(prompt) => break prompt,

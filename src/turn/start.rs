@@ -14,17 +14,23 @@ use crate::domain::audit::Deed;
 use crate::domain::caller::{Caller, Models};
 use crate::domain::conversation::State;
 use crate::domain::draft::Stub;
+use crate::domain::foresight::Foresight;
 use crate::domain::ids::{ConversationId, KeyId, MessageId, TurnId};
 use crate::domain::message::Content;
 use crate::domain::owner::Owner;
+use crate::domain::quota::{Bounds, Measure, Spent, Taken};
 use crate::domain::turn::{IfBusy, OnDisconnect, StoppedBy};
 use crate::store::Error;
 use crate::store::admission::{Admission, Admitted, NewTurn, Plan, Question, Target};
 use crate::store::ending::Lease;
 use crate::store::idempotency::{Claimed, Key};
+use crate::upstream::tokens;
 
 /// Admissions of unknown outcome that are remembered; beyond, no more are tried until the database answers.
 const SUSPECTS: usize = 4096;
+
+/// More than the words around a language's tag are, in bytes, where a model is told to answer in it.
+const LANGUAGE: usize = 64;
 
 /// What of who asks matters to the turn, besides whose it is.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +41,14 @@ pub struct OnBehalf {
     pub first_seen: bool,
     /// The API key they ask with.
     pub key_id: Option<KeyId>,
+    /// What bounds them.
+    pub bounds: Bounds,
 }
 
 impl From<&Caller> for OnBehalf {
     fn from(caller: &Caller) -> Self {
-        Self { models: caller.models.clone(), first_seen: caller.is_new, key_id: caller.key_id().cloned() }
+        let (models, bounds) = (caller.models.clone(), caller.bounds.clone());
+        Self { models, first_seen: caller.is_new, key_id: caller.key_id().cloned(), bounds }
     }
 }
 
@@ -79,6 +88,8 @@ pub struct Started {
     pub turn_id: TurnId,
     /// The conversation it is in.
     pub conversation_id: ConversationId,
+    /// What is used of what bounds whoever asked, where the turn has just taken its part.
+    pub taken: Vec<Taken>,
     /// To be kept until whoever asked reads, or is gone.
     _asker: Option<Asker>,
 }
@@ -108,6 +119,8 @@ pub enum Refused {
     NoModel,
     /// The conversation takes no messages.
     Closed(State),
+    /// A limit is reached.
+    Spent(Box<Spent>),
     /// The database did not do it.
     Store(Error),
 }
@@ -168,10 +181,11 @@ impl Turns {
         }
         match admission {
             Ok(Admission::Admitted(admitted)) => {
-                let queued = admitted.queued;
+                let (queued, taken) = (admitted.queued, admitted.taken.clone());
                 let live = self.enter(owner, &new, admitted, Some(place));
                 let (turn_id, conversation_id) = (new.id.clone(), live.lease.conversation_id.clone());
-                let started = Started { turn_id, conversation_id, _asker: ask.attended.then(|| Asker::new(&live)) };
+                let asker = ask.attended.then(|| Asker::new(&live));
+                let started = Started { turn_id, conversation_id, taken, _asker: asker };
                 if queued && new.if_busy == IfBusy::Interrupt {
                     self.interrupt_before(&live).await;
                 }
@@ -185,6 +199,7 @@ impl Turns {
             Ok(Admission::NoQuestion) => Err(Refused::NoQuestion),
             Ok(Admission::NoModel) => Err(Refused::NoModel),
             Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
+            Ok(Admission::Spent(spent)) => Err(Refused::Spent(spent)),
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
             Err(error) => {
@@ -227,6 +242,7 @@ impl Turns {
             first_seen: ask.on_behalf.first_seen,
             key_id: ask.on_behalf.key_id.clone(),
             deed: ask.deed.clone(),
+            bounds: ask.on_behalf.bounds.clone(),
             silence: self.silence(),
             now,
         }
@@ -244,7 +260,35 @@ impl Turns {
             traceparent: ask.traceparent.clone(),
             ..Request::new(config, &self.settings.instructions, on_disconnect)
         };
-        Some(Plan { model: model.clone(), request: request.to_text() })
+        let foresight = self.foresight(ask, model, &request);
+        Some(Plan { model: model.clone(), request: request.to_text(), foresight })
+    }
+
+    /// What a turn may come to use, where something bounds it. Calls beside its own, such as one for a summary, are not
+    /// foreseen: what they use is settled with the turn.
+    fn foresight(&self, ask: &Ask, model: &str, request: &Request) -> Option<Foresight> {
+        ask.on_behalf.bounds.on(&Measure::OF_TURNS).next()?;
+        let (upstreams, prices, now) = (self.upstreams.get(), self.settings.prices.get(), self.now());
+        let named: Vec<&str> = upstreams.candidates(model).map(|upstream| upstream.name_of(model)).collect();
+        let names = [model, named.first().copied().unwrap_or(model)];
+        let windows = &self.settings.windows;
+        let question = match &ask.question {
+            Question::New { content, .. } => content.text().len(),
+            Question::Again(_) => 0,
+        };
+        let head = request.instructions.len() + request.language.as_ref().map_or(0, |tag| LANGUAGE + tag.len());
+        let history = request.history.iter().flatten();
+        let (lines, bytes) =
+            history.fold((2, head + question), |(lines, bytes), said| (lines + 1, bytes + said.content.len()));
+        Some(Foresight {
+            prompt: tokens::prompt(bytes as u64, lines),
+            per_message: tokens::lines(0, 1),
+            reads: request.history.is_none() || matches!(ask.question, Question::Again(_)),
+            most_bytes: self.settings.limits.history_bytes as u64,
+            room: windows.room(&names, request.max_tokens),
+            answer: windows.answer(&names, request.max_tokens),
+            prices: named.iter().filter_map(|named| prices.of(&[model, named], now).cloned()).collect(),
+        })
     }
 
     fn enter(
@@ -261,6 +305,7 @@ impl Turns {
             replica_id: new.replica_id.clone(),
             epoch: 1,
             key_id: new.key_id.clone(),
+            holds: admitted.holds.into(),
         };
         let stub = Stub {
             id: new.message_id.clone(),
@@ -276,6 +321,7 @@ impl Turns {
             stub,
             user_message_id: new.user_message_id.clone(),
             request: Request::from_text(&admitted.plan.request),
+            nearing: admitted.taken.into_iter().filter(|taken| taken.nearing).map(|taken| taken.bound).collect(),
             log: self.new_log(),
             permit,
         };
@@ -364,7 +410,9 @@ impl Suspects {
 
 fn judge(claimed: Claimed) -> Result<Started, Refused> {
     match claimed {
-        Claimed::Same(conversation_id, Some(turn_id)) => Ok(Started { turn_id, conversation_id, _asker: None }),
+        Claimed::Same(conversation_id, Some(turn_id)) => {
+            Ok(Started { turn_id, conversation_id, taken: Vec::new(), _asker: None })
+        }
         // The key made a conversation without a turn: that was another request.
         Claimed::Same(_, None) | Claimed::Other => Err(Refused::KeyReused),
         Claimed::Deleted => Err(Refused::Deleted),

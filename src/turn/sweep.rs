@@ -1,4 +1,4 @@
-//! What is no longer kept: events past their retention, keys past their time, admissions nobody was told of; and
+//! What is no longer kept: events past their retention, keys and counters past their time, admissions nobody was told of;
 //! conversations that have expired, or are older than their application keeps any; and people who are being forgotten.
 
 use std::time::Duration;
@@ -49,6 +49,7 @@ async fn sweep(turns: &Turns, looks: &mut Looks) -> Result<()> {
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
     while turns.store.drop_journals(before, now, LIMIT).await? == u64::from(LIMIT) {}
     while turns.store.forget_keys(now, LIMIT).await? == u64::from(LIMIT) {}
+    while turns.store.forget_quotas(now, LIMIT).await? == u64::from(LIMIT) {}
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(REPLICAS_KEPT));
     while turns.store.forget_replicas(before, LIMIT).await? == u64::from(LIMIT) {}
     looks.silent.go_on(turns).await?;

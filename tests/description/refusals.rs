@@ -151,7 +151,19 @@ async fn every_refusal_is_as_described() {
 /// What is refused where callers must say who they are.
 async fn strangers(judge: Judge) -> Judge {
     let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let gateway = Gateway::on(&database).upstream(&upstream).closed().start().await;
+    let setup = Gateway::on(&database).upstream(&upstream).closed();
+    let price = toml::toml! {
+        model = "*"
+        valid_from = "2026-01-01"
+        prompt_nano_usd_per_mtok = 1_000_000_000
+        completion_nano_usd_per_mtok = 1_000_000_000
+    };
+    let setup = setup
+        .set("applications.1.limits.per_user.requests_per_minute", 1)
+        .set("applications.1.limits.per_key.concurrent_turns", 5)
+        .set("applications.1.limits.per_key.budget_day_nano_usd", 1)
+        .set("prices", vec![price]);
+    let gateway = setup.start().await;
     let (nobody, admin) = (gateway.client(), gateway.client().bearing(&gateway.key("shop", "admin").text));
     let judge = judge.by(nobody.clone());
     for request in [
@@ -172,6 +184,14 @@ async fn strangers(judge: Judge) -> Judge {
     expect(&judge, Request::post("/v1/keys/key_x/rotate", &json!({})), Code::KeyNotFound).await;
     expect(&judge, Request { method: "DELETE".to_owned(), ..Request::get("/v1/keys/key_x") }, Code::KeyNotFound).await;
     expect(&judge, Request::post("/v1/keys", &json!({"role": "god"})), Code::InvalidRequest).await;
+    let service = nobody.bearing(&gateway.key("bank", "service").text);
+    let judge = judge.by(service.with_header("tidegate-user", "anna"));
+    judge.ask(Request::get("/v1/models")).await.expect(200);
+    expect(&judge, Request::get("/v1/models"), Code::RateLimited).await;
+    let judge = judge.by(service);
+    let chat = as_json("/v1/chat/stream", &json!({"message": "a"}));
+    judge.ask(chat.clone()).await.expect(200);
+    expect(&judge, chat, Code::BudgetExhausted).await;
     judge
 }
 

@@ -167,6 +167,7 @@ async fn each_deed_is_one_row_that_says_who_did_it() {
                 assert_eq!(who, actor, "{method} {path}");
             }
             assert_eq!((&row["result"], &row["times"]), (&json!("ok"), &json!(1)));
+            assert_eq!(row["address"], "127.0.0.1", "{row}");
             if action == "user.forget" {
                 assert!(row["object"]["id"].as_str().unwrap().starts_with("gone_"), "{row}");
             } else {

@@ -140,7 +140,8 @@ async fn live(scene: &Scene, id: &str, said: bool) {
 
 #[tokio::test]
 async fn nothing_of_somebody_who_is_forgotten_is_found_anywhere() {
-    let scene = Scene::closed().await;
+    let scene =
+        Scene::with(|setup| setup.closed().set("applications.0.limits.per_user.tokens_per_minute", 1_000_000)).await;
     scene.upstream.always(Script::answer(&[SAID[1], " and more"]));
     scene.upstream.when("endless", Script::new().stamped(2).hang());
     let key = scene.gateway.key("shop", "admin");
@@ -153,6 +154,9 @@ async fn nothing_of_somebody_who_is_forgotten_is_found_anywhere() {
     let kept = Kept::read(&scene.database).await;
     for word in SAID.into_iter().chain([ANNA]) {
         assert!(!kept.places(word).is_empty(), "{word} is there before");
+    }
+    for table in ["people", "usage_totals", "audit", "quota_counters", "idempotency_keys", "tickets", "turns"] {
+        assert!(kept.places(ANNA).contains(&table), "{table} knows them before");
     }
     let used = admin.get("/v1/usage?group_by=model").await.expect(200);
 
@@ -187,6 +191,8 @@ async fn nothing_of_somebody_who_is_forgotten_is_found_anywhere() {
     let theirs_after = after.iter().filter(|row| row["actor"]["id"] == gone).count();
     assert!(theirs_before > 5);
     assert_eq!(theirs_before, theirs_after);
+    assert!(before.iter().filter(|row| row["actor"]["id"] == ANNA).all(|row| row["address"] == "127.0.0.1"));
+    assert!(after.iter().filter(|row| row["actor"]["id"] == gone).all(|row| row.get("address").is_none()));
     assert!(after.iter().any(|row| row["actor"]["acting_for"]["id"] == gone && row["actor"]["kind"] == "key"));
     let now = admin.get("/v1/usage?group_by=model").await.expect(200);
     assert!(now["totals"]["calls"].as_u64() >= used["totals"]["calls"].as_u64(), "{now}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::stories::usage::price;
 use crate::support::access::user;
 use crate::support::{
     Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
@@ -181,6 +182,48 @@ async fn a_key_used_on_one_joins_the_same_turn_on_the_other() {
     assert_eq!(bytes(&first), bytes(&second));
     assert_eq!(bytes(&pair.b.open(request).await.rest().await), bytes(&first));
     assert_eq!(pair.upstream.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn what_two_admit_together_is_what_one_may() {
+    let (database, upstream, gate) = (Database::fresh().await, Upstream::start().await, Gate::new());
+    upstream.always(Script::new().role().gate(&gate).delta("Hello").finish("stop").usage(5, 3).done());
+    let applications = toml::toml! {
+        [[applications]]
+        name = "default"
+        [applications.limits]
+        concurrent_turns = 25
+        budget_month_nano_usd = 2_000_000_000
+    };
+    let start = || {
+        let setup =
+            Gateway::on(&database).upstream(&upstream).set("applications", applications["applications"].clone());
+        setup.set("prices", vec![price("test-*", "2026-01-01", 1_000_000_000)]).start()
+    };
+    let (one, other) = (start().await, start().await);
+    let (a, b) = (one.client(), other.client());
+    for round in 0..2 {
+        let ask = |caller: usize| {
+            let body = json!({"message": "hi", "session_id": format!("{round}-{caller}")});
+            let client = if caller.is_multiple_of(2) { &a } else { &b };
+            client.send(Request::post("/v1/chat/stream", &body).header("prefer", "respond-async"))
+        };
+        let replies = futures::future::join_all((0..200).map(ask)).await;
+        let turns: Vec<Value> = replies.iter().filter(|reply| reply.status == 202).map(|reply| reply.json()).collect();
+        if round == 0 {
+            assert_eq!(turns.len(), 25);
+            assert!(replies.iter().all(|reply| matches!(reply.status, 202 | 429)));
+        }
+        gate.open();
+        for turn in turns {
+            assert_eq!(a.ended(turn["id"].as_str().unwrap()).await["status"], "completed");
+        }
+    }
+    let used = "select cast(sum(used) as text) from quota_counters where measure = 'turns'";
+    assert_eq!(database.texts(used).await, ["0"]);
+    let spent = "select cast(sum(cost_nano_usd) as text) from usage_records";
+    let used = "select cast(sum(used) as text) from quota_counters where measure = 'month'";
+    assert_eq!(database.texts(used).await, database.texts(spent).await);
 }
 
 #[tokio::test]

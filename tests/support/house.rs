@@ -10,6 +10,7 @@ use tidegate::domain::event::{Event, Finished, write_line};
 use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId, StepId, TurnId, UsageId};
 use tidegate::domain::message::Content;
 use tidegate::domain::owner::Owner;
+use tidegate::domain::quota::Bounds;
 use tidegate::domain::stream::Durability;
 use tidegate::domain::turn::{Ending, IfBusy, Status};
 use tidegate::domain::usage::{Basis, Counted, Record, Usage};
@@ -62,7 +63,7 @@ pub fn key(name: &str, fingerprint: &str) -> Key {
 
 /// What every turn is told.
 pub fn plan(_: &Config) -> Option<Plan> {
-    Some(Plan { model: "m".to_owned(), request: "{}".to_owned() })
+    Some(Plan { model: "m".to_owned(), request: "{}".to_owned(), foresight: None })
 }
 
 impl House {
@@ -112,6 +113,7 @@ impl House {
             first_seen: false,
             key_id: None,
             deed: None,
+            bounds: Bounds::default(),
             silence: never(),
             now: at(1),
         }
@@ -134,6 +136,7 @@ impl House {
             | Admission::NoQuestion
             | Admission::NoModel
             | Admission::Closed(_)
+            | Admission::Spent(_)
             | Admission::Fenced) => panic!("{refused:?}"),
         }
     }
@@ -141,7 +144,8 @@ impl House {
     /// Its lease.
     pub fn lease(&self, new: &NewTurn, conversation: &ConversationId, epoch: u64) -> Lease {
         let (turn_id, owner, conversation_id) = (new.id.clone(), self.owner.clone(), conversation.clone());
-        Lease { turn_id, owner, conversation_id, replica_id: new.replica_id.clone(), epoch, key_id: None }
+        let (replica_id, holds) = (new.replica_id.clone(), [].into());
+        Lease { turn_id, owner, conversation_id, replica_id, epoch, key_id: None, holds }
     }
 
     /// Events of it.

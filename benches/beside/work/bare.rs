@@ -59,7 +59,7 @@ pub fn turns_per_s(record: &Record, users: u32, time: u64, core: usize) -> Resul
 async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
     let (owner, now) = (Owner::local(), Clock::System.now());
     let new = new_turn(replica);
-    let plan = |_: &Config| Some(Plan { model: "gpt-4o-mini".to_owned(), request: "{}".to_owned() });
+    let plan = |_: &Config| Some(Plan { model: "gpt-4o-mini".to_owned(), request: "{}".to_owned(), foresight: None });
     let Admission::Admitted(admitted) = store.admit(&owner, &new, plan).await? else {
         return Err(Void::new("a turn was not admitted"));
     };
@@ -102,6 +102,7 @@ async fn turn(store: &Store, replica: &ReplicaId) -> Result<(), Void> {
         replica_id: replica.clone(),
         epoch: 1,
         key_id: None,
+        holds: Default::default(),
     };
     match store.end_turn(&lease, &ending).await? {
         Outcome::Written(_) => Ok(()),
@@ -137,6 +138,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         first_seen: false,
         key_id: None,
         deed: None,
+        bounds: Default::default(),
         silence: Silence::new(now, 0),
         now,
     }

@@ -5,12 +5,22 @@ use utoipa::openapi::schema::Object;
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr, Type};
 
 /// Each, what it says, and its type.
-const HEADERS: [(&str, &str, Type); 9] = [
+const HEADERS: [(&str, &str, Type); 11] = [
     ("Request-Id", "The request, as the gateway's log has it.", Type::String),
     ("Turn-Id", "The turn that is told.", Type::String),
     ("Conversation-Id", "The conversation it is in.", Type::String),
     ("Location", "Where what was made is found, as a path.", Type::String),
     ("Retry-After", "When to come back, in seconds.", Type::Integer),
+    (
+        "RateLimit",
+        "What is left of each limit that applies: `r`, and in how many seconds it is whole again, `t`.",
+        Type::String,
+    ),
+    (
+        "RateLimit-Policy",
+        "The limits that apply: the most there may be, `q`, within so many seconds, `w`.",
+        Type::String,
+    ),
     ("Auth-Status", "`ignored` where a token was shown that is none, and the caller is a visitor.", Type::String),
     ("Visitor-Token", "The token of a visitor who is new.", Type::String),
     ("WWW-Authenticate", "How to say who one is: `Bearer`.", Type::String),
@@ -40,6 +50,10 @@ pub fn on_every_answer(document: &mut OpenApi) {
                 let RefOr::T(response) = response else { continue };
                 let mut bears = |name: &str| response.headers.insert(name.to_owned(), RefOr::Ref(header(name)));
                 bears("Request-Id");
+                if asks {
+                    bears("RateLimit");
+                    bears("RateLimit-Policy");
+                }
                 if asks && status.starts_with('2') {
                     bears("Auth-Status");
                     bears("Visitor-Token");

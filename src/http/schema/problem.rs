@@ -35,4 +35,13 @@ pub struct Problem {
     /// The turn it is about.
     #[schema(required = false, pattern = "^turn_[0-9a-f]{32}$")]
     pub turn_id: String,
+    /// Whose limit is reached: `application`, or each `key`, `user`, `visitor` or `address`.
+    #[schema(required = false)]
+    pub scope: String,
+    /// Which limit is reached, by the name of its setting.
+    #[schema(required = false)]
+    pub limit: String,
+    /// When there is some of it again.
+    #[schema(required = false, format = DateTime)]
+    pub resets_at: String,
 }

@@ -27,13 +27,14 @@ const BODY: &[Code] = &[InvalidJson, RequestTimeout, BodyTooLarge, UnsupportedMe
 /// What stands in the path, where it cannot be a name at all: not UTF-8, or a NUL in it.
 const PATH: &[Code] = &[RouteNotFound];
 /// Whatever asks who asks.
-const WHO: &[Code] = &[AuthenticationRequired, Forbidden, OriginNotAllowed, StoreUnavailable];
+const WHO: &[Code] = &[AuthenticationRequired, Forbidden, OriginNotAllowed, RateLimited, StoreUnavailable];
 /// Whatever asks the database.
 const STORE: &[Code] = &[StoreUnavailable];
 /// A stream from a cursor.
 const STREAM: &[Code] = &[NotAcceptable, InvalidCursor, InvalidRequest, TooManyReaders, Draining];
 /// The start of a turn.
-const START: &[Code] = &[ModelNotFound, AssistantNotFound, TurnDeleted, IdempotencyKeyReused, TooManyTurns, Draining];
+const START: &[Code] =
+    &[BudgetExhausted, ModelNotFound, AssistantNotFound, TurnDeleted, IdempotencyKeyReused, TooManyTurns, Draining];
 /// A turn that is awaited as JSON, by what its end is to whoever waited.
 const AWAIT: &[(StatusCode, Code)] = &[
     (StatusCode::TOO_MANY_REQUESTS, UpstreamRateLimited),
@@ -134,7 +135,7 @@ refusals! {
         &[TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
     /// `GET /v1/chat/stream`: what may pass is not a status there, and what is deleted is 204.
     OfChatSource = [WHO, CHANGE, &[
-        NotAcceptable, InvalidCursor, InvalidRequest, IdempotencyKeyReused, ModelNotFound, AssistantNotFound,
+        BudgetExhausted, NotAcceptable, InvalidCursor, InvalidRequest, IdempotencyKeyReused, ModelNotFound, AssistantNotFound,
         TurnNotFound, TurnInProgress, ConversationPaused, ConversationEnded,
     ]];
     /// `GET /v1/chat/{session_id}/history`.

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection;
 use super::{REFUSAL, Server, tls};
+use crate::http::address::Peer;
 use crate::seldom::Seldom;
 
 /// How long to leave the listener alone when it can give nothing.
@@ -25,7 +26,7 @@ pub async fn run(server: &Arc<Server>, listener: TcpListener) {
     let mut spare = spare();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => admit(server, stream),
+            Ok((stream, from)) => admit(server, stream, Peer(from.ip())),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE) => {
                     tracing::warn!("no file descriptor is left for a connection");
@@ -53,7 +54,7 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-fn admit(server: &Arc<Server>, stream: TcpStream) {
+fn admit(server: &Arc<Server>, stream: TcpStream, peer: Peer) {
     if let Err(error) = prepare(&stream, server.reader_stall) {
         tracing::debug!(%error, "a connection closed before it began");
         return;
@@ -61,14 +62,14 @@ fn admit(server: &Arc<Server>, stream: TcpStream) {
     if let Ok(place) = server.places.clone().try_acquire_owned() {
         let held = (place, server.meter.connection());
         if let Some(certificate) = &server.certificate {
-            return tls::serve(server, certificate, held, stream);
+            return tls::serve(server, certificate, held, stream, peer);
         }
         let this = server.clone();
         server.lifecycle.spawn("connection", async move {
             tokio::select! {
                 biased;
                 () = Seldom::new(this.dropping.cancelled()) => {}
-                () = connection::serve(&this, stream) => {}
+                () = connection::serve(&this, stream, peer) => {}
             }
             drop(held);
         });

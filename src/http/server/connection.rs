@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::sniff::{Version, sniff};
 use super::watched::Watched;
 use super::{Server, http1, http2};
+use crate::http::address::Peer;
 
 /// The longest a client may take to send the head of a request, from the end of the one before it.
 pub const HEAD: Duration = Duration::from_secs(30);
@@ -17,8 +18,11 @@ pub const HEAD: Duration = Duration::from_secs(30);
 /// while a stream is told.
 pub const BUFFER: usize = 64 << 10;
 
-/// Serves a connection to its end. Dropping this drops every answer on it.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(server: &Server, stream: S) {
+/// Serves a connection with this peer to its end. Dropping this drops every answer on it.
+pub async fn serve<S>(server: &Server, stream: S, peer: Peer)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut watched = Watched::new(stream, server.reader_stall);
     let version = tokio::select! {
         () = server.closing.cancelled() => return,
@@ -28,9 +32,9 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(server: &
         },
     };
     let ended = match version {
-        Version::Http1 => http1::serve(server, watched).await,
+        Version::Http1 => http1::serve(server, watched, peer).await,
         // Boxed: it is large, and most connections are not this one.
-        Version::Http2 => Box::pin(http2::serve(server, watched)).await.map_err(Into::into),
+        Version::Http2 => Box::pin(http2::serve(server, watched, peer)).await.map_err(Into::into),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");

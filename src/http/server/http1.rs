@@ -23,6 +23,7 @@ use super::Server;
 use super::carry::carry;
 use super::connection::{BUFFER, HEAD};
 use super::watched::Watched;
+use crate::http::address::Peer;
 use crate::http::stream::{Frames, Handover};
 use crate::seldom::Seldom;
 
@@ -30,9 +31,10 @@ use crate::seldom::Seldom;
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     server: &Server,
     mut watched: Watched<S>,
+    peer: Peer,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     loop {
-        let Some((frames, io, mut early)) = requests(server, watched).await? else { return Ok(()) };
+        let Some((frames, io, mut early)) = requests(server, watched, peer).await? else { return Ok(()) };
         watched = io;
         carry(&mut watched, frames, &mut early).await?;
         if server.closing.is_cancelled() {
@@ -47,14 +49,15 @@ type Handed<S> = (Box<Frames>, Watched<S>, BytesMut);
 
 /// Answers requests, up to and with the first frames of a stream, or to the connection's end. From the word to close
 /// on, it takes no further request.
-async fn requests<S>(server: &Server, watched: Watched<S>) -> hyper::Result<Option<Handed<S>>>
+async fn requests<S>(server: &Server, watched: Watched<S>, peer: Peer) -> hyper::Result<Option<Handed<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let blocked = watched.blocked();
     let current = Arc::new(Mutex::new(None::<Handover>));
     let (app, offered) = (server.app.clone(), current.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let (app, offered, lasting) = (app.clone(), offered.clone(), is_lasting(&request));
         async move {
             let response = app.oneshot(request.map(Body::new)).await?;

@@ -17,6 +17,7 @@ use super::Server;
 use super::connection::BUFFER;
 use super::stalled;
 use super::watched::Watched;
+use crate::http::address::Peer;
 use crate::lifecycle::Lifecycle;
 
 /// How often a silent HTTP/2 connection is asked whether it is still there, and how long it may take to say so.
@@ -26,7 +27,7 @@ const PING: Duration = Duration::from_secs(20);
 const H2_STREAMS: u32 = 100;
 
 /// Serves a connection to its end.
-pub async fn serve<S>(server: &Server, watched: Watched<S>) -> hyper::Result<()>
+pub async fn serve<S>(server: &Server, watched: Watched<S>, peer: Peer) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -34,7 +35,10 @@ where
     http.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
     http.max_concurrent_streams(H2_STREAMS).max_header_list_size(BUFFER as u32).max_send_buf_size(stalled::PIECE);
     let (stall, lifecycle) = (server.reader_stall, server.lifecycle.clone());
-    let service = server.app.clone().map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let service = server.app.clone().map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.map(Body::new)
+    });
     let service =
         service.map_response(move |answer: Response| answer.map(|body| stalled::watch(body, stall, &lifecycle)));
     let mut connection = pin!(http.serve_connection(TokioIo::new(watched), TowerToHyperService::new(service)));

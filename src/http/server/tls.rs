@@ -13,6 +13,7 @@ use super::accept::tell;
 use super::certificate::Certificate;
 use super::connection::{self, HEAD};
 use super::{Held, REFUSAL, Server};
+use crate::http::address::Peer;
 use crate::seldom::Seldom;
 
 /// What may wait encrypted for a reader who lags, in bytes: a record (RFC 8446, section 5.1). More waits where it does
@@ -30,26 +31,26 @@ const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n
     connection: close\r\n\r\nThis port speaks TLS: its addresses begin with https://.\n";
 
 /// Serves a connection that has a place, from its handshake to its end, in a task of its own.
-pub fn serve(server: &Arc<Server>, certificate: &Certificate, held: Held, stream: TcpStream) {
+pub fn serve(server: &Arc<Server>, certificate: &Certificate, held: Held, stream: TcpStream, peer: Peer) {
     let (this, config) = (server.clone(), certificate.configs().serving.clone());
     server.lifecycle.spawn("connection", async move {
         tokio::select! {
             biased;
             () = Seldom::new(this.dropping.cancelled()) => {}
-            () = begin(&this, config, stream) => {}
+            () = begin(&this, config, stream, peer) => {}
         }
         drop(held);
     });
 }
 
-async fn begin(server: &Server, config: Arc<ServerConfig>, stream: TcpStream) {
+async fn begin(server: &Server, config: Arc<ServerConfig>, stream: TcpStream, peer: Peer) {
     let shaken = tokio::select! {
         () = server.closing.cancelled() => return,
         // Boxed: it is large, and soon over.
         shaken = Box::pin(shake(config, stream, HEAD)) => shaken,
     };
     match shaken {
-        Ok(Some(stream)) => connection::serve(server, stream).await,
+        Ok(Some(stream)) => connection::serve(server, stream, peer).await,
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "a handshake of TLS failed"),
     }

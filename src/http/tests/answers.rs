@@ -130,3 +130,20 @@ async fn both_versions_of_http_answer_on_one_port() {
     assert_eq!(h1.version(), http::Version::HTTP_11);
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_handler_knows_the_client_that_a_trusted_proxy_names() {
+    let trusting = House::open().await;
+    let alone = House::with(Settings { proxies: Proxies::default(), ..settings() }).await;
+    for client in [Client::new(), Client::builder().http2_prior_knowledge().build().unwrap()] {
+        let ask = async |house: &House, named: &str| {
+            let request = client.get(house.url("/v1/address")).header("x-forwarded-for", named);
+            within(within(request.send()).await.unwrap().text()).await.unwrap()
+        };
+        assert_eq!(ask(&trusting, "203.0.113.9, 192.0.2.7").await, "192.0.2.7");
+        assert_eq!(ask(&trusting, "unknown").await, "127.0.0.1");
+        assert_eq!(ask(&alone, "192.0.2.7").await, "127.0.0.1");
+    }
+    trusting.close().await;
+    alone.close().await;
+}

@@ -1,0 +1,74 @@
+//! Withdrawal: an admission of which nobody was told is undone.
+
+use super::conversations::json;
+use super::pool::{Done, write};
+use super::quotas::settle_quotas;
+use super::transaction::Transaction;
+use super::{Result, Store};
+use crate::domain::ids::{ConversationId, TurnId};
+use crate::domain::owner::Owner;
+use crate::domain::quota::Hold;
+
+impl Store {
+    /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
+    /// under it, and `made`, the conversation that was made for it.
+    pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<()> {
+        write!(self, conn => {
+            let conversation: Option<(String, Option<String>)> = conn.query(
+                "select conversation_id, holds from turns where id = $1 and application_id = $2 and owner_id = $3",
+            )
+            .bind(turn.as_str())
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .row()
+            .await?;
+            let Some((conversation, holds)) = conversation else { return Ok(Done::Rollback(())) };
+            // Taking the row first keeps every other writer of the conversation out.
+            conn.query("update conversations set last_message_at = last_message_at where id = $1")
+                .bind(conversation.as_str())
+                .later()
+                .await?;
+            if let Some(holds) = holds {
+                let holds: Vec<Hold> = json(&holds, "turns.holds")?;
+                settle_quotas!(conn, owner, turn, holds, None);
+            }
+            // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
+            conn.query(
+                "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
+                 order by q.position limit 1) where conversation_id = $2 and turn_id <> $1 \
+                 and parent_id in (select g.id from messages g where g.turn_id = $1)",
+            )
+            .bind(turn.as_str())
+            .bind(conversation.as_str())
+            .later()
+            .await?;
+            for erase in [
+                "delete from journal where turn_id = $1",
+                "delete from messages where turn_id = $1",
+                "delete from turns where id = $1",
+                "delete from idempotency_keys where turn_id = $1",
+            ] {
+                conn.query(erase).bind(turn.as_str()).later().await?;
+            }
+            conn.query(
+                "update conversations set live_turn_id = (select t.id from turns t where \
+                 t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \
+                 where id = $1 and live_turn_id = $2",
+            )
+            .bind(conversation.as_str())
+            .bind(turn.as_str())
+            .later()
+            .await?;
+            if let Some(made) = made {
+                conn.query(
+                    "delete from conversations where id = $1 and not exists \
+                     (select 1 from turns t where t.conversation_id = $1)",
+                )
+                .bind(made.as_str())
+                .later()
+                .await?;
+            }
+            Ok(Done::Commit(()))
+        })
+    }
+}
