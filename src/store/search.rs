@@ -149,7 +149,7 @@ impl Store {
         }
         let (count, rows) = self.matching(query).await?;
         let (matches, stride, most) = match count {
-            0..=FEW => (Matches::Rows(&rows), WALKED, 0),
+            ..=FEW => (Matches::Rows(&rows), WALKED, 0),
             ..=SOME => (Matches::Rows(&rows), WALKED, WALKED),
             ..=MANY => (Matches::Rows(&rows), WALKED, usize::MAX),
             _ if *quick => (Matches::Tried(query), STRIDE, TRIED_IN_ALL),
