@@ -59,9 +59,12 @@ impl Access {
     /// The bound that is reached; then it is counted nowhere.
     pub fn count(&self, caller: &mut Caller, address: Option<IpAddr>) -> Result<Vec<Counted>, Box<Reached>> {
         let applications = self.0.applications.get();
-        let Some(application) = applications.get(&caller.owner.application_id) else { return Ok(Vec::new()) };
+        let application = applications.get(&caller.owner.application_id);
+        let Some((application, quotas)) = application.and_then(|one| Some((one, one.quotas.as_ref()?))) else {
+            return Ok(Vec::new());
+        };
         let address = address.map(|address| (Scope::Address, address.to_string().into()));
-        caller.bounds = application.quotas.bounds(caller.scopes().into_iter().chain(address));
+        caller.bounds = quotas.bounds(caller.scopes().into_iter().chain(address));
         self.0.rates.take(&application.name, caller.bounds.on(&[Measure::Requests]))
     }
 

@@ -26,8 +26,8 @@ pub struct Application {
     pub name: Arc<str>,
     /// Whether visitors may use it.
     pub visitors: bool,
-    /// What of it may be used.
-    pub quotas: Quotas,
+    /// What of it may be used; `None` where nothing is limited.
+    pub quotas: Option<Quotas>,
     users: Option<Verifier>,
     widgets: Vec<Widget>,
 }
@@ -72,7 +72,8 @@ impl Applications {
             widgets.extend(settings.widgets.iter().enumerate().map(|(at, widget)| (widget.key.clone(), (index, at))));
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
-            let (visitors, quotas) = (settings.visitors, settings.limits.clone());
+            let quotas = Some(settings.limits.clone()).filter(|quotas| !quotas.set().is_empty());
+            let visitors = settings.visitors;
             all.push(Application { name, visitors, quotas, users, widgets: ready });
         }
         Ok(Self { all, widgets })
@@ -91,7 +92,8 @@ impl Applications {
     /// How many requests a minute an address may make that show nothing good: as many as the strictest application lets it
     /// make that do. `None` where none says.
     pub fn strangers(&self) -> Option<u64> {
-        let each = self.all.iter().map(|application| application.quotas.per_address.requests_per_minute);
+        let quotas = self.all.iter().filter_map(|application| application.quotas.as_ref());
+        let each = quotas.map(|quotas| quotas.per_address.requests_per_minute);
         each.filter(|most| *most > 0).min()
     }
 

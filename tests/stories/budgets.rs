@@ -115,6 +115,28 @@ async fn of_two_hundred_callers_so_many_are_admitted_as_there_are_tokens() {
 }
 
 #[tokio::test]
+async fn visitors_who_are_always_new_share_the_tokens_of_their_address() {
+    let limits = [("per_address.tokens_per_minute", TOKENS), ("per_visitor.tokens_per_minute", 10 * TOKENS)];
+    let scene = Scene::with(|setup| limited(setup, &limits).set("http.trusted_proxies", vec!["127.0.0.1"])).await;
+    let gate = Gate::new();
+    scene.upstream.always(held(&gate));
+    for attempt in 0.. {
+        let (at, begun) = (|network: &str| format!("{network}.{attempt}"), minute());
+        let from = |address: String| scene.through("wk_shop").with_header("x-forwarded-for", &address);
+        let replies = crowd(&[&from(at("192.0.2"))], 0, 5).await;
+        let elsewhere = from(at("198.51.100")).send(ask(0)).await;
+        if minute() != begun {
+            continue;
+        }
+        assert_eq!(admitted(&replies).len(), 1);
+        refused(&replies, 429, "rate_limited", "address", "tokens_per_minute");
+        assert_eq!(elsewhere.status, 202);
+        gate.open();
+        return;
+    }
+}
+
+#[tokio::test]
 async fn of_two_hundred_callers_so_many_are_admitted_as_the_day_has_money() {
     let most = 10 * COST + 5;
     let scene = scene(&[("budget_day_nano_usd", most), ("budget_month_nano_usd", 100 * COST)]).await;
