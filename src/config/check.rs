@@ -6,7 +6,7 @@ use globset::GlobBuilder;
 use http::{HeaderName, HeaderValue};
 use url::Url;
 
-use super::{AuthMode, Config, ConfigError, Tls};
+use super::{AuthMode, Config, ConfigError, Tls, known};
 use crate::domain::price::{DEAREST, Price};
 use crate::domain::window::Context;
 use crate::identity::settings::Application;
@@ -31,6 +31,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     metrics(config)?;
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
+    known::Known::read().map_err(ConfigError::new)?;
     context(&config.context)?;
     default_model(config)
 }
