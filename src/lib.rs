@@ -221,8 +221,8 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         limits: config.limits,
         lease_s: config.cluster.lease_s,
         prices,
-        windows: Windows::new(&config.context, &config::known::windows()),
-        summary_model: config.context.summary_model,
+        windows: Windows::new(&config.window, &config::known::windows()),
+        summary_model: config.window.summary_model,
         expire_after_s: config.conversations.expire_after_s,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;

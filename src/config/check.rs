@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls, known};
 use crate::domain::price::{DEAREST, Price};
-use crate::domain::window::Context;
+use crate::domain::window::Window;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -32,7 +32,7 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     upstreams(&config.upstreams)?;
     prices(&config.prices)?;
     known::Known::read().map_err(ConfigError::new)?;
-    context(&config.context)?;
+    window(&config.window)?;
     default_model(config)
 }
 
@@ -168,11 +168,11 @@ fn upstreams(upstreams: &[Settings]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn context(context: &Context) -> Result<(), ConfigError> {
-    for (pattern, tokens) in &context.models {
-        let at = || format!("context.models.{pattern}");
+fn window(window: &Window) -> Result<(), ConfigError> {
+    for (pattern, tokens) in &window.models {
+        let at = || format!("window.models.{pattern}");
         if GlobBuilder::new(pattern).build().is_err() || pattern.is_empty() {
-            return Err(ConfigError::at("context.models", format_args!("has `{pattern}`, which is no glob")));
+            return Err(ConfigError::at("window.models", format_args!("has `{pattern}`, which is no glob")));
         }
         if *tokens == 0 {
             return Err(ConfigError::at(at(), "must be at least 1"));
@@ -226,7 +226,7 @@ fn web_address(path: &str, text: &str) -> Result<(), ConfigError> {
 
 fn default_model(config: &Config) -> Result<(), ConfigError> {
     served(config, "default_model", &config.default_model)?;
-    config.context.summary_model.as_ref().map_or(Ok(()), |model| served(config, "context.summary_model", model))
+    config.window.summary_model.as_ref().map_or(Ok(()), |model| served(config, "window.summary_model", model))
 }
 
 /// Refuses a model that no upstream serves.

@@ -28,7 +28,7 @@ pub use self::load::{Flags, Loaded, load};
 use crate::domain::limits::Limits;
 use crate::domain::price::Price;
 use crate::domain::stream::Stream;
-use crate::domain::window::Context;
+use crate::domain::window::Window;
 use crate::identity::settings::Application;
 use crate::upstream::settings::{Kind, Settings};
 
@@ -70,7 +70,7 @@ pub struct Config {
     /// Every bound.
     pub limits: Limits,
     /// How much of a conversation a model is sent.
-    pub context: Context,
+    pub window: Window,
     /// The models behind the gateway, tried in order; at least one.
     pub upstreams: Vec<Settings>,
     /// What models cost, before what is [`known`].
@@ -96,7 +96,7 @@ impl Default for Config {
             conversations: Conversations::default(),
             stream: Stream::default(),
             limits: Limits::default(),
-            context: Context::default(),
+            window: Window::default(),
             upstreams: vec![Settings {
                 name: "demo".to_owned(),
                 kind: Kind::Demo,

@@ -275,15 +275,15 @@ fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
 
 #[test]
 fn a_window_is_tokens_by_model() {
-    let config = from_file("[context]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
-    assert_eq!((config.context.tokens, config.context.models["llama-*"]), (9, 8192));
-    let variable = [("TIDEGATE_CONTEXT__MODELS", r#"{"a.b*":7}"#)];
-    assert_eq!(from_environment(variable).unwrap().context.models["a.b*"], 7);
-    refused("[context]\nsummary_model = \"gpt\"", "context.summary_model", "no upstream serves");
-    refused("[context]\ntokens = 0", "context.tokens", "at least 1");
-    refused("[context]\nmodels = { a = 0 }", "context.models.a", "at least 1");
-    refused("[context]\nmodels = { a = \"b\" }", "context.models.a", "wrong");
-    refused("[context]\nmodels = { \"a[\" = 1 }", "context.models", "no glob");
+    let config = from_file("[window]\ntokens = 9\nmodels = { \"llama-*\" = 8192, small = 5 }").unwrap();
+    assert_eq!((config.window.tokens, config.window.models["llama-*"]), (9, 8192));
+    let variable = [("TIDEGATE_WINDOW__MODELS", r#"{"a.b*":7}"#)];
+    assert_eq!(from_environment(variable).unwrap().window.models["a.b*"], 7);
+    refused("[window]\nsummary_model = \"gpt\"", "window.summary_model", "no upstream serves");
+    refused("[window]\ntokens = 0", "window.tokens", "at least 1");
+    refused("[window]\nmodels = { a = 0 }", "window.models.a", "at least 1");
+    refused("[window]\nmodels = { a = \"b\" }", "window.models.a", "wrong");
+    refused("[window]\nmodels = { \"a[\" = 1 }", "window.models", "no glob");
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
         ("limits.", fields::<Limits>()),
         ("applications.*.", fields::<Application>()),
         ("applications.*.widgets.*.", fields::<Widget>()),
-        ("context.", fields::<Context>()),
+        ("window.", fields::<Window>()),
         ("upstreams.*.", fields::<Settings>()),
         ("prices.*.", fields::<Price>()),
     ];

@@ -1,4 +1,4 @@
-//! How much a model reads: the settings under `[context]`.
+//! How much a model reads: the settings under `[window]`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use super::pattern::narrowness;
 /// How much of a conversation a model is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Context {
+pub struct Window {
     /// The tokens of a call, prompt and answer together, of a model of which nothing else is known.
     pub tokens: u64,
     /// The same by model: a name or a glob.
@@ -22,7 +22,7 @@ pub struct Context {
     pub summary_model: Option<String>,
 }
 
-impl Default for Context {
+impl Default for Window {
     fn default() -> Self {
         Self { tokens: 128_000, models: BTreeMap::new(), answer_tokens: 4096, summary_model: None }
     }
@@ -39,15 +39,15 @@ pub struct Windows {
 
 impl Windows {
     /// Those of the settings, before those of well-known models. A pattern that is no glob fits nothing.
-    pub fn new(context: &Context, known: &[(String, u64)]) -> Self {
-        let own = context.models.iter().map(|(pattern, tokens)| (pattern, *tokens));
+    pub fn new(window: &Window, known: &[(String, u64)]) -> Self {
+        let own = window.models.iter().map(|(pattern, tokens)| (pattern, *tokens));
         let known = known.iter().map(|(pattern, tokens)| (pattern, *tokens));
         let mut all: Vec<_> = own.map(|own| (true, own)).chain(known.map(|known| (false, known))).collect();
         all.sort_by_key(|(own, (pattern, _))| Reverse((*own, narrowness(pattern))));
         let patterns = all
             .into_iter()
             .filter_map(|(_, (pattern, tokens))| Some((Glob::new(pattern).ok()?.compile_matcher(), tokens)));
-        Self { patterns: patterns.collect(), usual: context.tokens, answer: context.answer_tokens }
+        Self { patterns: patterns.collect(), usual: window.tokens, answer: window.answer_tokens }
     }
 
     /// The tokens of a call of a model, by the first of its `names` of which there is anything.
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn the_narrowest_pattern_tells_and_the_settings_before_what_is_known() {
         let models = [("gpt-*", 10), ("gpt-4o", 20), ("theirs", 30)].map(|(name, tokens)| (name.to_owned(), tokens));
-        let context = Context { tokens: 1000, models: models.into(), answer_tokens: 100, summary_model: None };
-        let windows = Windows::new(&context, &[("{gpt-4o,llama}".to_owned(), 40), ("gpt-5".to_owned(), 50)]);
+        let window = Window { tokens: 1000, models: models.into(), answer_tokens: 100, summary_model: None };
+        let windows = Windows::new(&window, &[("{gpt-4o,llama}".to_owned(), 40), ("gpt-5".to_owned(), 50)]);
         for (names, tokens) in [
             (["gpt-4o", ""], 20),
             (["gpt-5", ""], 10),
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_length_has_at_most_a_quarter() {
-        let windows = Windows::new(&Context { tokens: 1000, answer_tokens: 300, ..Context::default() }, &[]);
+        let windows = Windows::new(&Window { tokens: 1000, answer_tokens: 300, ..Window::default() }, &[]);
         assert_eq!(windows.room(&["m"], None), 750);
         assert_eq!(windows.room(&["m"], Some(900)), 100);
         assert_eq!(windows.room(&["m"], Some(5000)), 0);

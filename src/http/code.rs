@@ -110,7 +110,7 @@ codes! {
     UpstreamTruncated = "upstream_truncated", BAD_GATEWAY, "The model's answer broke off",
         "Only as the `error` of a turn that ended `truncated`: the upstream closed without its end mark.";
     ContextExceeded = "context_exceeded", BAD_GATEWAY, "The question is too long for the model",
-        "The question, with the instructions and the room for an answer, has more tokens than the model's `context`.";
+        "The question, with the instructions and the room for an answer, has more tokens than the model's `window`.";
     TooManyTurns = "too_many_turns", SERVICE_UNAVAILABLE, "Too many live turns",
         "The process has `max_live_turns` of them.";
     TooManyReaders = "too_many_readers", SERVICE_UNAVAILABLE, "Too many readers",

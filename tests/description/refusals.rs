@@ -48,7 +48,7 @@ async fn every_refusal_is_as_described() {
     let setup =
         setup.set("upstreams.1.models", vec!["odd"]).set("limits.queued_turns", 1).set("limits.readers_per_turn", 1);
     let setup = setup
-        .set("context.models.odd", 64)
+        .set("window.models.odd", 64)
         .set("limits.max_live_turns", LIVE)
         .set("limits.max_body_bytes", 4000)
         .set("limits.idle_s", 1);

@@ -12,7 +12,7 @@ use crate::support::{Call, Request, Scene, Script, Setup, Told, eventually};
 const ROOM: usize = 300;
 
 fn small(setup: Setup) -> Setup {
-    setup.set("context.models.test-model", 400).set("instructions", "Be brief.")
+    setup.set("window.models.test-model", 400).set("instructions", "Be brief.")
 }
 
 /// A text of so many tokens.
@@ -89,7 +89,7 @@ async fn a_question_that_does_not_fit_ends_at_once_and_costs_nothing() {
 
 #[tokio::test]
 async fn spaces_are_counted_in_no_time() {
-    let scene = Scene::with(|setup| setup.set("context.tokens", 90_000)).await;
+    let scene = Scene::with(|setup| setup.set("window.tokens", 90_000)).await;
     let conversation = scene.client.conversation().await;
     let begun = Instant::now();
     for _ in 0..3 {
@@ -102,7 +102,7 @@ async fn spaces_are_counted_in_no_time() {
 /// With a cheaper model that summarises.
 fn summarised(setup: Setup) -> Setup {
     let prices = vec![price("test-*", "2026-01-01", 1_000_000), price("cheap", "2026-01-01", 1000)];
-    small(setup).set("context.summary_model", "cheap").set("prices", prices)
+    small(setup).set("window.summary_model", "cheap").set("prices", prices)
 }
 
 /// The calls of the cheaper model so far.
