@@ -84,11 +84,6 @@ impl Applications {
         self.all.iter().find(|application| &*application.name == name)
     }
 
-    /// The application, where there is only one.
-    pub fn only(&self) -> Option<&Application> {
-        self.all.first().filter(|_| self.all.len() == 1)
-    }
-
     /// How many requests a minute an address may make that show nothing good: as many as the strictest application lets it
     /// make that do. `None` where none says.
     pub fn strangers(&self) -> Option<u64> {
