@@ -104,6 +104,13 @@ async fn of_two_hundred_callers_so_many_are_admitted_as_there_are_tokens() {
         }
         assert_eq!(turns.len(), 10);
         refused(&replies, 429, "rate_limited", "user", "tokens_per_minute");
+        let left = |reply: &Reply| {
+            let line = reply.header("ratelimit").unwrap_or_default().to_owned();
+            line.strip_prefix("\"user-tokens\";r=").unwrap().split(';').next().unwrap().parse::<u64>().unwrap()
+        };
+        let mut told: Vec<u64> = replies.iter().filter(|reply| reply.status == 202).map(left).collect();
+        told.sort_unstable();
+        assert_eq!(told, (0..10).map(|turn| 5 + turn * TOKENS).collect::<Vec<_>>(), "each is told what is left");
         let reply = replies.iter().find(|reply| reply.status == 429).unwrap();
         assert!(reply.header("ratelimit").unwrap().contains("\"user-tokens\";r=0;t="), "{:?}", reply.headers);
         assert!((1..=60).contains(&reply.header("retry-after").unwrap().parse::<u64>().unwrap()));
