@@ -213,6 +213,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let settings = http_settings(&config, certificate, origins, &listener)?;
     let overseer = config.metrics.application;
     let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s, overseer };
+    let kept = applications.clone();
     let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
@@ -225,6 +226,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         windows: Windows::new(&config.window, &config::known::windows()),
         summary_model: config.window.summary_model,
         expire_after_s: config.conversations.expire_after_s,
+        applications: kept,
     };
     let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());

@@ -1,13 +1,15 @@
 //! What is handed out: visitors' tokens, tickets and API keys.
 
 use super::{Access, Denied, Token, later, person};
+use crate::domain::audit::{Action, Deed, Object, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Opened, Role, Standing};
 use crate::domain::clock::Timestamp;
-use crate::domain::ids::{KeyId, VisitorId};
+use crate::domain::ids::{GoneId, KeyId, VisitorId};
 use crate::domain::owner::{Kind, Owner};
 use crate::domain::quota::Bounds;
 use crate::domain::secret::Secret;
 use crate::identity::pepper::{self, Pepper, Purpose};
+use crate::store::forgetting::Forgetting;
 use crate::store::keys::ApiKey;
 use crate::store::tickets::Ticket;
 use crate::store::{Error, Store};
@@ -39,18 +41,32 @@ pub enum KeyError {
     Store(#[from] Error),
 }
 
-/// Makes a key, in the place of `old` where there is one; that one is good until `old_until` at most. `None` when there is
-/// no such old key that is good.
+/// Whose key it is, by what it may do, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The application it is of.
+    pub application: &'a str,
+    /// What it may do.
+    pub role: Role,
+    /// When it ceases to be good.
+    pub expires_at: Option<Timestamp>,
+    /// The key in whose place it comes, which then is good until this at most.
+    pub old: Option<(&'a KeyId, Timestamp)>,
+}
+
+/// Makes a key, and has the audit log tell whose doing that is: `deed`, given the key's id. `None` when there is no such
+/// old key that is good.
 ///
 /// # Errors
 /// [`KeyError`].
 pub async fn make_key(
     store: &Store,
     pepper: &Pepper,
-    (application, role): (&str, Role),
-    (now, expires_at): (Timestamp, Option<Timestamp>),
-    old: Option<(&KeyId, Timestamp)>,
+    wanted: Wanted<'_>,
+    now: Timestamp,
+    deed: impl FnOnce(&KeyId) -> Deed,
 ) -> Result<Option<Made>, KeyError> {
+    let Wanted { application, role, expires_at, old } = wanted;
     let new = pepper::new_key()?;
     let key = ApiKey {
         id: KeyId::new(now),
@@ -63,7 +79,8 @@ pub async fn make_key(
         revoked_at: None,
     };
     let mark = pepper.mark(Purpose::Key, new.text.as_bytes());
-    Ok(store.add_key(&key, &mark, old).await?.then_some(Made { key, secret: new.text.into() }))
+    let deed = deed(old.map_or(&key.id, |(old, _)| old));
+    Ok(store.add_key(&key, &mark, old, &deed).await?.then_some(Made { key, secret: new.text.into() }))
 }
 
 impl Access {
@@ -110,10 +127,15 @@ impl Access {
             NO_TICKETS
         })?;
         let now = self.0.clock.now();
+        let object = match &opens {
+            Opened::Turn(id) => Object::from(id),
+            Opened::Conversation(id) => Object::from(id),
+        };
+        let deed = caller.deed(Action::TicketCreate, Some(object), now);
         let key = caller.key_id().cloned();
         let (opened_at, turn_ended_at) = (None, None);
         let ticket = Ticket { owner: owner.clone(), opens, key_id: key, created_at: now, opened_at, turn_ended_at };
-        self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes())).await?;
+        self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes()), &deed).await?;
         Ok(Token { text: text.into(), expires_at: later(now, OPENS) })
     }
 
@@ -145,8 +167,8 @@ impl Access {
             self.0.store.ticket_opened(&mark, now).await?;
         }
         let standing = Standing::Ticket(ticket.opens);
-        let (models, bounds) = (Models::default(), Bounds::default());
-        Ok(Caller { owner: ticket.owner, standing, credentials, models, is_new: false, bounds })
+        let (models, bounds, whence) = (Models::default(), Bounds::default(), Whence::default());
+        Ok(Caller { owner: ticket.owner, standing, credentials, models, is_new: false, bounds, whence })
     }
 
     pub(super) async fn drop_tickets(&self) -> Result<(), Error> {
@@ -155,42 +177,61 @@ impl Access {
         self.0.store.drop_tickets(before(OPENS), before(AFTER), before(FEED)).await
     }
 
-    /// Makes a key of an application.
+    /// Makes a key of the caller's application, for an admin.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub async fn new_key(
-        &self,
-        application: &str,
-        role: Role,
-        expires_at: Option<Timestamp>,
-        old: Option<(&KeyId, Timestamp)>,
-    ) -> Result<Option<Made>, KeyError> {
+    pub async fn new_key(&self, caller: &Caller, wanted: Wanted<'_>) -> Result<Option<Made>, KeyError> {
         let Some(pepper) = &self.0.pepper else { return Ok(None) };
-        make_key(&self.0.store, pepper, (application, role), (self.0.clock.now(), expires_at), old).await
+        let now = self.0.clock.now();
+        let action = if wanted.old.is_some() { Action::KeyRotate } else { Action::KeyCreate };
+        let deed = |id: &KeyId| caller.deed(action, Some(id.into()), now);
+        make_key(&self.0.store, pepper, wanted, now, deed).await
     }
 
-    /// Revokes a key: whoever streams by it is told. False when the application has none of that id.
+    /// Revokes a key of the caller's application, for an admin: whoever streams by it is told. False when the application has
+    /// none of that id.
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn revoke_key(&self, application: &str, id: &KeyId) -> Result<bool, Error> {
-        let revoked = self.0.store.revoke_key(application, id, self.0.clock.now()).await?;
+    pub async fn revoke_key(&self, caller: &Caller, id: &KeyId) -> Result<bool, Error> {
+        let now = self.0.clock.now();
+        let deed = caller.deed(Action::KeyRevoke, Some(id.into()), now);
+        let revoked = self.0.store.revoke_key(&caller.owner.application_id, id, now, &deed).await?;
         if revoked {
             self.0.revocations.revoke(&Credential::Key(id.clone()));
         }
         Ok(revoked)
     }
 
-    /// Refuses a person from now on, or no longer: whoever streams as them is told.
+    /// Refuses a person from now on, or no longer, for an admin: whoever streams as them is told.
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn set_active(&self, owner: &Owner, active: bool) -> Result<(), Error> {
-        self.0.store.set_active(owner, active, self.0.clock.now()).await?;
+    pub async fn set_active(&self, caller: &Caller, owner: &Owner, active: bool) -> Result<(), Error> {
+        let now = self.0.clock.now();
+        let action = if active { Action::UserActivate } else { Action::UserDeactivate };
+        let deed = caller.deed(action, Object::person(owner), now);
+        self.0.store.set_active(owner, active, now, &deed).await?;
         if !active {
             self.0.revocations.revoke(&Credential::Person(owner.clone()));
         }
+        Ok(())
+    }
+}
+
+impl Access {
+    /// Marks a person as one who is to be forgotten, for an admin: they are refused until they are, and whoever streams as them
+    /// is told.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn begin_forgetting(&self, caller: &Caller, owner: &Owner) -> Result<(), Error> {
+        let since = self.0.clock.now();
+        let who = Forgetting { owner: owner.clone(), pseudonym: GoneId::new(since), since };
+        let deed = caller.deed(Action::UserForget, Object::person(owner), since);
+        self.0.store.begin_forgetting(&who, &deed).await?;
+        self.0.revocations.revoke(&Credential::Person(owner.clone()));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 mod handed;
 pub mod limits;
 pub mod rates;
+mod refusals;
 pub mod revoked;
 mod tending;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::domain::audit::{Deed, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::{KeyId, VisitorId};
@@ -33,9 +35,10 @@ use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::store::whose::Object;
 use crate::store::{Error, Store};
-pub use handed::{KeyError, Made, make_key};
+pub use handed::{KeyError, Made, Wanted, make_key};
 use limits::Streams;
 use rates::Rates;
+use refusals::Refusals;
 use revoked::Revocations;
 
 /// A key of idempotency shorter than this could be guessed, and with it who asked: such a retry is a new visitor.
@@ -66,6 +69,7 @@ struct House {
     /// There is one wherever callers must say who they are.
     pepper: Option<Pepper>,
     revocations: Revocations,
+    refusals: Refusals,
     rates: Rates,
     streams: Streams,
     /// Keys in use, and when they were used, until it is written; no more than there are good keys.
@@ -148,7 +152,8 @@ impl Access {
     ) -> Self {
         let revocations = Revocations::default();
         let (rates, streams, used) = (Rates::default(), Streams::default(), Mutex::default());
-        let house = House { settings, store, clock, applications, pepper, revocations, rates, streams, used };
+        let refusals = Refusals::open(store.clone(), clock.clone(), life);
+        let house = House { settings, store, clock, applications, pepper, revocations, refusals, rates, streams, used };
         let access = Self(Arc::new(house));
         if access.0.settings.required {
             life.spawn("access", tending::run(access.clone(), life.clone()));
@@ -170,6 +175,11 @@ impl Access {
     /// What is told when a caller's credentials are revoked.
     pub fn revocations(&self) -> &Revocations {
         &self.0.revocations
+    }
+
+    /// Has the audit log tell that something was refused with this code. Nobody waits for it.
+    pub fn note_refusal(&self, deed: Deed, code: &'static str) {
+        self.0.refusals.note(deed, code);
     }
 
     /// Who asks.
@@ -246,6 +256,7 @@ impl Access {
                 credentials: key_of.into(),
                 models: Models::default(),
                 is_new: false,
+                whence: Whence::default(),
                 bounds: Bounds::default(),
             });
         };
@@ -288,6 +299,9 @@ impl Access {
         if known.as_ref().is_some_and(|person| person.deactivated_at.is_some()) {
             return Err(Denied::Forbidden("This user has been deactivated."));
         }
+        if known.as_ref().is_some_and(|person| person.forgetting_at.is_some()) {
+            return Err(Denied::Forbidden("This user is being forgotten."));
+        }
         Ok(person(owner, models, known.is_none()))
     }
 
@@ -319,7 +333,8 @@ const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in u
 
 fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
     let credentials = vec![Credential::Person(owner.clone())];
-    Caller { owner, standing: Standing::Person, credentials, models, is_new, bounds: Bounds::default() }
+    let (bounds, whence) = (Bounds::default(), Whence::default());
+    Caller { owner, standing: Standing::Person, credentials, models, is_new, bounds, whence }
 }
 
 /// The pepper a server needs.

@@ -8,9 +8,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::print::print;
 use super::{Failure, logs};
 use crate::OpenError;
-use crate::access::{self, make_key};
+use crate::access::{self, Wanted, make_key};
 use crate::config::load::File;
 use crate::config::{Config, Flags, Loaded, load};
+use crate::domain::audit::{Action, Deed};
 use crate::domain::caller::Role;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::KeyId;
@@ -119,8 +120,10 @@ impl Work {
             Self::Revoke(id) => revoke(store, &id).await,
             Self::Create(application, role, expires_at) => {
                 let pepper = access::pepper(&config.auth.pepper_file).map_err(Failure::setting)?;
-                let times = (Clock::System.now(), expires_at);
-                let made = make_key(store, &pepper, (&application, role), times, None).await.map_err(Failure::new)?;
+                let now = Clock::System.now();
+                let wanted = Wanted { application: &application, role, expires_at, old: None };
+                let deed = |id: &KeyId| Deed::of_cli(&application, Action::KeyCreate, Some(id.into()), now);
+                let made = make_key(store, &pepper, wanted, now, deed).await.map_err(Failure::new)?;
                 let made = made.ok_or_else(|| Failure::new("no key was made"))?;
                 Ok(format!("{}  {application}  {}\n{}\n", made.key.id, role.as_str(), made.secret.reveal()))
             }
@@ -165,9 +168,10 @@ fn line(key: &ApiKey, is_known: bool) -> String {
 }
 
 async fn revoke(store: &Store, id: &KeyId) -> Result<String, Failure> {
-    let absent = || Failure::new(format_args!("there is no key `{id}`"));
+    let (now, absent) = (Clock::System.now(), || Failure::new(format_args!("there is no key `{id}`")));
     let application = store.application_of(id).await.map_err(Failure::new)?.ok_or_else(absent)?;
-    match store.revoke_key(&application, id, Clock::System.now()).await.map_err(Failure::new)? {
+    let deed = Deed::of_cli(&application, Action::KeyRevoke, Some(id.into()), now);
+    match store.revoke_key(&application, id, now, &deed).await.map_err(Failure::new)? {
         true => Ok(format!("{id} is revoked.\n")),
         false => Err(absent()),
     }

@@ -92,7 +92,7 @@ pub const KEYS: [Key; 110] = [
     sample("applications.*.jwks_url", Text, r#""https://login.example/jwks.json""#, "or the address of public keys (RS256, ES256, EdDSA)."),
     sample("applications.*.jwt_issuer", Text, r#""https://login.example""#, "The `iss` a token must have."),
     sample("applications.*.jwt_audience", Text, r#""chat""#, "The `aud` a token must have."),
-    later("applications.*.retention_days", Count(0), "0"),
+    default("applications.*.retention_days", Count(0), "0", "Days a conversation is kept in which nothing happens, and then erased; 0: for ever."),
     sample("applications.*.widgets.*.key", Text, r#""wk_shop""#, "Its public key, which pages send: `wk_` and letters or digits."),
     sample("applications.*.widgets.*.origins", List, r#"["https://shop.example"]"#, "Exact origins of the pages it stands on."),
     sample("applications.*.widgets.*.models", List, r#"["*"]"#, "The models its visitors may name, as globs; absent: all."),

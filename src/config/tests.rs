@@ -156,8 +156,9 @@ fn a_bad_value_in_a_variable_names_the_variable() {
         let line = from_environment([(variable, value)]).unwrap_err();
         assert!(line.starts_with(&format!("{variable}: `{setting}` ")), "{variable}={value} gives {line}");
     }
-    let line = from_environment([("TIDEGATE_APPLICATIONS__0__RETENTION_DAYS", "1")]).unwrap_err();
-    assert_eq!(line, "TIDEGATE_APPLICATIONS__0__RETENTION_DAYS: `applications.0.retention_days` is not supported yet");
+    let line = from_environment([("TIDEGATE_APPLICATIONS__0__LIMITS__REQUESTS_PER_MINUTE", "1")]).unwrap_err();
+    let later = "`applications.0.limits.requests_per_minute` is not supported yet";
+    assert_eq!(line, format!("TIDEGATE_APPLICATIONS__0__LIMITS__REQUESTS_PER_MINUTE: {later}"));
 }
 
 #[cfg(unix)]
@@ -257,10 +258,7 @@ fn impossible_upstreams_are_refused_by_name() {
 
 #[test]
 fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
-    for (text, setting) in [
-        ("[[applications]]\nretention_days = 30", "applications.0.retention_days"),
-        ("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url"),
-    ] {
+    for (text, setting) in [("[cluster]\nredis_url = \"redis://127.0.0.1\"", "cluster.redis_url")] {
         assert_eq!(refusal(text), format!("`{setting}` is not supported yet"));
     }
     let neutral = "applications = []\nprices = []\n[tls]\n[cluster]\nredis_url = \"\"\n[metrics]\nlisten = \"\"\n\

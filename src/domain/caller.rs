@@ -5,6 +5,8 @@ use std::sync::Arc;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Action, Actor, ActorKind, Deed, Object, Whence};
+use super::clock::Timestamp;
 use super::ids::{ConversationId, KeyId, TurnId};
 use super::owner::{Kind, Owner};
 use super::quota::{Bounds, Scope};
@@ -131,6 +133,8 @@ pub struct Caller {
     pub models: Models,
     /// A person who has done nothing yet: the record does not know them.
     pub is_new: bool,
+    /// From where they ask.
+    pub whence: Whence,
     /// What bounds them. Where they ask from is part of it, so it is known only once they are let in.
     pub bounds: Bounds,
 }
@@ -150,8 +154,36 @@ impl Caller {
     /// The one who asks while auth is off.
     pub fn local() -> Self {
         let (owner, standing) = (Owner::local(), Standing::Local);
-        let (credentials, models, bounds) = (Vec::new(), Models::default(), Bounds::default());
-        Self { owner, standing, credentials, models, is_new: false, bounds }
+        let (credentials, models) = (Vec::new(), Models::default());
+        let (bounds, whence) = (Bounds::default(), Whence::default());
+        Self { owner, standing, credentials, models, is_new: false, bounds, whence }
+    }
+
+    /// What they do at that time, for the audit log.
+    pub fn deed(&self, action: Action, object: Option<Object>, at: Timestamp) -> Deed {
+        let deed = Deed::new(self.owner.application_id.clone(), self.actor(), action, object, at);
+        Deed { whence: self.whence.clone(), ..deed }
+    }
+
+    fn actor(&self) -> Actor {
+        let key = || self.key_id().map(|id| id.as_str().into());
+        match &self.standing {
+            Standing::Local => Actor::nameless(ActorKind::Local),
+            Standing::Key(_) => Actor { kind: ActorKind::Key, id: key(), acting_for: None },
+            Standing::KeyFor(_) => {
+                Actor { kind: ActorKind::Key, id: key(), acting_for: Some(self.owner.owner_id.clone()) }
+            }
+            Standing::Ticket(_) => {
+                Actor { kind: ActorKind::Ticket, id: None, acting_for: Some(self.owner.owner_id.clone()) }
+            }
+            Standing::Person => {
+                let kind = match self.owner.kind() {
+                    Kind::Visitor => ActorKind::Visitor,
+                    Kind::User | Kind::Local | Kind::Service => ActorKind::User,
+                };
+                Actor { kind, id: self.owner.person_id().map(Into::into), acting_for: None }
+            }
+        }
     }
 
     /// The API key they ask with.
@@ -223,15 +255,13 @@ mod tests {
     fn person(application: &str, kind: Kind, id: &str) -> Caller {
         let owner = Owner::person(&application.into(), kind, id);
         let credentials = vec![Credential::Person(owner.clone())];
-        let (models, bounds) = (Models::default(), Bounds::default());
-        Caller { credentials, owner, standing: Standing::Person, models, is_new: false, bounds }
+        Caller { credentials, owner, standing: Standing::Person, ..Caller::local() }
     }
 
     fn key(application: &str, role: Role) -> Caller {
         let owner = Owner::service(&application.into());
         let credentials = vec![Credential::Key("key_1".into())];
-        let (models, bounds) = (Models::default(), Bounds::default());
-        Caller { owner, standing: Standing::Key(role), credentials, models, is_new: false, bounds }
+        Caller { owner, standing: Standing::Key(role), credentials, ..Caller::local() }
     }
 
     #[test]
@@ -245,6 +275,24 @@ mod tests {
             assert_eq!(caller.reach(&owner.owner), Reach::Absent, "{caller:?} {owner:?}");
         }
         assert_eq!(anna.reach(&Owner::service(&"shop".into())), Reach::Absent);
+    }
+
+    #[test]
+    fn a_deed_says_who_did_it_and_for_whom() {
+        let at = Timestamp::from_micros(1);
+        let actor = |caller: &Caller| caller.deed(Action::TurnStop, None, at).actor;
+        let anna = person("shop", Kind::User, "anna");
+        let named = |kind, id: &str| Actor { kind, id: Some(id.into()), acting_for: None };
+        assert_eq!(actor(&anna), named(ActorKind::User, "anna"));
+        assert_eq!(actor(&person("shop", Kind::Visitor, "vis_1")), named(ActorKind::Visitor, "vis_1"));
+        let key = key("shop", Role::Service);
+        assert_eq!(actor(&key), named(ActorKind::Key, "key_1"));
+        let for_anna = Caller { owner: anna.owner.clone(), standing: Standing::KeyFor(Role::Service), ..key };
+        let acting_for = Some("user:anna".into());
+        assert_eq!(actor(&for_anna), Actor { acting_for: acting_for.clone(), ..named(ActorKind::Key, "key_1") });
+        let ticket = Caller { standing: Standing::Ticket(Opened::Turn("turn_1".into())), ..anna };
+        assert_eq!(actor(&ticket), Actor { kind: ActorKind::Ticket, id: None, acting_for });
+        assert_eq!(actor(&Caller::local()), Actor::nameless(ActorKind::Local));
     }
 
     #[test]

@@ -94,6 +94,10 @@ ids! {
     RequestId = "req";
     /// The record of one call of a model: `use_…`.
     UsageId = "use";
+    /// A row of the audit log: `aud_…`.
+    AuditId = "aud";
+    /// Who a person was, once they are forgotten: `gone_…`.
+    GoneId = "gone";
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //! admins may. A handler that takes none of them reaches no row.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method};
@@ -13,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::address::Address;
 use super::app::{App, no_conversation, no_message, no_turn};
+use super::audited::Attempt;
 use super::code::Code;
 use super::cross_site;
 use super::limits::{Quota, limited};
@@ -22,8 +25,9 @@ use super::session;
 use crate::access::limits::Place;
 use crate::access::revoked::{Revocations, Watch};
 use crate::access::{Denied, Known, Presented};
+use crate::domain::audit::Whence;
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
-use crate::domain::ids::{ConversationId, MessageId, TurnId};
+use crate::domain::ids::{ConversationId, MessageId, RequestId, TurnId};
 use crate::domain::owner::Owner;
 use crate::domain::secret::Secret;
 use crate::identity::bearer;
@@ -47,14 +51,29 @@ pub const PARAMETERS: [&str; 2] = ["ticket", "widget_key"];
 #[derive(Clone, Debug, Default)]
 pub struct Aside(Arc<Mutex<Said>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Said {
     ignored: bool,
     visitor_token: Option<Secret>,
+    /// What they attempt, where that is audited.
+    attempt: Option<Attempt>,
     quotas: Vec<Quota>,
 }
 
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Said").field("ignored", &self.ignored).finish_non_exhaustive()
+    }
+}
+
 impl Aside {
+    /// Has the audit log tell that the caller was refused, where that is audited.
+    pub fn refused(&self, code: &'static str) {
+        if let Some(attempt) = self.0.lock().attempt.take() {
+            attempt.refused(code);
+        }
+    }
+
     /// Says it in an answer's head.
     pub fn tell(&self, headers: &mut HeaderMap) {
         let said = self.0.lock();
@@ -65,6 +84,30 @@ impl Aside {
             headers.insert(VISITOR_TOKEN, token);
         }
         Quota::tell(&said.quotas, headers);
+    }
+}
+
+/// From where a request comes.
+#[derive(Clone, Debug)]
+pub struct Coming(Whence);
+
+impl Coming {
+    fn of_head(parts: &Parts) -> Self {
+        let address = Address::of(&parts.extensions).map(|Address(address)| address.to_string().into());
+        Self(Whence { request_id: parts.extensions.get::<RequestId>().cloned(), address })
+    }
+
+    /// The caller, asking from there.
+    pub fn of(&self, caller: Caller) -> Caller {
+        Caller { whence: self.0.clone(), ..caller }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Coming {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of_head(parts))
     }
 }
 
@@ -268,11 +311,13 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     };
     hears(app, &parts.extensions)?;
     let known = app.access.caller(shown).await;
-    let Known { mut caller, ignored, visitor_token } =
-        known.map_err(|denied| refuse(app, &parts.extensions, denied))?;
+    let Known { caller, ignored, visitor_token } = known.map_err(|denied| refuse(app, &parts.extensions, denied))?;
+    let mut caller = Coming::of_head(parts).of(caller);
     let quotas = Vec::new();
     if let Some(Aside(aside)) = parts.extensions.get() {
-        *aside.lock() = Said { ignored, visitor_token, quotas };
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let attempt = Attempt::of(app, &caller, &parts.method, route, parts.uri.path());
+        *aside.lock() = Said { ignored, visitor_token, attempt, quotas };
     }
     if parts.uri.path().starts_with("/v1/") {
         count(app, &parts.extensions, &mut caller)?;

@@ -18,6 +18,7 @@ use super::query::{Id, Query};
 use super::schema::{self, parameters, refusals, streams};
 use super::traced::traceparent;
 use super::{fingerprint, idempotency, prefer};
+use crate::domain::audit::Action;
 use crate::domain::ids::MessageId;
 use crate::domain::message::Role;
 use crate::domain::owner::Owner;
@@ -119,6 +120,7 @@ async fn start(
         key,
         attended,
         on_behalf: (&who.caller).into(),
+        deed: Some(app.deed(&who.caller, Action::MessageRegenerate, Some(id.into()))),
     };
     Ok(app.turns.start(owner, ask).await?)
 }

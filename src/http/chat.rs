@@ -206,6 +206,7 @@ async fn start(
         key,
         attended: wanted.prefer.is_none(),
         on_behalf: (&who.caller).into(),
+        deed: None,
     };
     Ok(app.turns.start(&who.owner, ask).await?)
 }

@@ -11,6 +11,7 @@ use super::asker::Mine;
 use super::body::Json;
 use super::problem::Problem;
 use super::schema::{conversation, refusals};
+use crate::domain::audit::Action;
 use crate::domain::context::KEPT;
 use crate::domain::conversation::State as Stands;
 use crate::domain::ids::ConversationId;
@@ -73,7 +74,8 @@ pub async fn update(
         object("context", Some(context.clone()), most).map(drop)
     };
     let silence = app.turns.silence();
-    match app.turns.store.patch_context(&who.owner, &id, silence, change).await? {
+    let deed = app.deed(&who.caller, Action::ContextUpdate, Some((&id).into()));
+    match app.turns.store.patch_context(&who.owner, &id, silence, &deed, change).await? {
         Patched::Done => {}
         Patched::Refused(problem) => return Err(problem),
         Patched::Ended => return Err(Refused::Closed(Stands::Ended).into()),
@@ -94,7 +96,8 @@ pub async fn update(
     responses((status = 204, description = "It is clear."), refusals::OfDeleteConversation)
 )]
 pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
-    match app.turns.store.clear_context(&who.owner, &id).await? {
+    let deed = app.deed(&who.caller, Action::ContextClear, Some((&id).into()));
+    match app.turns.store.clear_context(&who.owner, &id, &deed).await? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(no_conversation()),
     }

@@ -21,6 +21,7 @@ use super::schema::{self, parameters, refusals, streams};
 use super::stream::{Source, respond};
 use super::traced::traceparent;
 use super::{context, cursor, fingerprint, idempotency};
+use crate::domain::audit::{Action, Deed};
 use crate::domain::caller::Caller;
 use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
@@ -115,6 +116,7 @@ pub async fn create(
         metadata: object("metadata", metadata, limits.metadata_bytes)?,
         now,
     };
+    let deed = app.deed(&caller, Action::ConversationCreate, Some((&new.id).into()));
     let id = match first_message {
         Some(content) => {
             let ask = Ask {
@@ -133,10 +135,11 @@ pub async fn create(
                 key,
                 attended: false,
                 on_behalf: (&caller).into(),
+                deed: Some(deed),
             };
             app.turns.start(&caller.owner, ask).await?.conversation_id
         }
-        None => make(&app, &caller, &new, key.as_ref()).await?,
+        None => make(&app, &caller, &new, key.as_ref(), &deed).await?,
     };
     let conversation = app.turns.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
     let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));
@@ -146,10 +149,16 @@ pub async fn create(
     Ok(response)
 }
 
-async fn make(app: &App, caller: &Caller, new: &NewConversation, key: Option<&Key>) -> Result<ConversationId, Problem> {
+async fn make(
+    app: &App,
+    caller: &Caller,
+    new: &NewConversation,
+    key: Option<&Key>,
+    deed: &Deed,
+) -> Result<ConversationId, Problem> {
     let (store, owner) = (&app.turns.store, &caller.owner);
     let claimed = if !app.turns.lifecycle.soft().is_cancelled() {
-        store.create_conversation(owner, new, key, app.turns.kept_until(), caller.is_new).await?
+        store.create_conversation(owner, new, key, app.turns.kept_until(), caller.is_new, Some(deed)).await?
     } else if let Some(key) = key
         && let Some(claimed) = store.claimed(owner, key, app.turns.now()).await?
     {
@@ -297,7 +306,8 @@ pub async fn update(
             }
             Ok::<(), Problem>(())
         };
-        app.turns.patch(&who.owner, &id, title, change).await?.ok_or_else(no_conversation)??;
+        let deed = app.deed(&who.caller, Action::ConversationUpdate, Some((&id).into()));
+        app.turns.patch(&who.owner, &id, title, deed, change).await?.ok_or_else(no_conversation)??;
     }
     let conversation = app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
     Ok(json(StatusCode::OK, &shown(&who.caller, conversation)))
@@ -316,7 +326,8 @@ pub async fn update(
 )]
 pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
     app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
-    if app.turns.erase(&who.owner, &id).await? {
+    let deed = app.deed(&who.caller, Action::ConversationDelete, Some((&id).into()));
+    if app.turns.erase(&who.owner, &id, deed.into()).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(Problem::new(Code::StoreUnavailable, "A turn of the conversation could not be ended in time."))

@@ -18,10 +18,12 @@ use super::problem::Problem;
 use super::query::Query;
 use super::schema::{self, refusals};
 use crate::access::revoked::Watch;
+use crate::domain::audit::Action;
 use crate::domain::conversation::Conversation;
 use crate::domain::ids::ConversationId;
 use crate::domain::json::to_string;
 use crate::domain::message::{Message, Role};
+use crate::store::audit::OK;
 use crate::turn::export::Export;
 
 /// What a conversation is written as.
@@ -89,6 +91,8 @@ pub async fn get(
         .export(&who.owner, &id, format == Format::Markdown, who.caller.instructs())
         .await?
         .ok_or_else(no_conversation)?;
+    // Before the first byte of it leaves.
+    app.turns.store.note(&app.deed(&who.caller, Action::ConversationExport, Some((&id).into())), OK).await?;
     let (kind, extension) = match format {
         Format::Json => ("application/json", "json"),
         Format::Markdown => ("text/markdown; charset=utf-8", "md"),

@@ -12,6 +12,7 @@ use super::asker::Mine;
 use super::body::Json;
 use super::problem::Problem;
 use super::schema::{message, refusals};
+use crate::domain::audit::Action;
 use crate::domain::ids::MessageId;
 use crate::domain::message::{Feedback, Rating, Role};
 
@@ -60,7 +61,8 @@ pub async fn create(
         }
     }
     let feedback = Feedback { rating, reason, note, created_at: app.turns.now() };
-    if !app.turns.store.rate(&who.owner, &id, &feedback).await? {
+    let deed = app.deed(&who.caller, Action::MessageRate, Some((&id).into()));
+    if !app.turns.store.rate(&who.owner, &id, &feedback, &deed).await? {
         let question = app.turns.store.message(&who.owner, &id).await?.filter(|message| message.role == Role::User);
         return Err(match question {
             Some(_) => Problem::field("id", "is a question; only an answer is rated"),

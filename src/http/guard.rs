@@ -86,6 +86,7 @@ impl Guard {
         }
         if let Some(Refused(code)) = response.extensions_mut().remove() {
             self.meter.refused(code.as_str());
+            aside.refused(code.as_str());
         }
         let is_problem = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
         let response_is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;

@@ -15,7 +15,7 @@ use super::paging::{self, Place};
 use super::problem::Problem;
 use super::query::{Id, Query};
 use super::schema::{self, refusals};
-use crate::access::KeyError;
+use crate::access::{KeyError, Wanted};
 use crate::domain::caller::Role;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::KeyId;
@@ -151,8 +151,8 @@ pub async fn create(State(app): State<App>, Admin(caller): Admin, body: Json<New
     if expires_at.is_some_and(|expires| expires <= app.turns.now()) {
         return Err(Problem::field("expires_at", "must be later than now"));
     }
-    let made = app.access.new_key(&caller.owner.application_id, role, expires_at, None).await?;
-    let made = made.ok_or_else(Problem::internal)?;
+    let wanted = Wanted { application: &caller.owner.application_id, role, expires_at, old: None };
+    let made = app.access.new_key(&caller, wanted).await?.ok_or_else(Problem::internal)?;
     Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret.reveal().to_owned()), ..Shown::from(made.key) }))
 }
 
@@ -168,11 +168,7 @@ pub async fn create(State(app): State<App>, Admin(caller): Admin, body: Json<New
     responses((status = 204, description = "It is revoked."), refusals::OfKey)
 )]
 pub async fn revoke(State(app): State<App>, Admin(caller): Admin, Id(id): Id<KeyId>) -> Result<Response, Problem> {
-    if app.access.revoke_key(&caller.owner.application_id, &id).await? {
-        Ok(StatusCode::NO_CONTENT.into_response())
-    } else {
-        Err(no_key())
-    }
+    if app.access.revoke_key(&caller, &id).await? { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(no_key()) }
 }
 
 /// How a key is to be replaced.
@@ -210,7 +206,7 @@ pub async fn rotate(
     let (application, now) = (&caller.owner.application_id, app.turns.now());
     let old = app.turns.store.key(application, &id).await?.filter(|key| key.is_good(now)).ok_or_else(no_key)?;
     let until = Timestamp::from_micros(now.as_micros() + (overlap * 1_000_000).cast_signed());
-    let made = app.access.new_key(application, old.role, old.expires_at, Some((&id, until))).await?;
-    let made = made.ok_or_else(no_key)?;
+    let wanted = Wanted { application, role: old.role, expires_at: old.expires_at, old: Some((&id, until)) };
+    let made = app.access.new_key(&caller, wanted).await?.ok_or_else(no_key)?;
     Ok(json(StatusCode::CREATED, &Shown { key: Some(made.secret.reveal().to_owned()), ..Shown::from(made.key) }))
 }

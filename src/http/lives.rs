@@ -13,6 +13,7 @@ use super::body::{Json, Nothing};
 use super::conversations::shown;
 use super::problem::Problem;
 use super::schema::{conversation, refusals};
+use crate::domain::audit::Action;
 use crate::domain::conversation::{self as domain, Life};
 use crate::domain::ids::ConversationId;
 use crate::store::lives::Lived;
@@ -153,7 +154,15 @@ pub async fn end(
 }
 
 async fn live(app: &App, who: &Who, id: &ConversationId, life: Life) -> Result<Response, Problem> {
-    match app.turns.live(&who.owner, id, life).await? {
+    let action = match &life {
+        Life::Archive(_) => Action::ConversationArchive,
+        Life::Unarchive => Action::ConversationUnarchive,
+        Life::Pause => Action::ConversationPause,
+        Life::Resume => Action::ConversationResume,
+        Life::End => Action::ConversationEnd,
+    };
+    let deed = app.deed(&who.caller, action, Some(id.into()));
+    match app.turns.live(&who.owner, id, life, deed).await? {
         Lived::Done => {}
         Lived::Ended => return Err(Refused::Closed(domain::State::Ended).into()),
         Lived::Missing => return Err(no_conversation()),

@@ -99,6 +99,7 @@ pub async fn create(
         key,
         attended: wanted.prefer.is_none(),
         on_behalf: (&who.caller).into(),
+        deed: None,
     };
     let started = app.turns.start(&who.owner, ask).await.map_err(Problem::from);
     tell_started(&app, &who, started, wanted).await

@@ -16,6 +16,8 @@ pub mod address;
 pub mod answer;
 pub mod app;
 pub mod asker;
+pub mod audit;
+pub mod audited;
 pub mod body;
 pub mod branches;
 pub mod chat;

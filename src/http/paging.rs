@@ -38,7 +38,8 @@ impl Place {
         (self.at, &self.id)
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// From a cursor; `None` for what is none.
+    pub fn read(text: &str) -> Option<Self> {
         let (at, id) = text.split_once('.')?;
         let digits = (1..=18).contains(&at.len()) && at.bytes().all(|byte| byte.is_ascii_digit());
         let at = Timestamp::from_micros(at.parse().ok().filter(|_| digits && !id.contains('\0'))?);

@@ -9,8 +9,8 @@ use super::app::App;
 use super::docs::{self, Document};
 use super::routes::no_head;
 use super::{
-    branches, chat, context, conversations, export, feedback, health, keys, listing, lives, messages, models, schema,
-    session, sessions, tickets, turns, usage, users, visitors,
+    audit, branches, chat, context, conversations, export, feedback, health, keys, listing, lives, messages, models,
+    schema, session, sessions, tickets, turns, usage, users, visitors,
 };
 
 /// The resources; `/metrics` may have a listener of its own.
@@ -60,7 +60,8 @@ fn listed(metrics: bool) -> (OpenApiRouter<App>, OpenApiRouter<Document>) {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::rotate))
         .routes(routes!(users::list))
-        .routes(routes!(users::update))
+        .routes(routes!(users::update, users::forget))
+        .routes(routes!(audit::list))
         .routes(routes!(usage::get))
         .routes(routes!(health::live))
         .routes(routes!(health::ready));

@@ -2,16 +2,18 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, GetAll, SET_COOKIE};
+use http::header::{AUTHORIZATION, COOKIE, GetAll, SET_COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
 use super::app::App;
-use super::asker::{count, hears, refuse};
+use super::asker::{Coming, count, hears, refuse};
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
 use super::schema::refusals;
+use crate::domain::audit::Action;
 use crate::identity::bearer;
+use crate::store::audit::OK;
 
 /// The cookie's name where it may travel without TLS…
 const PLAIN: &str = "tidegate_session";
@@ -49,7 +51,12 @@ fn cookie(app: &App, token: &str, rest: &str) -> Option<HeaderValue> {
     operation_id = "create_session",
     responses((status = 204, description = "The cookie is set."), refusals::OfSession)
 )]
-pub async fn create(State(app): State<App>, headers: HeaderMap, extensions: Extensions) -> Result<Response, Problem> {
+pub async fn create(
+    State(app): State<App>,
+    coming: Coming,
+    headers: HeaderMap,
+    extensions: Extensions,
+) -> Result<Response, Problem> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(bearer::token);
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -69,6 +76,7 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, extensions: Exte
     // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
     let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
     let cookie = cookie.ok_or_else(|| Problem::new(Code::AuthenticationRequired, "The token is none."))?;
+    app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionCreate, None), OK).await?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
 }
@@ -83,7 +91,15 @@ pub async fn create(State(app): State<App>, headers: HeaderMap, extensions: Exte
     operation_id = "delete_session",
     responses((status = 204, description = "The cookie is gone."), refusals::OfEndSession)
 )]
-pub async fn delete(State(app): State<App>) -> Response {
+pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Response {
+    // Whoever signs out does so, known or not, and also while the database is away.
+    if app.access.is_required()
+        && let Some(token) = token(headers.get_all(COOKIE), &app.own_origin)
+        && let Ok(caller) = app.access.session(token).await
+        && let Err(error) = app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionDelete, None), OK).await
+    {
+        tracing::warn!(%error, "a sign-out could not be written into the audit log");
+    }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie(&app, "", "; Max-Age=0") {
         response.headers_mut().insert(SET_COOKIE, cookie);
@@ -93,8 +109,6 @@ pub async fn delete(State(app): State<App>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use http::header::COOKIE;
-
     use super::*;
 
     #[test]

@@ -14,6 +14,7 @@ use super::code::Code;
 use super::problem::Problem;
 use super::query::Id;
 use super::schema::{self, refusals};
+use crate::domain::audit::Action;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{MessageId, TurnId};
 use crate::domain::message::{Message, Role, Source, Step, Visualization};
@@ -192,7 +193,8 @@ pub async fn reset(
 ) -> Result<Response, Problem> {
     check(&session_id)?;
     if let Some(conversation) = app.turns.store.session(&caller.owner, &session_id).await?
-        && !app.turns.erase(&caller.owner, &conversation).await?
+        && let deed = app.deed(&caller, Action::ConversationDelete, Some((&conversation).into()))
+        && !app.turns.erase(&caller.owner, &conversation, deed.into()).await?
     {
         return Err(Problem::new(Code::StoreUnavailable, "A turn of the session could not be ended in time."));
     }

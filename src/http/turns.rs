@@ -12,6 +12,7 @@ use super::body::{Json, Nothing};
 use super::problem::Problem;
 use super::query::Query;
 use super::schema::{message, parameters, refusals, streams, turn};
+use crate::domain::audit::Action;
 use crate::domain::ids::TurnId;
 use crate::domain::turn::StoppedBy;
 use crate::turn::stop::Stopped;
@@ -85,7 +86,9 @@ pub async fn stop(
     Mine { who, id }: Mine<TurnId>,
     _: Option<Json<Nothing>>,
 ) -> Result<Response, Problem> {
-    Ok(match app.turns.stop(&who.owner, &id, StoppedBy::Request).await?.ok_or_else(no_turn)? {
+    let deed = app.deed(&who.caller, Action::TurnStop, Some((&id).into()));
+    let stopped = app.turns.stop(&who.owner, &id, StoppedBy::Request, Some(deed)).await?;
+    Ok(match stopped.ok_or_else(no_turn)? {
         Stopped::Ended(message) => json(StatusCode::OK, &*message),
         Stopped::Stopping => json(StatusCode::ACCEPTED, &serde_json::json!({ "turn_id": id, "status": "stopping" })),
     })

@@ -1,8 +1,10 @@
 //! `/v1/users`: an application's users and visitors.
 
+use std::time::Duration;
+
 use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,14 +13,18 @@ use super::app::App;
 use super::asker::Admin;
 use super::body::Json;
 use super::paging::{self, Place};
+use super::prefer::respond_async;
 use super::problem::Problem;
 use super::query::{Id, Query};
-use super::schema::refusals;
+use super::schema::{parameters, refusals};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::VisitorId;
 use crate::domain::owner::{Kind, Owner};
 use crate::identity::jwt;
 use crate::store::people::Person;
+
+/// How long an answer waits for somebody to be forgotten.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A user or a visitor.
 #[derive(Serialize, ToSchema)]
@@ -38,6 +44,10 @@ struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = String, format = DateTime)]
     deactivated_at: Option<Timestamp>,
+    /// Since when they are being forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = String, format = DateTime)]
+    forgetting_at: Option<Timestamp>,
 }
 
 impl From<Person> for Shown {
@@ -45,9 +55,10 @@ impl From<Person> for Shown {
         Self {
             id: person.owner.person_id().unwrap_or_default().to_owned(),
             kind: person.owner.kind().as_str(),
-            active: person.deactivated_at.is_none(),
+            active: person.deactivated_at.is_none() && person.forgetting_at.is_none(),
             created_at: person.created_at,
             deactivated_at: person.deactivated_at,
+            forgetting_at: person.forgetting_at,
         }
     }
 }
@@ -115,9 +126,68 @@ pub async fn update(
     body: Json<Change>,
 ) -> Result<Response, Problem> {
     let owner = owner(&caller.owner, &id)?;
-    app.access.set_active(&owner, body.value.active).await?;
+    app.access.set_active(&caller, &owner, body.value.active).await?;
     let person = app.turns.store.person(&owner).await?.ok_or_else(Problem::internal)?;
     Ok(json(StatusCode::OK, &Shown::from(person)))
+}
+
+/// That somebody is being forgotten.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Forgetting)]
+struct Going {
+    /// Who.
+    id: String,
+    /// Always `forgetting`.
+    #[schema(pattern = "^forgetting$")]
+    status: &'static str,
+}
+
+/// Forget a user
+///
+/// All that is theirs is erased: conversations with everything under them, whose live turns are stopped, tickets, keys of
+/// idempotency. What was used stays in the sums, as nobody's; the audit log keeps what was done, by a pseudonym. Until it is
+/// done they are refused; whoever comes back later is somebody new. It takes a second or two, and longer for somebody who has
+/// said much: then the answer is 202, it goes on, and asking again tells when it is done. Also for one who is not there.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/{id}",
+    tag = "Administration",
+    operation_id = "forget_user",
+    params(("id" = String, Path, description = "The user, or the visitor."), parameters::Prefer),
+    responses(
+        (
+            status = 204, description = "They are forgotten.",
+            headers(("Preference-Applied" = String, description = "What of `Prefer` was kept.")),
+        ),
+        (
+            status = 202, description = "They are being forgotten.", body = Going,
+            headers(("Preference-Applied" = String, description = "What of `Prefer` was kept.")),
+        ),
+        refusals::OfForgetUser
+    )
+)]
+pub async fn forget(
+    State(app): State<App>,
+    Admin(caller): Admin,
+    Id(id): Id<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let owner = owner(&caller.owner, &id)?;
+    app.access.begin_forgetting(&caller, &owner).await?;
+    let prefer = respond_async(&headers);
+    let wait = prefer.map_or(PATIENCE, |prefer| prefer.wait.min(PATIENCE));
+    // What went wrong is tried again by the sweep.
+    let waited = tokio::time::timeout(wait, app.turns.forget(&owner)).await;
+    let done = matches!(waited, Ok(Ok(()))) && app.turns.store.forgetting(Some(&owner), 1).await?.is_empty();
+    let response = if done {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        json(StatusCode::ACCEPTED, &Going { id, status: "forgetting" })
+    };
+    Ok(match prefer {
+        Some(prefer) => (prefer, response).into_response(),
+        None => response,
+    })
 }
 
 /// How a person of the caller's application owns rows.

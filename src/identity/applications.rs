@@ -26,6 +26,8 @@ pub struct Application {
     pub name: Arc<str>,
     /// Whether visitors may use it.
     pub visitors: bool,
+    /// For how many days a conversation is kept in which nothing happens; 0: for ever.
+    pub retention_days: u64,
     /// What of it may be used; `None` where nothing is limited.
     pub quotas: Option<Quotas>,
     users: Option<Verifier>,
@@ -73,10 +75,15 @@ impl Applications {
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
             let quotas = Some(settings.limits.clone()).filter(|quotas| !quotas.set().is_empty());
-            let visitors = settings.visitors;
-            all.push(Application { name, visitors, quotas, users, widgets: ready });
+            let (visitors, retention_days) = (settings.visitors, settings.retention_days);
+            all.push(Application { name, visitors, retention_days, quotas, users, widgets: ready });
         }
         Ok(Self { all, widgets })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Application] {
+        &self.all
     }
 
     /// The application of that name.

@@ -27,6 +27,8 @@ pub struct Application {
     pub jwt_issuer: Option<String>,
     /// For whom it must be (`aud`).
     pub jwt_audience: Option<String>,
+    /// For how many days a conversation is kept in which nothing happens; 0: for ever.
+    pub retention_days: u64,
     /// What of it may be used.
     pub limits: Quotas,
     /// Its widgets.
@@ -44,6 +46,7 @@ impl Default for Application {
             jwks_url: None,
             jwt_issuer: None,
             jwt_audience: None,
+            retention_days: 0,
             limits: Quotas::default(),
             widgets: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::audit::{OK, insert_deed};
 use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
@@ -11,6 +12,7 @@ use super::pool::{Done, write};
 use super::quotas::{self, take_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Silence, State, title_of};
 use crate::domain::event::{self, Event};
@@ -71,6 +73,8 @@ pub struct NewTurn {
     pub first_seen: bool,
     /// The API key it is asked with.
     pub key_id: Option<KeyId>,
+    /// What the audit log has of it; a question has nothing there, since the turn is the record of itself.
+    pub deed: Option<Deed>,
     /// What bounds whoever asks.
     pub bounds: Bounds,
     /// How long its conversation may have been silent.
@@ -299,6 +303,9 @@ impl Store {
                     return Ok(Done::Rollback(missing));
                 }
             }
+            if let Some(deed) = &new.deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             let mut holds = Vec::new();
             if let Some(foresight) = &plan.foresight {
                 let mut before = (0, 0);
@@ -423,6 +430,7 @@ impl Store {
         key: Option<&Key>,
         key_expires: Timestamp,
         first_seen: bool,
+        deed: Option<&Deed>,
     ) -> Result<Option<Claimed>> {
         write!(self, conn => {
             if let Some(key) = key {
@@ -435,6 +443,9 @@ impl Store {
                 insert_person!(conn, owner, new.now).later().await?;
             }
             insert_conversation!(conn, owner, new, new.title.as_deref(), None::<&TurnId>).later().await?;
+            if let Some(deed) = deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(None))
         })
     }

@@ -24,6 +24,12 @@ const LONG: i64 = 1000;
 /// What comes in during one pass is moved by the next. What is left after so many is moved by a later round, or by the
 /// writer's own limit.
 const PASSES: u32 = 4;
+/// What the thread is called that empties the log.
+const TRACES: &str = "sqlite-traces";
+/// How often that is tried…
+const TRIES: u32 = 40;
+/// …and after which pause.
+const AGAIN: Duration = Duration::from_millis(100);
 /// What the connection's thread is called, in at most 15 bytes.
 const THREAD: &str = "sqlite-log";
 /// How nice that is to the others (Linux sched(7)): a tenth of their share while they want it.
@@ -54,6 +60,36 @@ pub async fn run(store: Store, every: Duration, end: CancellationToken) {
     // Whoever closes last empties the log: that is to be the store.
     if let Some(connection) = connection {
         let _it_is_gone_either_way = connection.close().await;
+    }
+}
+
+impl Store {
+    /// Empties SQLite's log, in which what was erased since may still stand as it was. Whoever reads for long keeps it from
+    /// that: then it is left to the task above, which starts it over sooner or later.
+    pub async fn forget_traces(&self) {
+        let Pool::Sqlite { write, .. } = &self.pool else { return };
+        let emptied = async {
+            let mut connection = write.another(TRACES).await?;
+            // Writers wait as long as this does.
+            sqlx::query("pragma busy_timeout = 50").execute(&mut connection).await?;
+            let mut left = TRIES;
+            let emptied = loop {
+                let (busy, ..): (i64, i64, i64) =
+                    sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(&mut connection).await?;
+                left -= 1;
+                if busy == 0 || left == 0 {
+                    break busy == 0;
+                }
+                tokio::time::sleep(AGAIN).await;
+            };
+            connection.close().await?;
+            Ok::<bool, sqlx::Error>(emptied)
+        };
+        match emptied.await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("what was erased stands in the log of SQLite until that starts over"),
+            Err(error) => tracing::warn!(%error, "the log of SQLite could not be emptied"),
+        }
     }
 }
 

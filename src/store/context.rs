@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
+use super::audit::{OK, insert_deed};
 use super::conversations::json;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::context::Context;
 use crate::domain::conversation::{Silence, State};
@@ -63,7 +65,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn clear_context(&self, owner: &Owner, id: &ConversationId) -> Result<bool> {
+    pub async fn clear_context(&self, owner: &Owner, id: &ConversationId, deed: &Deed) -> Result<bool> {
         write!(self, conn => {
             let cleared = conn
                 .query(
@@ -74,6 +76,9 @@ impl Store {
                 .bind(&*owner.owner_id)
                 .changes()
                 .await?;
+            if cleared > 0 {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(cleared > 0))
         })
     }
@@ -87,6 +92,7 @@ impl Store {
         owner: &Owner,
         id: &ConversationId,
         silence: Silence,
+        deed: &Deed,
         change: impl Fn(&mut Value) -> std::result::Result<(), R> + Send + Sync,
     ) -> Result<Patched<R>> {
         write!(self, conn => {
@@ -118,6 +124,7 @@ impl Store {
                 .bind(id.as_str())
                 .later()
                 .await?;
+            insert_deed!(conn, deed, OK).later().await?;
             Ok(Done::Commit(Patched::Done))
         })
     }

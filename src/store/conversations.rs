@@ -3,11 +3,14 @@
 use serde_json::Value;
 use sqlx::Row;
 
+use super::audit::{OK, insert_deed};
 use super::indexing::{marked_words, sort_title};
 use super::journal::ERASING;
 use super::pool::{Done, read, write};
+use super::tail::clear_tail;
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
@@ -33,6 +36,26 @@ pub struct NewConversation {
     pub metadata: Value,
     /// When.
     pub now: Timestamp,
+}
+
+/// How a conversation is erased.
+#[derive(Clone, Copy, Debug)]
+pub struct Erasure<'a> {
+    /// When.
+    pub now: Timestamp,
+    /// Until when the keys of idempotency are kept that made something in it.
+    pub forget_at: Timestamp,
+    /// What the audit log has of it.
+    pub deed: Option<&'a Deed>,
+    /// Only if nothing has happened in it since.
+    pub silent_since: Option<Timestamp>,
+}
+
+impl Erasure<'_> {
+    /// One that happens whatever happened in it, and that the audit log has nothing of.
+    pub fn new(now: Timestamp, forget_at: Timestamp) -> Self {
+        Self { now, forget_at, deed: None, silent_since: None }
+    }
 }
 
 /// The columns that make a conversation.
@@ -147,6 +170,7 @@ impl Store {
         owner: &Owner,
         id: &ConversationId,
         title: Option<&str>,
+        deed: &Deed,
         change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync,
     ) -> Result<Option<std::result::Result<(), R>>> {
         write!(self, conn => {
@@ -191,6 +215,7 @@ impl Store {
                     .later()
                     .await?;
             }
+            insert_deed!(conn, deed, OK).later().await?;
             Ok(Done::Commit(Some(Ok(()))))
         })
     }
@@ -211,25 +236,29 @@ impl Store {
     }
 
     /// Erases a conversation that has no open turn, with everything under it; keys that made something in it
-    /// become tombstones until `forget_at`. False while a turn is open.
-    pub async fn erase_conversation(
-        &self,
-        owner: &Owner,
-        id: &ConversationId,
-        now: Timestamp,
-        forget_at: Timestamp,
-    ) -> Result<bool> {
+    /// become tombstones. False while a turn is open; where there is none, or it was active after all, nothing is done.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn erase_conversation(&self, owner: &Owner, id: &ConversationId, erasure: Erasure<'_>) -> Result<bool> {
+        let Erasure { now, forget_at, deed, silent_since } = erasure;
         write!(self, conn => {
             // Taking the row first keeps every other writer of the conversation out.
-            conn.query(
-                "update conversations set last_message_at = last_message_at \
-                 where id = $1 and application_id = $2 and owner_id = $3",
-            )
-            .bind(id.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .later()
-            .await?;
+            let taken: Option<(String,)> = conn
+                .query(
+                    "update conversations set last_message_at = last_message_at \
+                     where id = $1 and application_id = $2 and owner_id = $3 and ($4 = 0 or (live_turn_id is null \
+                     and last_message_at < $4 and resumed_at < $4)) returning id",
+                )
+                .bind(id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .bind(silent_since.map_or(0, Timestamp::as_micros))
+                .row()
+                .await?;
+            if taken.is_none() {
+                return Ok(Done::Rollback(true));
+            }
             let (open,): (i64,) = conn.query(
                 "select count(*) from turns where conversation_id = $1 and finished_at is null",
             )
@@ -239,6 +268,13 @@ impl Store {
             if open > 0 {
                 return Ok(Done::Rollback(false));
             }
+            // What has ended so lately may be in commits of the journal that are under way, or in the tail.
+            let recent: Vec<(String,)> = conn
+                .query("select id from turns where conversation_id = $1 and finished_at > $2")
+                .bind(id.as_str())
+                .bind(now.as_micros() - RECENT)
+                .rows()
+                .await?;
             conn.query(
                 "update idempotency_keys set deleted_at = $1, expires_at = $2 \
                  where conversation_id = $3 and application_id = $4 and owner_id = $5",
@@ -250,12 +286,6 @@ impl Store {
             .bind(&*owner.owner_id)
             .later()
             .await?;
-            let mut recent: Vec<(String,)> = Vec::new();
-            if self.is_shared() {
-                let since = now.as_micros() - RECENT;
-                let turns = conn.query("select id from turns where conversation_id = $1 and finished_at > $2");
-                recent = turns.bind(id.as_str()).bind(since).rows().await?;
-            }
             for erase in [
                 // What was used stays, and nobody knows any more by whom or for what.
                 "update usage_records set conversation_id = null, turn_id = null, step_id = null, owner_id = null \
@@ -275,6 +305,15 @@ impl Store {
                     .bind(&*owner.owner_id)
                     .later()
                     .await?;
+            }
+            if let Some(deed) = deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
+            if !self.is_shared() {
+                for (turn,) in &recent {
+                    clear_tail!(conn, turn);
+                }
+                return Ok(Done::Commit(true));
             }
             if !recent.is_empty() {
                 // The journal's commits under way are waited for, and what they saved goes too; those after see no turn.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit::{OK, insert_deed};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
 use super::pool::{Done, write};
@@ -9,6 +10,7 @@ use super::quotas::{self, settle_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::usage::{SHARDS, count_calls};
 use super::{Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
 use crate::domain::event::Finished;
@@ -49,6 +51,8 @@ pub struct Ending {
     pub finished: Finished,
     /// The events that are not in the journal yet, the end event last.
     pub rest: Vec<Chunk>,
+    /// What the audit log has of a stop that came of somebody's request.
+    pub deed: Option<Deed>,
     /// The crash it is recovered from.
     pub crash: Option<Crash>,
     /// When.
@@ -148,6 +152,9 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .later()
             .await?;
+            if let Some(deed) = &ending.deed {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             if !ending.calls.is_empty() {
                 // As late as can be: whoever else counts the owner's calls waits from here to the commit.
                 let shards = if self.is_shared() { SHARDS } else { 1 };

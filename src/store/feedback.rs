@@ -1,8 +1,10 @@
 //! What is thought of answers.
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::ids::MessageId;
 use crate::domain::json;
 use crate::domain::message::Feedback;
@@ -14,7 +16,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn rate(&self, owner: &Owner, id: &MessageId, feedback: &Feedback) -> Result<bool> {
+    pub async fn rate(&self, owner: &Owner, id: &MessageId, feedback: &Feedback, deed: &Deed) -> Result<bool> {
         write!(self, conn => {
             let rated = conn
                 .query(
@@ -27,6 +29,9 @@ impl Store {
                 .bind(&*owner.owner_id)
                 .changes()
                 .await?;
+            if rated > 0 {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(rated > 0))
         })
     }

@@ -251,6 +251,19 @@ impl Store {
         })
     }
 
+    /// Takes words out of the index whose messages are gone: on SQLite they are only passed over until their part of it is
+    /// written anew. A bit at a time, so that others write in between.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn forget_words(&self) -> Result<()> {
+        let mut begin = true;
+        while self.tidy_index(begin).await? {
+            begin = false;
+        }
+        Ok(())
+    }
+
     /// Looks through up to `limit` messages of all owners after `after`, by id, for those that are not in the index.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 
 use sqlx::Row;
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::caller::Role;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::KeyId;
@@ -60,7 +62,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn add_key(&self, key: &ApiKey, mark: &[u8], old: Option<(&KeyId, Timestamp)>) -> Result<bool> {
+    pub async fn add_key(
+        &self,
+        key: &ApiKey,
+        mark: &[u8],
+        old: Option<(&KeyId, Timestamp)>,
+        deed: &Deed,
+    ) -> Result<bool> {
         write!(self, conn => {
             if let Some((old, until)) = old {
                 let changed = conn
@@ -92,6 +100,7 @@ impl Store {
             .bind(key.expires_at.map(Timestamp::as_micros))
             .later()
             .await?;
+            insert_deed!(conn, deed, OK).later().await?;
             Ok(Done::Commit(true))
         })
     }
@@ -175,7 +184,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn revoke_key(&self, application: &str, id: &KeyId, now: Timestamp) -> Result<bool> {
+    pub async fn revoke_key(&self, application: &str, id: &KeyId, now: Timestamp, deed: &Deed) -> Result<bool> {
         write!(self, conn => {
             let changed = conn
                 .query(
@@ -186,6 +195,9 @@ impl Store {
                 .bind(application)
                 .changes()
                 .await?;
+            if changed > 0 {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(changed > 0))
         })
     }

@@ -3,9 +3,11 @@
 //! A replica lives as long as its `beat` rises. One that stands still is fenced: it can journal nothing more, and
 //! once its turns have changed hands it can end none of them.
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::owner::Owner;
@@ -146,18 +148,22 @@ impl Store {
     }
 
     /// Asks the replica that has an open turn to stop it.
-    pub async fn request_stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy) -> Result<()> {
+    pub async fn request_stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy, deed: Option<&Deed>) -> Result<()> {
         write!(self, conn => {
-            conn.query(
-                "update turns set stop_by = coalesce(stop_by, $1) \
-                 where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
-            )
-            .bind(by.as_str())
-            .bind(turn.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .later()
-            .await?;
+            let asked = conn
+                .query(
+                    "update turns set stop_by = $1 where id = $2 and application_id = $3 and owner_id = $4 \
+                     and finished_at is null and stop_by is null",
+                )
+                .bind(by.as_str())
+                .bind(turn.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .changes()
+                .await?;
+            if let Some(deed) = deed.filter(|_| asked > 0) {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
             Ok(Done::Commit(()))
         })
     }

@@ -1,8 +1,11 @@
 //! How conversations stand: what is done with them, and what silence does.
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
+use crate::domain::audit::Deed;
+use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Life, Silence};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
@@ -27,12 +30,63 @@ pub struct Silent {
     pub next: Option<ConversationId>,
 }
 
+/// When something last happened in a conversation.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    /// The conversation.
+    pub id: ConversationId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// When.
+    pub active_at: Timestamp,
+    /// Whether a turn is live in it.
+    pub live: bool,
+}
+
 impl Store {
+    /// Looks through up to `limit` conversations of all owners after `after`, by id, and says where the look goes on;
+    /// `None` = there is no more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn activity(
+        &self,
+        after: Option<&ConversationId>,
+        limit: u32,
+    ) -> Result<(Vec<Activity>, Option<ConversationId>)> {
+        read!(self, conn => {
+            let rows: Vec<(String, String, String, i64, i64, Option<String>)> = sqlx::query_as(
+                "select id, application_id, owner_id, last_message_at, resumed_at, live_turn_id from conversations \
+                 where id > $1 order by id limit $2",
+            )
+            .bind(after.map_or("", ConversationId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            let whole = rows.len() == limit as usize;
+            let next = rows.last().filter(|_| whole).map(|(id, ..)| ConversationId::from(id.as_str()));
+            let activity = rows.into_iter().map(|(id, application, owner, last, resumed, live)| Activity {
+                id: id.into(),
+                owner: Owner { application_id: application.into(), owner_id: owner.into() },
+                active_at: Timestamp::from_micros(last.max(resumed)),
+                live: live.is_some(),
+            });
+            Ok((activity.collect(), next))
+        })
+    }
+
     /// Does something with a conversation; done again it changes nothing, but that the last reason counts.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn live(&self, owner: &Owner, id: &ConversationId, life: &Life, silence: Silence) -> Result<Lived> {
+    pub async fn live(
+        &self,
+        owner: &Owner,
+        id: &ConversationId,
+        life: &Life,
+        silence: Silence,
+        deed: &Deed,
+    ) -> Result<Lived> {
         let set = match life {
             Life::Archive(_) => {
                 "archived_at = coalesce(archived_at, $4), archive_reason = coalesce($5, archive_reason) where true"
@@ -67,6 +121,7 @@ impl Store {
             };
             let changed = change.changes().await?;
             if changed > 0 {
+                insert_deed!(conn, deed, OK).later().await?;
                 return Ok(Done::Commit(Lived::Done));
             }
             let found: Option<(String,)> = conn

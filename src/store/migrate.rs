@@ -24,6 +24,7 @@ migrations! {
     5 "0005_usage";
     6 "0006_access";
     7 "0007_limits";
+    8 "0008_audit";
 }
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {

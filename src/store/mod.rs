@@ -11,11 +11,13 @@
 //! story test.
 
 pub mod admission;
+pub mod audit;
 pub mod checkpoint;
 pub mod context;
 pub mod conversations;
 pub mod ending;
 pub mod feedback;
+pub mod forgetting;
 pub mod idempotency;
 pub mod indexing;
 pub mod journal;

@@ -2,9 +2,11 @@
 
 use sqlx::Row;
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::KeyId;
 use crate::domain::owner::Owner;
@@ -18,6 +20,8 @@ pub struct Person {
     pub created_at: Timestamp,
     /// Since when they are refused.
     pub deactivated_at: Option<Timestamp>,
+    /// Since when they are being forgotten.
+    pub forgetting_at: Option<Timestamp>,
 }
 
 /// What has been revoked.
@@ -55,6 +59,7 @@ macro_rules! person_row {
             owner: Owner { application_id: application.into(), owner_id: owner.into() },
             created_at: Timestamp::from_micros(row.try_get("created_at")?),
             deactivated_at: row.try_get::<Option<i64>, _>("deactivated_at")?.map(Timestamp::from_micros),
+            forgetting_at: row.try_get::<Option<i64>, _>("forgetting_at")?.map(Timestamp::from_micros),
         }
     }};
 }
@@ -99,7 +104,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn set_active(&self, owner: &Owner, active: bool, now: Timestamp) -> Result<()> {
+    pub async fn set_active(&self, owner: &Owner, active: bool, now: Timestamp, deed: &Deed) -> Result<()> {
         write!(self, conn => {
             insert_person!(conn, owner, now).later().await?;
             conn.query(
@@ -112,6 +117,7 @@ impl Store {
             .bind(&*owner.owner_id)
             .later()
             .await?;
+            insert_deed!(conn, deed, OK).later().await?;
             Ok(Done::Commit(()))
         })
     }
@@ -132,7 +138,8 @@ impl Store {
                     .fetch_all(&mut *conn)
                     .await?;
             let people: Vec<(String, String)> = sqlx::query_as(
-                "select application_id, owner_id from people where deactivated_at is not null and deactivated_at > $1",
+                "select application_id, owner_id from people where deactivated_at is not null and deactivated_at > $1 \
+                 union select application_id, owner_id from people where forgetting_at is not null and forgetting_at > $1",
             )
             .bind(since.as_micros())
             .fetch_all(&mut *conn)

@@ -306,7 +306,9 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
             Durability::Strict => SqliteSynchronous::Full,
         })
         .busy_timeout(patience);
-    let write = Arc::new(Writer::open(options.clone().pragma("wal_autocheckpoint", LOG_PAGES)).await?);
+    // What is erased is overwritten (sqlite.org/pragma.html#pragma_secure_delete).
+    let writing = options.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("secure_delete", "on");
+    let write = Arc::new(Writer::open(writing).await?);
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(READERS)

@@ -78,7 +78,40 @@ macro_rules! insert_tail {
     }};
 }
 
-pub(super) use insert_tail;
+/// Takes what a turn has in the tail out of it, on a connection inside a transaction. The turn has ended: its lines are in the
+/// journal, or erased there too.
+macro_rules! clear_tail {
+    ($conn:expr, $turn:expr) => {{
+        let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = $conn
+            .query("select number, heads, lines from tail where instr(heads, cast($1 as blob)) > 0")
+            .bind($turn.as_str())
+            .rows()
+            .await?;
+        for (number, heads, lines) in rows {
+            let (heads, lines) = $crate::store::tail::without($turn, &heads, &lines)?;
+            $conn
+                .query("update tail set heads = $1, lines = $2 where number = $3")
+                .bind(heads)
+                .bind(lines)
+                .bind(number)
+                .later()
+                .await?;
+        }
+    }};
+}
+
+pub(super) use {clear_tail, insert_tail};
+
+/// A row's heads and lines but for those of a turn.
+pub(super) fn without(turn: &str, heads: &[u8], lines: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut rest = Tail::default();
+    let pieces = pieces(heads, lines).ok_or(Error::Corrupt("tail.heads"))?;
+    for piece in pieces.into_iter().filter(|piece| piece.turn != turn) {
+        rest.lines.extend_from_slice(piece.lines);
+        rest.head(&piece.turn.into(), piece.first, piece.last, piece.lines.len());
+    }
+    Ok((rest.heads, rest.lines))
+}
 
 /// One piece of a row: a turn's events `first` to `last`.
 struct Piece<'a> {
@@ -208,6 +241,11 @@ mod tests {
         let found: Vec<_> = found.iter().map(|piece| (piece.turn, piece.first, piece.last, piece.lines)).collect();
         assert_eq!(found, [("turn_a", 2, 3, &b"{1}\n{2}\n"[..]), ("turn_b", 9, 10, "\u{0}é\n{2}\n".as_bytes())]);
         assert!(pieces(heads, &lines[1..]).is_none(), "half a row is none");
+        let (heads, lines) = without("turn_a", heads, lines).unwrap();
+        let found = pieces(&heads, &lines).unwrap();
+        let found: Vec<_> = found.iter().map(|piece| (piece.turn, piece.first, piece.last, piece.lines)).collect();
+        assert_eq!(found, [("turn_b", 9, 10, "\u{0}é\n{2}\n".as_bytes())]);
+        assert_eq!(without("turn_b", &heads, &lines).unwrap(), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use sqlx::Row;
 
+use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
 use crate::domain::caller::Opened;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::KeyId;
@@ -32,7 +34,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn add_ticket(&self, ticket: &Ticket, mark: &[u8]) -> Result<()> {
+    pub async fn add_ticket(&self, ticket: &Ticket, mark: &[u8], deed: &Deed) -> Result<()> {
         let (turn, conversation) = match &ticket.opens {
             Opened::Turn(id) => (Some(id.as_str()), None),
             Opened::Conversation(id) => (None, Some(id.as_str())),
@@ -51,6 +53,7 @@ impl Store {
             .bind(ticket.created_at.as_micros())
             .later()
             .await?;
+            insert_deed!(conn, deed, OK).later().await?;
             Ok(Done::Commit(()))
         })
     }

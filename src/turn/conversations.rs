@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Turns;
+use crate::domain::audit::Deed;
 use crate::domain::conversation::{Conversation, Life, Silence};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
@@ -27,9 +28,9 @@ impl Turns {
     ///
     /// # Errors
     /// The store's.
-    pub async fn live(&self, owner: &Owner, id: &ConversationId, life: Life) -> Result<Lived> {
+    pub async fn live(&self, owner: &Owner, id: &ConversationId, life: Life, deed: Deed) -> Result<Lived> {
         let (turns, owner, conversation) = (self.clone(), owner.clone(), id.clone());
-        let work = async move { turns.store.live(&owner, &conversation, &life, turns.silence()).await };
+        let work = async move { turns.store.live(&owner, &conversation, &life, turns.silence(), &deed).await };
         self.changing(id, work).await
     }
 
@@ -43,10 +44,12 @@ impl Turns {
         owner: &Owner,
         id: &ConversationId,
         title: Option<String>,
+        deed: Deed,
         change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync + 'static,
     ) -> Result<Option<std::result::Result<(), R>>> {
         let (turns, owner, conversation) = (self.clone(), owner.clone(), id.clone());
-        let work = async move { turns.store.patch_conversation(&owner, &conversation, title.as_deref(), change).await };
+        let work =
+            async move { turns.store.patch_conversation(&owner, &conversation, title.as_deref(), &deed, change).await };
         self.changing(id, work).await
     }
 

@@ -143,6 +143,7 @@ impl End<'_> {
             calls,
             finished: self.finished.clone(),
             rest: self.rest.clone(),
+            deed: self.live.deed(self.finished.stopped_by),
             crash: None,
             now: self.turns.now(),
             key_expires: self.turns.kept_until(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
 use super::prompt::Request;
+use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::draft::Stub;
 use crate::domain::ids::MessageId;
@@ -59,6 +60,8 @@ pub struct Live {
     cut: CancellationToken,
     taken: CancellationToken,
     why: OnceLock<Cut>,
+    /// What the audit log is to have of the first request to stop it.
+    stopped: OnceLock<Deed>,
     /// Cancelled when its end is in the record, or in nobody's hand here any more.
     pub settled: CancellationToken,
     /// Cancelled when its end is told, saved or not.
@@ -124,6 +127,7 @@ impl Live {
             cut: CancellationToken::new(),
             taken: CancellationToken::new(),
             why: OnceLock::new(),
+            stopped: OnceLock::new(),
             settled: CancellationToken::new(),
             shown: CancellationToken::new(),
             progress: Notify::new(),
@@ -150,6 +154,18 @@ impl Live {
         if why == Cut::Lost {
             self.taken.cancel();
         }
+    }
+
+    /// Notes who asks for its stop. It is told of only if it is what ends the turn.
+    pub fn stopped(&self, deed: Option<Deed>) {
+        if let Some(deed) = deed {
+            let _first = self.stopped.set(deed);
+        }
+    }
+
+    /// What the audit log is to have of its end, by what ended it.
+    pub fn deed(&self, by: Option<StoppedBy>) -> Option<Deed> {
+        self.stopped.get().filter(|_| by == Some(StoppedBy::Request)).cloned()
     }
 
     /// Waits until another replica has it.

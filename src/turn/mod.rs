@@ -17,6 +17,7 @@ pub mod export;
 pub mod feed;
 pub mod finish;
 pub mod fold;
+pub mod forget;
 pub mod index;
 pub mod journal;
 pub mod lease;
@@ -26,6 +27,7 @@ pub mod prompt;
 pub mod reader;
 pub mod recover;
 pub mod registry;
+pub mod retention;
 pub mod run;
 pub mod segments;
 pub mod start;
@@ -48,6 +50,7 @@ use crate::domain::limits::Limits;
 use crate::domain::price::Prices;
 use crate::domain::stream::Stream;
 use crate::domain::window::Windows;
+use crate::identity::applications::Applications;
 use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
@@ -80,6 +83,8 @@ pub struct Settings {
     pub summary_model: Option<String>,
     /// How long a conversation may be silent, in seconds, before it has ended; 0 = for ever.
     pub expire_after_s: u64,
+    /// Whose conversations they are, and for how long they are kept. They may be replaced.
+    pub applications: Latest<Applications>,
 }
 
 /// All turns of the process, and what they need. Cheap to clone.

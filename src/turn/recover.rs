@@ -113,6 +113,7 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
         calls,
         finished,
         rest: vec![rest],
+        deed: None,
         crash: Some(crash),
         now,
         key_expires: turns.kept_until(),

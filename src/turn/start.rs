@@ -10,6 +10,7 @@ use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
+use crate::domain::audit::Deed;
 use crate::domain::caller::{Caller, Models};
 use crate::domain::conversation::State;
 use crate::domain::draft::Stub;
@@ -76,6 +77,8 @@ pub struct Ask {
     pub attended: bool,
     /// On whose behalf.
     pub on_behalf: OnBehalf,
+    /// What the audit log has of it.
+    pub deed: Option<Deed>,
 }
 
 /// A turn that is there to be read.
@@ -238,6 +241,7 @@ impl Turns {
             replica_id: self.replica(),
             first_seen: ask.on_behalf.first_seen,
             key_id: ask.on_behalf.key_id.clone(),
+            deed: ask.deed.clone(),
             bounds: ask.on_behalf.bounds.clone(),
             silence: self.silence(),
             now,
@@ -360,7 +364,7 @@ impl Turns {
         for (turn, _) in before.into_iter().rev().filter(|(_, number)| *number < live.number) {
             if let Some(other) = self.registry.get(owner, &turn) {
                 other.cut(Cut::Stop(StoppedBy::Interrupt));
-            } else if let Err(error) = self.store.request_stop(owner, &turn, StoppedBy::Interrupt).await {
+            } else if let Err(error) = self.store.request_stop(owner, &turn, StoppedBy::Interrupt, None).await {
                 tracing::warn!(%error, turn_id = %turn, "another replica could not be told to stop a turn");
             }
         }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use super::Turns;
 use super::live::Cut;
+use crate::domain::audit::Deed;
+use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
 use crate::domain::turn::StoppedBy;
 use crate::store::Result;
+use crate::store::conversations::Erasure;
 
 /// How long a stop waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,13 +27,35 @@ pub enum Stopped {
     Stopping,
 }
 
+/// Why a conversation is erased.
+#[derive(Clone, Debug, Default)]
+pub struct Erasing {
+    /// What the audit log has of it.
+    pub deed: Option<Deed>,
+    /// Only if nothing has happened in it since: then no turn is stopped for it either.
+    pub silent_since: Option<Timestamp>,
+}
+
+impl From<Deed> for Erasing {
+    fn from(deed: Deed) -> Self {
+        Self { deed: Some(deed), silent_since: None }
+    }
+}
+
 impl Turns {
     /// Stops a turn, wherever it runs, and waits for its end. `None` when the owner has no such turn.
     ///
     /// # Errors
     /// The store's, when it is not even known whether there is such a turn.
-    pub async fn stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy) -> Result<Option<Stopped>> {
+    pub async fn stop(
+        &self,
+        owner: &Owner,
+        turn: &TurnId,
+        by: StoppedBy,
+        deed: Option<Deed>,
+    ) -> Result<Option<Stopped>> {
         if let Some(live) = self.registry.get(owner, turn) {
+            live.stopped(deed);
             live.cut(Cut::Stop(by));
         } else {
             match self.store.turn(owner, turn).await? {
@@ -38,7 +63,7 @@ impl Turns {
                 Some(record) if record.status.is_end() => {
                     return Ok(Some(Stopped::Ended(Box::new(record.message))));
                 }
-                Some(_) => self.store.request_stop(owner, turn, by).await?,
+                Some(_) => self.store.request_stop(owner, turn, by, deed.as_ref()).await?,
             }
         }
         let ended = tokio::time::timeout(PATIENCE, self.ended(owner, turn)).await;
@@ -69,21 +94,24 @@ impl Turns {
     ///
     /// # Errors
     /// The store's. What was asked may be done in part; asking again does the rest.
-    pub async fn erase(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+    pub async fn erase(&self, owner: &Owner, conversation: &ConversationId, why: Erasing) -> Result<bool> {
         // Seen through even if the client leaves: feeds are to hear of it.
         let (turns, owner, conversation) = (self.clone(), owner.clone(), conversation.clone());
-        self.lifecycle.whole(async move { turns.erase_whole(&owner, &conversation).await }).await
+        self.lifecycle.whole(async move { turns.erase_whole(&owner, &conversation, &why).await }).await
     }
 
-    async fn erase_whole(&self, owner: &Owner, conversation: &ConversationId) -> Result<bool> {
+    async fn erase_whole(&self, owner: &Owner, conversation: &ConversationId, why: &Erasing) -> Result<bool> {
         let until = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let open = self.store.open_turns(owner, conversation).await?;
+            let open = match why.silent_since {
+                Some(_) => Vec::new(),
+                None => self.store.open_turns(owner, conversation).await?,
+            };
             // The queued ones first: none of them is to start when the one before it ends.
             for (turn, _) in open.iter().rev() {
                 match self.registry.get(owner, turn) {
                     Some(live) => live.cut(Cut::Stop(StoppedBy::Deletion)),
-                    None => self.store.request_stop(owner, turn, StoppedBy::Deletion).await?,
+                    None => self.store.request_stop(owner, turn, StoppedBy::Deletion, None).await?,
                 }
             }
             for (turn, _) in &open {
@@ -91,9 +119,20 @@ impl Turns {
                     return Ok(false);
                 }
             }
-            match self.store.erase_conversation(owner, conversation, self.now(), self.kept_until()).await {
+            let erasure = Erasure {
+                now: self.now(),
+                forget_at: self.kept_until(),
+                deed: why.deed.as_ref(),
+                silent_since: why.silent_since,
+            };
+            match self.store.erase_conversation(owner, conversation, erasure).await {
                 Ok(true) => {
-                    self.registry.deleted(conversation);
+                    if why.silent_since.is_some() {
+                        // It may have been active after all.
+                        self.registry.changed(conversation);
+                    } else {
+                        self.registry.deleted(conversation);
+                    }
                     return Ok(true);
                 }
                 Ok(false) if tokio::time::Instant::now() < until => {}

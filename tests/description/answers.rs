@@ -78,6 +78,10 @@ async fn let_in(judge: Judge) -> Judge {
     judge.ask(change).await.expect(200);
     let listed = judge.ask(Request::get("/v1/users")).await.expect(200);
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(3), "{listed}");
+    judge.ask(delete("/v1/users/bert").header("prefer", "respond-async")).await.expect(202);
+    judge.ask(delete("/v1/users/anna")).await.expect(204);
+    let page = judge.ask(Request::get("/v1/audit?limit=2")).await.expect(200);
+    judge.ask(Request::get(&format!("/v1/audit?cursor={}", text(&page["next_cursor"])))).await.expect(200);
     judge
 }
 

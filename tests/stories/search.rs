@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidegate::domain::conversation::Silence;
 use tidegate::domain::ids::ConversationId;
 use tidegate::domain::words::Sought;
+use tidegate::store::conversations::Erasure;
 use tidegate::store::indexing::{Item, mark};
 use tidegate::store::listing::{Filter, Sort};
 
@@ -230,7 +231,7 @@ async fn two_replicas_index_the_same_once_and_a_stranger_finds_nothing() {
     assert!(house.store.search(&stranger(), &sought, &filter(9)).await.unwrap().conversations.is_empty());
     // What was read and is renamed since does not come.
     let read = house.store.entries(&items).await.unwrap();
-    house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap();
+    house.store.erase_conversation(&house.owner, &conversation, Erasure::new(at(9), at(99))).await.unwrap();
     house.store.index(&read).await.unwrap();
     assert_eq!(house.database.numbers("select count(*) from indexed").await, [0]);
 }
@@ -241,7 +242,7 @@ async fn however_much_matches_the_newest_come_first_and_none_is_left_out() {
     let house = House::new().await;
     let mut made = house.conversation_of(None);
     made.title = Some("x".into());
-    house.store.create_conversation(&house.owner, &made, None, at(0), false).await.unwrap();
+    house.store.create_conversation(&house.owner, &made, None, at(0), false, None).await.unwrap();
     let (number, blob) = match house.database.kind() {
         Kind::Sqlite => ("substr('00000000000000000000000000000000' || n, -32)", "title"),
         Kind::Postgres => ("lpad(n::text, 32, '0')", "title"),

@@ -7,6 +7,7 @@ use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId};
 use tidegate::domain::message::{Content, ContentPart, Role};
 use tidegate::domain::turn::{IfBusy, Status, StoppedBy};
 use tidegate::store::admission::{Admission, NewTurn, Target};
+use tidegate::store::conversations::Erasure;
 use tidegate::store::ending::{Lease, Outcome};
 use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
@@ -84,7 +85,9 @@ async fn a_session_is_one_conversation_and_a_key_makes_one_only() {
     let new = house.conversation_of(None);
     let make = |new, fingerprint| {
         let (store, owner) = (house.store.clone(), house.owner.clone());
-        async move { store.create_conversation(&owner, &new, Some(&key("c", fingerprint)), at(50), false).await.unwrap() }
+        async move {
+            store.create_conversation(&owner, &new, Some(&key("c", fingerprint)), at(50), false, None).await.unwrap()
+        }
     };
     assert_eq!(make(new.clone(), "a").await, None);
     let again = house.conversation_of(None);
@@ -213,10 +216,10 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     house.admitted(&new).await;
     let other = house.turn(&house.conversation().await);
     house.admitted(&other).await;
-    house.store.request_stop(&stranger(), &new.id, StoppedBy::Request).await.unwrap();
+    house.store.request_stop(&stranger(), &new.id, StoppedBy::Request, None).await.unwrap();
     assert!(house.store.requests(&house.me).await.unwrap().is_empty());
-    house.store.request_stop(&house.owner, &new.id, StoppedBy::Request).await.unwrap();
-    house.store.request_stop(&house.owner, &new.id, StoppedBy::Deletion).await.unwrap();
+    house.store.request_stop(&house.owner, &new.id, StoppedBy::Request, None).await.unwrap();
+    house.store.request_stop(&house.owner, &new.id, StoppedBy::Deletion, None).await.unwrap();
     house.store.touch(&house.owner, &new.id, at(4)).await.unwrap();
     let heard = house.store.requests(&house.me).await.unwrap();
     assert_eq!((heard[0].stop, heard[0].read_at), (Some(StoppedBy::Request), Some(at(4).as_micros())));
@@ -288,7 +291,10 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
         ..house.turn(&conversation)
     };
     house.admitted(&spoken).await;
-    assert!(!house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap(), "it is open");
+    assert!(
+        !house.store.erase_conversation(&house.owner, &conversation, Erasure::new(at(9), at(99))).await.unwrap(),
+        "it is open"
+    );
     let lease = house.lease(&spoken, &conversation, 1);
     house.store.end_turn(&lease, &house.ending(&spoken, &conversation, 2)).await.unwrap();
     let told = async |bytes| {
@@ -305,9 +311,9 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert_eq!(house.store.drop_journals(at(9), at(10), 10).await.unwrap(), 1);
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().unwrap().dropped);
     assert_eq!(house.store.journal_end(&house.owner, &spoken.id).await.unwrap(), 0);
-    assert!(house.store.erase_conversation(&stranger(), &conversation, at(9), at(99)).await.unwrap());
+    assert!(house.store.erase_conversation(&stranger(), &conversation, Erasure::new(at(9), at(99))).await.unwrap());
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().is_some(), "a stranger erases nothing");
-    assert!(house.store.erase_conversation(&house.owner, &conversation, at(9), at(99)).await.unwrap());
+    assert!(house.store.erase_conversation(&house.owner, &conversation, Erasure::new(at(9), at(99))).await.unwrap());
     assert!(house.store.turn(&house.owner, &spoken.id).await.unwrap().is_none());
     assert!(house.store.conversation(&house.owner, &conversation, never()).await.unwrap().is_none());
     // A commit that was gathered before, and comes after, brings nothing of it back.

@@ -131,6 +131,8 @@ const ROUTES: &[(&str, &str, Door)] = &[
     ("post", "/v1/keys/{id}/rotate", Door::Admin),
     ("get", "/v1/users", Door::Admin),
     ("patch", "/v1/users/{id}", Door::Admin),
+    ("delete", "/v1/users/{id}", Door::Admin),
+    ("get", "/v1/audit", Door::Admin),
     ("get", "/healthz", Door::Open),
     ("get", "/readyz", Door::Open),
     ("get", "/metrics", Door::Overseer),

@@ -1,7 +1,7 @@
 //! A database of the test's own.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -129,6 +129,14 @@ impl Database {
         }
     }
 
+    /// Whether the database refuses a statement.
+    pub async fn refuses(&self, sql: &str) -> bool {
+        match &self.0 {
+            Place::File { .. } => self.file().await.execute(AssertSqlSafe(sql.to_owned())).await.is_err(),
+            Place::Server { url, .. } => !ask_psql(url, sql).status.success(),
+        }
+    }
+
     /// Lets nobody write until the guard is dropped; everybody may read.
     pub async fn block(&self) -> Block {
         self.block_tables("conversations, turns, messages, journal, idempotency_keys, replicas").await
@@ -177,8 +185,12 @@ impl Drop for Database {
 }
 
 fn psql(url: &url::Url, sql: &str) -> String {
-    let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, url.as_str()];
-    let output = Command::new("psql").args(arguments).output().expect("psql is installed");
+    let output = ask_psql(url, sql);
     assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn ask_psql(url: &url::Url, sql: &str) -> Output {
+    let arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, url.as_str()];
+    Command::new("psql").args(arguments).output().expect("psql is installed")
 }

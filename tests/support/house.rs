@@ -94,7 +94,7 @@ impl House {
     /// One that is made.
     pub async fn conversation(&self) -> ConversationId {
         let new = self.conversation_of(None);
-        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0), false).await.unwrap(), None);
+        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0), false, None).await.unwrap(), None);
         new.id
     }
 
@@ -112,6 +112,7 @@ impl House {
             replica_id: self.me.clone(),
             first_seen: false,
             key_id: None,
+            deed: None,
             bounds: Bounds::default(),
             silence: never(),
             now: at(1),
@@ -174,7 +175,16 @@ impl House {
         };
         let message = draft.into_message(stub).into();
         let rest = vec![self.chunk(new, seq..=seq)];
-        ending::Ending { message, calls: [].into(), finished, rest, crash: None, now: at(9), key_expires: at(99) }
+        ending::Ending {
+            message,
+            calls: [].into(),
+            finished,
+            rest,
+            deed: None,
+            crash: None,
+            now: at(9),
+            key_expires: at(99),
+        }
     }
 
     /// The same, after so many calls of a model; each used ten tokens and three, and nobody knows their price.

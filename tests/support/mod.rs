@@ -35,7 +35,7 @@
 //! - [`Certificate`]: for a gateway under TLS (`setup.tls(&certificate)`): `fresh`, `renew`, `spoil`, `client`, `connect`.
 //! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
 //!   event to its end with the saved message, checked against each other.
-//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `block` (nobody
+//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `refuses(sql)`, `block` (nobody
 //!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,

@@ -10,6 +10,6 @@ pub enum Role {
     Read,
     /// All of its application, or all that one user may.
     Service,
-    /// That, and keys and users.
+    /// That, and keys, users and the audit log.
     Admin,
 }

@@ -38,7 +38,10 @@ const TAGS: [(&str, &str); 8] = [
     ("Models", "What may be asked for by name."),
     ("Usage", "What was used, and what it cost."),
     ("Access", "Who asks: visitors, cookies, and tickets for what cannot send a header."),
-    ("Administration", "For whoever looks after an application: its keys and its users. It takes an admin key."),
+    (
+        "Administration",
+        "For whoever looks after an application: its keys, its users, and who did what. It takes an admin key.",
+    ),
     ("Operation", "For whoever runs the gateway."),
 ];
 

@@ -86,6 +86,8 @@ refusals! {
     OfRotateKey = [WHO, PATH, CHANGE, BODY, STORE, &[KeyNotFound]];
     /// `PATCH /v1/users/{id}`.
     OfUpdateUser = [WHO, PATH, CHANGE, BODY, STORE];
+    /// `DELETE /v1/users/{id}`.
+    OfForgetUser = [WHO, PATH, CHANGE, STORE, QUERY];
     /// `GET /metrics` on a listener of its own.
     OfOwnMetrics = [&[TooManyReaders]];
     /// `GET /metrics`.

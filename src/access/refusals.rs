@@ -1,0 +1,132 @@
+//! What was refused, on its way into the audit log. Nobody who is refused waits for it, and a flood of the same is two rows a
+//! minute: the first, and how often it came again.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
+
+use crate::domain::audit::{Action, Actor, Deed, Object};
+use crate::domain::clock::Clock;
+use crate::domain::ids::AuditId;
+use crate::lifecycle::Lifecycle;
+use crate::store::{Result, Store};
+
+/// So many wait to be written; beyond, they are not.
+const WAITING: usize = 1024;
+/// So many different ones are counted at once; beyond, their objects are not told apart, and then they are not written.
+const DIFFERENT: usize = 4096;
+/// For so long the same is counted.
+const MINUTE: Duration = Duration::from_secs(60);
+/// How often it is looked whose minute is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A refusal: what was attempted, and the code.
+type Refusal = (Deed, &'static str);
+
+/// Where refusals go. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Refusals(Sender<Refusal>);
+
+impl Refusals {
+    /// Starts what writes them.
+    pub fn open(store: Store, clock: Clock, life: &Lifecycle) -> Self {
+        let (sender, receiver) = channel(WAITING);
+        let counting = Counting { store, clock, known: HashMap::new() };
+        life.spawn("refusals", counting.run(receiver, life.clone()));
+        Self(sender)
+    }
+
+    /// Notes one; nobody waits.
+    pub fn note(&self, deed: Deed, code: &'static str) {
+        match self.0.try_send((deed, code)) {
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            Err(TrySendError::Full(_)) => tracing::debug!("too many are refused for all to be audited"),
+        }
+    }
+}
+
+/// What makes two refusals the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Same {
+    application: std::sync::Arc<str>,
+    actor: Actor,
+    action: Action,
+    object: Option<Object>,
+    code: &'static str,
+}
+
+struct Counted {
+    /// The row that tells of the first.
+    first: AuditId,
+    since: Instant,
+    /// How often it came again.
+    again: u64,
+}
+
+struct Counting {
+    store: Store,
+    clock: Clock,
+    known: HashMap<Same, Counted>,
+}
+
+impl Counting {
+    /// The task. It ends with the lifecycle's hard token, and tells the rest before.
+    async fn run(mut self, mut refusals: Receiver<Refusal>, life: Lifecycle) {
+        loop {
+            tokio::select! {
+                () = life.hard().cancelled() => break,
+                Some((deed, code)) = refusals.recv() => self.take(deed, code).await,
+                () = tokio::time::sleep(LOOK), if !self.known.is_empty() => self.tell(MINUTE).await,
+            }
+            // While they keep coming the sleep never ends.
+            self.tell(MINUTE).await;
+        }
+        refusals.close();
+        while let Ok((deed, code)) = refusals.try_recv() {
+            self.take(deed, code).await;
+        }
+        self.tell(Duration::ZERO).await;
+    }
+
+    async fn take(&mut self, mut deed: Deed, code: &'static str) {
+        let (full, overfull) = (self.known.len() >= DIFFERENT, self.known.len() >= 2 * DIFFERENT);
+        let same = |deed: &Deed| Same {
+            application: deed.application.clone(),
+            actor: deed.actor.clone(),
+            action: deed.action,
+            object: deed.object.clone(),
+            code,
+        };
+        if full && !self.known.contains_key(&same(&deed)) {
+            deed.object = None;
+        }
+        match self.known.entry(same(&deed)) {
+            Entry::Occupied(mut known) => known.get_mut().again += 1,
+            // As many actors as that: what is kept of them here is bounded.
+            Entry::Vacant(_) if overfull => {}
+            Entry::Vacant(place) => {
+                place.insert(Counted { first: deed.id.clone(), since: Instant::now(), again: 0 });
+                let written = self.store.note(&deed, code).await;
+                warn(written);
+            }
+        }
+    }
+
+    async fn tell(&mut self, after: Duration) {
+        let now = self.clock.now();
+        let over: Vec<Counted> =
+            self.known.extract_if(|_, known| known.since.elapsed() >= after).map(|(_, known)| known).collect();
+        for Counted { first, again, .. } in over.into_iter().filter(|known| known.again > 0) {
+            let written = self.store.note_again(&first, again, now).await;
+            warn(written);
+        }
+    }
+}
+
+fn warn(written: Result<()>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, "a refusal could not be written into the audit log");
+    }
+}

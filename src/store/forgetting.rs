@@ -1,0 +1,235 @@
+//! What is left of a person once their conversations are erased, and the mark that they are being forgotten: whoever finds
+//! it goes on, after a crash or on another replica. All of it may be done by several at once.
+
+use super::audit::{OK, insert_deed};
+use super::people::insert_person;
+use super::pool::{Done, read, write};
+use super::transaction::Transaction;
+use super::{Error, Result, Store};
+use crate::domain::audit::Deed;
+use crate::domain::clock::Timestamp;
+use crate::domain::ids::{ConversationId, GoneId};
+use crate::domain::owner::Owner;
+
+/// Somebody who is being forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgetting {
+    /// Who.
+    pub owner: Owner,
+    /// What stands for them in the audit log.
+    pub pseudonym: GoneId,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A row of the sums, but for whose it is.
+type Sum = (i64, i64, String, String, String, i64, i64, i64, i64, i64, i64, i64, i64, i64);
+
+impl Store {
+    /// Marks a person, known or not, as one who is to be forgotten; one who is marked stays so.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn begin_forgetting(&self, who: &Forgetting, deed: &Deed) -> Result<()> {
+        let Forgetting { owner, pseudonym, since } = who;
+        write!(self, conn => {
+            insert_person!(conn, owner, *since).later().await?;
+            let marked = conn
+                .query(
+                    "update people set forgetting_at = $1, pseudonym = $2 \
+                     where application_id = $3 and owner_id = $4 and forgetting_at is null",
+                )
+                .bind(since.as_micros())
+                .bind(pseudonym.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*owner.owner_id)
+                .changes()
+                .await?;
+            if marked > 0 {
+                insert_deed!(conn, deed, OK).later().await?;
+            }
+            Ok(Done::Commit(()))
+        })
+    }
+
+    /// Those who are being forgotten, at most `limit`, or what is known of one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forgetting(&self, of: Option<&Owner>, limit: u32) -> Result<Vec<Forgetting>> {
+        let whose = match of {
+            Some(_) => "application_id = $1 and owner_id = $2",
+            None => "$1 = '' and $2 = ''",
+        };
+        let sql = format!(
+            "select application_id, owner_id, pseudonym, forgetting_at from people \
+             where forgetting_at is not null and {whose} order by forgetting_at limit $3"
+        );
+        read!(self, conn => {
+            let rows: Vec<(String, String, Option<String>, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(of.map_or("", |owner| &*owner.application_id))
+                .bind(of.map_or("", |owner| &*owner.owner_id))
+                .bind(i64::from(limit))
+                .fetch_all(conn)
+                .await?;
+            let person = |(application, owner, pseudonym, since): (String, String, Option<String>, i64)| {
+                Ok(Forgetting {
+                    owner: Owner { application_id: application.into(), owner_id: owner.into() },
+                    pseudonym: pseudonym.ok_or(Error::Corrupt("people.pseudonym"))?.into(),
+                    since: Timestamp::from_micros(since),
+                })
+            };
+            rows.into_iter().map(person).collect()
+        })
+    }
+
+    /// Some conversations of an owner's, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn conversations_of(&self, owner: &Owner, limit: u32) -> Result<Vec<ConversationId>> {
+        read!(self, conn => {
+            let ids: Vec<String> = sqlx::query_scalar(
+                "select id from conversations where application_id = $1 and owner_id = $2 limit $3",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            Ok(ids.into_iter().map(Into::into).collect())
+        })
+    }
+
+    /// Erases up to `limit` rows of each kind of what is the person's besides conversations: keys of idempotency,
+    /// tickets and counters go, sums become nobody's, the audit log has a pseudonym. Says whether there may be more.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn forget_rest(&self, who: &Forgetting, limit: u32) -> Result<bool> {
+        let Forgetting { owner, pseudonym, .. } = who;
+        let (application, id) = (&*owner.application_id, &*owner.owner_id);
+        let person = owner.person_id().unwrap_or_default();
+        write!(self, conn => {
+            let mut most = 0;
+            for (table, key) in [("idempotency_keys", "key"), ("tickets", "mark")] {
+                let sql = format!(
+                    "delete from {table} where application_id = $1 and owner_id = $2 and {key} in \
+                     (select {key} from {table} where application_id = $1 and owner_id = $2 limit $3)"
+                );
+                let gone = conn.query(sqlx::AssertSqlSafe(sql)).bind(application).bind(id).bind(i64::from(limit));
+                most = gone.changes().await?.max(most);
+            }
+            // Those of their limits are few: one for each measure and window.
+            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
+                .bind(application)
+                .bind(owner.kind().as_str())
+                .bind(person)
+                .later()
+                .await?;
+            for (column, value, condition) in [
+                // Where a person asked from is theirs; where a key did is the program's.
+                ("actor_id = $1, address = null", pseudonym.to_string(), "actor_id = $3 and actor_kind = $4"),
+                (
+                    "acting_for = $1, address = case when actor_kind = 'key' then address else null end",
+                    format!("{}:{pseudonym}", owner.kind().as_str()),
+                    "acting_for = $3 and $4 <> ''",
+                ),
+                ("object_id = $1", pseudonym.to_string(), "object_id = $3 and object_kind = $4"),
+            ] {
+                let sql = format!(
+                    "update audit set {column} where id in (select id from audit where application_id = $2 \
+                     and {condition} limit $5)"
+                );
+                let named = if column.starts_with("acting_for") { id } else { person };
+                let changed = conn
+                    .query(sqlx::AssertSqlSafe(sql))
+                    .bind(value)
+                    .bind(application)
+                    .bind(named)
+                    .bind(owner.kind().as_str())
+                    .bind(i64::from(limit))
+                    .changes()
+                    .await?;
+                most = changed.max(most);
+            }
+            let mut sums: Vec<Sum> = conn
+                .query(
+                    "delete from usage_totals where application_id = $1 and owner_id = $2 \
+                     and (span, start, model, assistant_id, key_id, shard) in (select span, start, model, assistant_id, \
+                     key_id, shard from usage_totals where application_id = $1 and owner_id = $2 limit $3) \
+                     returning span, start, model, assistant_id, key_id, calls, prompt_tokens, completion_tokens, \
+                     cached_tokens, cache_write_tokens, reasoning_tokens, cost_nano_usd, unpriced_calls, estimated_calls",
+                )
+                .bind(application)
+                .bind(id)
+                .bind(i64::from(limit))
+                .rows()
+                .await?;
+            most = (sums.len() as u64).max(most);
+            // In the order in which all who count take rows.
+            let place = |(span, start, model, assistant, key, ..): &Sum| {
+                (*span, *start, model.clone(), assistant.clone(), key.clone())
+            };
+            sums.sort_by_key(place);
+            for (span, start, model, assistant, key, calls, prompt, completion, cached, written, reasoning, cost, unpriced, estimated)
+                in sums
+            {
+                let mut sum = conn
+                    .query(
+                        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, \
+                         shard, calls, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, \
+                         reasoning_tokens, cost_nano_usd, unpriced_calls, estimated_calls) \
+                         values ($1, '', $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) \
+                         do update set calls = usage_totals.calls + excluded.calls, \
+                         prompt_tokens = usage_totals.prompt_tokens + excluded.prompt_tokens, \
+                         completion_tokens = usage_totals.completion_tokens + excluded.completion_tokens, \
+                         cached_tokens = usage_totals.cached_tokens + excluded.cached_tokens, \
+                         cache_write_tokens = usage_totals.cache_write_tokens + excluded.cache_write_tokens, \
+                         reasoning_tokens = usage_totals.reasoning_tokens + excluded.reasoning_tokens, \
+                         cost_nano_usd = usage_totals.cost_nano_usd + excluded.cost_nano_usd, \
+                         unpriced_calls = usage_totals.unpriced_calls + excluded.unpriced_calls, \
+                         estimated_calls = usage_totals.estimated_calls + excluded.estimated_calls",
+                    )
+                    .bind(application)
+                    .bind(span)
+                    .bind(start)
+                    .bind(model)
+                    .bind(assistant)
+                    .bind(key);
+                for number in [calls, prompt, completion, cached, written, reasoning, cost, unpriced, estimated] {
+                    sum = sum.bind(number);
+                }
+                sum.later().await?;
+            }
+            Ok(Done::Commit(most >= u64::from(limit)))
+        })
+    }
+
+    /// Forgets that there was such a person; false where they have a conversation left.
+    ///
+    /// # Errors
+    /// When the database does not do it.
+    pub async fn end_forgetting(&self, who: &Forgetting) -> Result<bool> {
+        write!(self, conn => {
+            let left: Option<(String,)> = conn
+                .query("select id from conversations where application_id = $1 and owner_id = $2 limit 1")
+                .bind(&*who.owner.application_id)
+                .bind(&*who.owner.owner_id)
+                .row()
+                .await?;
+            if left.is_some() {
+                return Ok(Done::Rollback(false));
+            }
+            conn.query(
+                "delete from people where application_id = $1 and owner_id = $2 and forgetting_at is not null",
+            )
+            .bind(&*who.owner.application_id)
+            .bind(&*who.owner.owner_id)
+            .later()
+            .await?;
+            Ok(Done::Commit(true))
+        })
+    }
+}
