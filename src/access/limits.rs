@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Access;
-use super::rates::{Counted, Reached, stranger};
+use super::rates::{Counted, Rates, Reached, stranger};
 use crate::domain::caller::Caller;
 use crate::domain::quota::{Bound, Measure, Scope};
 
@@ -59,9 +60,12 @@ impl Access {
     /// The bound that is reached; then it is counted nowhere.
     pub fn count(&self, caller: &mut Caller, address: Option<IpAddr>) -> Result<Vec<Counted>, Box<Reached>> {
         let applications = self.0.applications.get();
-        let Some(application) = applications.get(&caller.owner.application_id) else { return Ok(Vec::new()) };
+        let application = applications.get(&caller.owner.application_id);
+        let Some((application, quotas)) = application.and_then(|one| Some((one, one.quotas.as_ref()?))) else {
+            return Ok(Vec::new());
+        };
         let address = address.map(|address| (Scope::Address, address.to_string().into()));
-        caller.bounds = application.quotas.bounds(caller.scopes().into_iter().chain(address));
+        caller.bounds = quotas.bounds(caller.scopes().into_iter().chain(address));
         self.0.rates.take(&application.name, caller.bounds.on(&[Measure::Requests]))
     }
 
@@ -70,17 +74,26 @@ impl Access {
     /// # Errors
     /// The bound that is reached.
     pub fn hears(&self, address: Option<IpAddr>) -> Result<(), Box<Reached>> {
-        let Some(bound) = self.stranger(address) else { return Ok(()) };
-        match self.0.rates.wait_of_stranger(&bound) {
-            None => Ok(()),
-            Some(wait) => Err(Box::new(Reached { counted: Vec::new(), bound, wait })),
-        }
+        self.as_stranger(address, Rates::wait_of_stranger)
     }
 
-    /// Counts a request of an address that showed nothing good.
-    pub fn count_stranger(&self, address: Option<IpAddr>) {
-        if let Some(bound) = self.stranger(address) {
-            self.0.rates.count_stranger(&bound);
+    /// Counts a request of an address that showed nothing good. Many may have come at once, before any was counted.
+    ///
+    /// # Errors
+    /// The bound that is reached.
+    pub fn count_stranger(&self, address: Option<IpAddr>) -> Result<(), Box<Reached>> {
+        self.as_stranger(address, Rates::count_stranger)
+    }
+
+    fn as_stranger(
+        &self,
+        address: Option<IpAddr>,
+        wait: fn(&Rates, &Bound) -> Option<Duration>,
+    ) -> Result<(), Box<Reached>> {
+        let Some(bound) = self.stranger(address) else { return Ok(()) };
+        match wait(&self.0.rates, &bound) {
+            None => Ok(()),
+            Some(wait) => Err(Box::new(Reached { counted: Vec::new(), bound, wait })),
         }
     }
 

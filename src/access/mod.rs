@@ -53,7 +53,7 @@ pub struct Settings {
     pub required: bool,
     /// How long a visitor's token is good, in seconds.
     pub visitor_token_s: u64,
-    /// The application whose admins look after the whole process; none where there are several and none is named.
+    /// The application whose admins look after the whole process; those of each do where none is named.
     pub overseer: Option<String>,
 }
 
@@ -166,15 +166,10 @@ impl Access {
         self.0.settings.required
     }
 
-    /// Whether this caller looks after the whole process, and not after one of several applications that are to see nothing of
-    /// each other.
+    /// Whether this caller looks after the whole process: an admin, of one application where that is named.
     pub fn oversees(&self, caller: &Caller) -> bool {
         let application = &*caller.owner.application_id;
-        caller.is_admin()
-            && match &self.0.settings.overseer {
-                Some(name) => name == application,
-                None => self.0.applications.get().only().is_some_and(|only| &*only.name == application),
-            }
+        caller.is_admin() && self.0.settings.overseer.as_ref().is_none_or(|name| name == application)
     }
 
     /// What is told when a caller's credentials are revoked.

@@ -111,9 +111,9 @@ impl Rates {
         Rate::new(bound.most).take(taken, self.now()).err()
     }
 
-    /// Counts a request that showed nothing good.
-    pub fn count_stranger(&self, bound: &Bound) {
-        let _full = self.take(STRANGERS, std::iter::once(bound));
+    /// Counts a request that showed nothing good: how long until there is one again, where there was none for it.
+    pub fn count_stranger(&self, bound: &Bound) -> Option<Duration> {
+        self.take(STRANGERS, std::iter::once(bound)).err().map(|reached| reached.wait)
     }
 }
 
@@ -192,8 +192,8 @@ mod tests {
     fn a_stranger_is_counted_by_address_alone() {
         let (rates, bound) = (Rates::default(), stranger("192.0.2.7".parse().unwrap(), 2));
         assert_eq!(rates.wait_of_stranger(&bound), None);
-        rates.count_stranger(&bound);
-        rates.count_stranger(&bound);
+        assert_eq!((rates.count_stranger(&bound), rates.count_stranger(&bound)), (None, None));
+        assert!(rates.count_stranger(&bound).is_some());
         assert!(rates.wait_of_stranger(&bound).is_some_and(|wait| wait <= Duration::from_secs(30)));
         assert_eq!(rates.wait_of_stranger(&stranger("192.0.2.8".parse().unwrap(), 2)), None);
     }

@@ -124,7 +124,7 @@ pub const KEYS: [Key; 110] = [
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
     default("http.trusted_proxies", List, "[]", "Proxies that stand before the gateway, as addresses or networks such as \"10.0.0.0/8\": whom they name in `Forwarded` or `X-Forwarded-For` is the client."),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),
-    sample("metrics.application", Text, r#""default""#, "The application whose admin keys read `/metrics` where there is no address of its own; absent: the one there is, and none of several."),
+    sample("metrics.application", Text, r#""default""#, "The application whose admin keys read `/metrics` where there is no address of its own; absent: those of each do."),
     sample("otel.endpoint", Text, r#""http://127.0.0.1:4318""#, "An OpenTelemetry collector (OTLP over HTTP) that is sent a trace of every turn; absent: none."),
     default("log.format", Text, r#""auto""#, "auto (pretty on a terminal, json elsewhere), pretty or json; on stderr. RUST_LOG sets the level."),
     default("conversations.expire_after_s", Seconds(0), "0", "How long a conversation may be silent before it has ended; 0: for ever."),

@@ -346,13 +346,16 @@ pub fn hears(app: &App, extensions: &Extensions) -> Result<(), Problem> {
     Ok(app.access.hears(client(extensions))?)
 }
 
-/// The refusal of whoever is not let in. It counts for their address.
+/// The refusal of whoever is not let in. It counts for their address, and beyond what is allowed one it does not even say why.
 pub fn refuse(app: &App, extensions: &Extensions, denied: Denied) -> Problem {
-    match &denied {
+    let counted = match &denied {
         Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin => app.access.count_stranger(client(extensions)),
-        Denied::Store(_) => {}
+        Denied::Store(_) => Ok(()),
+    };
+    match counted {
+        Ok(()) => denied.into(),
+        Err(reached) => reached.into(),
     }
-    denied.into()
 }
 
 /// Counts a request of whoever is let in, and tells them what is left.

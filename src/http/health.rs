@@ -175,8 +175,7 @@ const OF_ALL: &str = "The figures are of every application: `metrics.application
 /// Metrics
 ///
 /// What is counted, as OpenMetrics text for Prometheus. Not here where `metrics.listen` gives it a listener of its own. The figures
-/// are of the whole process: where there are several applications, only admin keys of the one that `metrics.application` names read
-/// them.
+/// are of the whole process: where `metrics.application` names an application, only its admin keys read them.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -65,10 +65,10 @@ pub async fn create(
     hears(&app, &extensions)?;
     let visitor = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await;
     let visitor = visitor.map_err(|denied| refuse(&app, &extensions, denied))?;
-    let (mut caller, token) = visitor.ok_or_else(|| {
-        app.access.count_stranger(Address::of(&extensions).map(Address::client));
-        none()
-    })?;
+    let Some((mut caller, token)) = visitor else {
+        app.access.count_stranger(Address::of(&extensions).map(Address::client))?;
+        return Err(none());
+    };
     count(&app, &extensions, &mut caller)?;
     Ok(json(StatusCode::OK, &Given { token: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }

@@ -28,8 +28,8 @@ pub struct Application {
     pub visitors: bool,
     /// For how many days a conversation is kept in which nothing happens; 0: for ever.
     pub retention_days: u64,
-    /// What of it may be used.
-    pub quotas: Quotas,
+    /// What of it may be used; `None` where nothing is limited.
+    pub quotas: Option<Quotas>,
     users: Option<Verifier>,
     widgets: Vec<Widget>,
 }
@@ -74,8 +74,8 @@ impl Applications {
             widgets.extend(settings.widgets.iter().enumerate().map(|(at, widget)| (widget.key.clone(), (index, at))));
             let ready = settings.widgets.iter().map(Widget::new).collect();
             let name = settings.name.as_str().into();
+            let quotas = Some(settings.limits.clone()).filter(|quotas| !quotas.set().is_empty());
             let (visitors, retention_days) = (settings.visitors, settings.retention_days);
-            let quotas = settings.limits.clone();
             all.push(Application { name, visitors, retention_days, quotas, users, widgets: ready });
         }
         Ok(Self { all, widgets })
@@ -91,15 +91,11 @@ impl Applications {
         self.all.iter().find(|application| &*application.name == name)
     }
 
-    /// The application, where there is only one.
-    pub fn only(&self) -> Option<&Application> {
-        self.all.first().filter(|_| self.all.len() == 1)
-    }
-
     /// How many requests a minute an address may make that show nothing good: as many as the strictest application lets it
     /// make that do. `None` where none says.
     pub fn strangers(&self) -> Option<u64> {
-        let each = self.all.iter().map(|application| application.quotas.per_address.requests_per_minute);
+        let quotas = self.all.iter().filter_map(|application| application.quotas.as_ref());
+        let each = quotas.map(|quotas| quotas.per_address.requests_per_minute);
         each.filter(|most| *most > 0).min()
     }
 

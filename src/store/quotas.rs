@@ -11,8 +11,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::quota::{Bound, Bounds, Foreseen, Hold, Measure, Spent, Taken};
 use crate::domain::usage::Record;
 
-/// A counter is kept so long after its window, in microseconds: a turn that lasts longer is settled nowhere.
-const KEPT: i64 = 86_400_000_000;
+/// A counter is kept so long after its window, in microseconds. Nobody takes of it any more then, unless their clock is late;
+/// what a longer turn gives back to it makes no difference to anybody.
+const KEPT: i64 = 3_600_000_000;
 
 /// The greatest bound that is held: with all of it used, as much again is still a number for the databases.
 pub(super) const GREATEST: u64 = i64::MAX.unsigned_abs() / 2;

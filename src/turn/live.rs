@@ -76,8 +76,8 @@ pub struct Live {
     readers: AtomicUsize,
     holders: AtomicUsize,
     readers_changed: Notify,
-    /// Who asked for it, to read it, has come to read it or has left.
-    asker_done: AtomicBool,
+    /// Somebody who holds it has come to read it, or who asked for it, to read it, has left.
+    visited: AtomicBool,
     elsewhere: Mutex<Elsewhere>,
     /// Its place among the live turns of the process; given back before its end is told.
     place: Mutex<Option<OwnedSemaphorePermit>>,
@@ -136,7 +136,7 @@ impl Live {
             readers: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             readers_changed: Notify::new(),
-            asker_done: AtomicBool::new(false),
+            visited: AtomicBool::new(false),
             elsewhere: Mutex::new(Elsewhere::default()),
             place: Mutex::new(permit),
         }
@@ -248,7 +248,7 @@ impl Live {
         let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
         // A turn that starts without a reader runs on until one has come.
         let unread = || self.holders() == 0 && self.elsewhere.lock().seen.is_none();
-        while unread() && !self.asker_done.load(Ordering::Acquire) {
+        while unread() && !self.visited.load(Ordering::Acquire) {
             self.readers_changed.notified().await;
         }
         loop {
@@ -282,7 +282,7 @@ impl Asker {
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        self.0.asker_done.store(true, Ordering::Release);
+        self.0.visited.store(true, Ordering::Release);
         self.0.readers_changed.notify_one();
     }
 }
@@ -303,6 +303,8 @@ impl Presence {
         counted.ok()?;
         if holds {
             live.holders.fetch_add(1, Ordering::AcqRel);
+            // One that is gone again before anybody looks has been here all the same.
+            live.visited.store(true, Ordering::Release);
             live.readers_changed.notify_one();
         }
         Some(Self { live: live.clone(), holds })

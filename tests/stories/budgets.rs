@@ -104,12 +104,41 @@ async fn of_two_hundred_callers_so_many_are_admitted_as_there_are_tokens() {
         }
         assert_eq!(turns.len(), 10);
         refused(&replies, 429, "rate_limited", "user", "tokens_per_minute");
+        let left = |reply: &Reply| {
+            let line = reply.header("ratelimit").unwrap_or_default().to_owned();
+            line.strip_prefix("\"user-tokens\";r=").unwrap().split(';').next().unwrap().parse::<u64>().unwrap()
+        };
+        let mut told: Vec<u64> = replies.iter().filter(|reply| reply.status == 202).map(left).collect();
+        told.sort_unstable();
+        assert_eq!(told, (0..10).map(|turn| 5 + turn * TOKENS).collect::<Vec<_>>(), "each is told what is left");
         let reply = replies.iter().find(|reply| reply.status == 429).unwrap();
         assert!(reply.header("ratelimit").unwrap().contains("\"user-tokens\";r=0;t="), "{:?}", reply.headers);
         assert!((1..=60).contains(&reply.header("retry-after").unwrap().parse::<u64>().unwrap()));
         // What was reserved too much is there again: the ten have used 80, and there is room for nine.
         assert_eq!(then.len(), usize::try_from((10 * TOKENS + 5 - 10 * USED.0) / TOKENS).unwrap());
         assert_eq!(scene.upstream.calls().len() - calls, 10 + then.len(), "no refused turn asks a model");
+        return;
+    }
+}
+
+#[tokio::test]
+async fn visitors_who_are_always_new_share_the_tokens_of_their_address() {
+    let limits = [("per_address.tokens_per_minute", TOKENS), ("per_visitor.tokens_per_minute", 10 * TOKENS)];
+    let scene = Scene::with(|setup| limited(setup, &limits).set("http.trusted_proxies", vec!["127.0.0.1"])).await;
+    let gate = Gate::new();
+    scene.upstream.always(held(&gate));
+    for attempt in 0.. {
+        let (at, begun) = (|network: &str| format!("{network}.{attempt}"), minute());
+        let from = |address: String| scene.through("wk_shop").with_header("x-forwarded-for", &address);
+        let replies = crowd(&[&from(at("192.0.2"))], 0, 5).await;
+        let elsewhere = from(at("198.51.100")).send(ask(0)).await;
+        if minute() != begun {
+            continue;
+        }
+        assert_eq!(admitted(&replies).len(), 1);
+        refused(&replies, 429, "rate_limited", "address", "tokens_per_minute");
+        assert_eq!(elsewhere.status, 202);
+        gate.open();
         return;
     }
 }

@@ -154,14 +154,22 @@ async fn whoever_may_change_nothing_neither_ends_a_turn_nor_keeps_it() {
     };
     let by_turn = format!("{of_turn}?{}", ticket(json!({ "turn_id": turn })).await);
     let by_feed = format!("{of_feed}?{}", ticket(json!({ "conversation_id": conversation })).await);
+    // Once nobody reads, a whole turn passes elsewhere: whoever's leaving counts has been missed by then.
+    scene.upstream.when("meanwhile", Script::answer(&["yes"]));
+    let elsewhere = anna.conversation().await;
+    let assert_runs = async |why: &str| {
+        eventually("nobody to read", async || (admin.readers().await == 0).then_some(())).await;
+        anna.ask_whole(&elsewhere, "meanwhile").await.expect(200);
+        // Its end may be long in coming; the model is left at once.
+        assert!(!scene.upstream.call(0).await.is_closed(), "{why}");
+        assert_eq!(anna.turn(&turn).await["status"], "running", "{why}");
+    };
     let onlookers = [(&scene.client, &by_turn), (&scene.client, &by_feed), (&read, &of_turn), (&read, &of_feed)];
     for (client, target) in onlookers {
         let mut reader = client.open(Request::get(target).accept(Encoding::Sse)).await;
         reader.events(3).await;
-        let port = reader.port();
         reader.leave();
-        eventually("the reader to be gone", async || (!scene.gateway.holds(port)).then_some(())).await;
-        assert_eq!(anna.turn(&turn).await["status"], "running", "{target}");
+        assert_runs(target).await;
     }
     let waiting = Task::start({
         let (client, request) = (read.clone(), events(&turn).header("accept", "application/json"));
@@ -169,8 +177,7 @@ async fn whoever_may_change_nothing_neither_ends_a_turn_nor_keeps_it() {
     });
     eventually("the request to wait", async || (admin.readers().await == 1).then_some(())).await;
     drop(waiting);
-    eventually("it to be gone", async || (admin.readers().await == 0).then_some(())).await;
-    assert_eq!(anna.turn(&turn).await["status"], "running");
+    assert_runs("a request that waited").await;
 
     let mut onlooker = scene.client.open(Request::get(&by_turn).accept(Encoding::Ndjson)).await;
     let mut reader = anna.events(Encoding::Ndjson, &turn, 0).await;
@@ -251,6 +258,21 @@ async fn a_turn_that_nobody_has_read_yet_waits_for_its_first_reader() {
     let reply = scene.client.send(request.header("accept", "application/json")).await;
     gate.reached_by(2).await;
     assert_goes_on(&scene, reply.expect(202)["id"].as_str().unwrap(), &gate).await;
+}
+
+#[tokio::test]
+async fn a_first_reader_who_is_gone_at_once_has_been_there() {
+    let gate = Gate::new();
+    let (scene, conversation) = scene(&gate).await;
+    let target = format!("/v1/conversations/{conversation}/messages");
+    for times in 1..=5 {
+        let request = Request::post(&target, &ask("cancel")).header("prefer", "respond-async");
+        let reply = scene.client.send(request.header("accept", "application/json")).await;
+        let turn = reply.expect(202)["id"].as_str().unwrap().to_owned();
+        gate.reached_by(times).await;
+        scene.client.open(events(&turn).accept(Encoding::Sse)).await.leave();
+        assert_deserted(&scene, &turn, 2).await;
+    }
 }
 
 #[tokio::test]

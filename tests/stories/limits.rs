@@ -144,6 +144,12 @@ async fn an_address_is_bounded_by_the_network_it_stands_for_and_those_who_guess_
     let right = from(&anna, "192.0.2.9");
     refused(&right.get("/v1/models").await, "address", "requests_per_minute", "address-requests");
     from(&guess, "192.0.2.10").get("/v1/models").await.expect(401);
+    // Nor do many at once get further, though none is counted when they come. One comes back every 12 s.
+    let (many, begun) = (from(&guess, "192.0.2.12"), Instant::now());
+    let replies = join_all((0..100).map(|_| many.get("/v1/models"))).await;
+    let looked_at = replies.iter().filter(|reply| reply.status == 401).count() as u64;
+    assert!((5..=5 + begun.elapsed().as_secs() / 12).contains(&looked_at), "{looked_at}");
+    assert!(replies.iter().all(|reply| matches!(reply.status, 401 | 429)));
     from(&anna, "192.0.2.11").get("/v1/models").await.expect(200);
     assert_eq!(from(&guess, "192.0.2.9").get("/healthz").await.status, 200);
 }

@@ -198,9 +198,10 @@ async fn what_two_admit_together_is_what_one_may() {
     let start = || {
         let setup =
             Gateway::on(&database).upstream(&upstream).set("applications", applications["applications"].clone());
+        let setup = setup.set("cluster.lease_s", 1);
         setup.set("prices", vec![price("test-*", "2026-01-01", 1_000_000_000)]).start()
     };
-    let (one, other) = (start().await, start().await);
+    let (mut one, other) = (start().await, start().await);
     let (a, b) = (one.client(), other.client());
     for round in 0..2 {
         let ask = |caller: usize| {
@@ -219,6 +220,13 @@ async fn what_two_admit_together_is_what_one_may() {
             assert_eq!(a.ended(turn["id"].as_str().unwrap()).await["status"], "completed");
         }
     }
+    // What one held when it died, the other settles.
+    upstream.always(Script::new().role().stamped(5).hang());
+    let conversation = a.conversation().await;
+    let mut stream = a.ask(&conversation, "hi").await;
+    while stream.event().await.kind() != "delta" {}
+    one.kill();
+    assert_eq!(b.ended(&stream.turn()).await["status"], "interrupted");
     let used = "select cast(sum(used) as text) from quota_counters where measure = 'turns'";
     assert_eq!(database.texts(used).await, ["0"]);
     let spent = "select cast(sum(cost_nano_usd) as text) from usage_records";
