@@ -149,9 +149,9 @@ impl Store {
         }
         let (count, rows) = self.matching(query).await?;
         let (matches, stride, most) = match count {
-            ..=FEW => (Matches::Rows(&rows), WALKED, 0),
-            ..=SOME => (Matches::Rows(&rows), WALKED, WALKED),
-            ..=MANY => (Matches::Rows(&rows), WALKED, usize::MAX),
+            few if few <= FEW => (Matches::Rows(&rows), WALKED, 0),
+            some if some <= SOME => (Matches::Rows(&rows), WALKED, WALKED),
+            many if many <= MANY => (Matches::Rows(&rows), WALKED, usize::MAX),
             _ if *quick => (Matches::Tried(query), STRIDE, TRIED_IN_ALL),
             _ => (Matches::Found(query), WALKED, usize::MAX),
         };

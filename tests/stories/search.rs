@@ -271,7 +271,8 @@ async fn however_much_matches_the_newest_come_first_and_none_is_left_out() {
         made.id
     );
     house.database.run(&index).await;
-    let searches: [(&str, fn(u64) -> bool, bool); 9] = [
+    type Matches = fn(u64) -> bool;
+    let searches: [(&str, Matches, bool); 9] = [
         ("al", |_| true, true),
         ("all third", |n| n % 3 == 0, true),
         ("third", |n| n % 3 == 0, false),
