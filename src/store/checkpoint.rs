@@ -24,6 +24,8 @@ const LONG: i64 = 1000;
 /// What comes in during one pass is moved by the next. What is left after so many is moved by a later round, or by the
 /// writer's own limit.
 const PASSES: u32 = 4;
+/// So many free pages are overwritten by one commit: 16 MiB.
+const OVERWRITTEN: i64 = 4096;
 /// What the thread is called that empties the log.
 const TRACES: &str = "sqlite-traces";
 /// How often that is tried…
@@ -64,12 +66,13 @@ pub async fn run(store: Store, every: Duration, end: CancellationToken) {
 }
 
 impl Store {
-    /// Empties SQLite's log, in which what was erased since may still stand as it was. Whoever reads for long keeps it from
-    /// that: then it is left to the task above, which starts it over sooner or later.
+    /// Overwrites SQLite's free pages and empties its log, in which what was erased may still stand as it was. Whoever reads for
+    /// long keeps the log from that: then it is left to the task above, which starts it over sooner or later.
     pub async fn forget_traces(&self) {
         let Pool::Sqlite { write, .. } = &self.pool else { return };
         let emptied = async {
             let mut connection = write.another(TRACES).await?;
+            overwrite_free(&mut connection).await?;
             // Writers wait as long as this does.
             sqlx::query("pragma busy_timeout = 50").execute(&mut connection).await?;
             let mut left = TRIES;
@@ -91,6 +94,26 @@ impl Store {
             Err(error) => tracing::warn!(%error, "the log of SQLite could not be emptied"),
         }
     }
+}
+
+/// Overwrites the pages that are free: rows that are nothing but zeros take them, [`OVERWRITTEN`] each so that writers wait for
+/// none long, and go again. Below all numbers of the tail they are nobody's, and it drops what a crash leaves of them.
+async fn overwrite_free(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("pragma secure_delete = on").execute(&mut *connection).await?;
+    let free: i64 = sqlx::query_scalar("pragma freelist_count").fetch_one(&mut *connection).await?;
+    let size: i64 = sqlx::query_scalar("pragma page_size").fetch_one(&mut *connection).await?;
+    let rows = free / OVERWRITTEN + 1;
+    for row in 1..=rows {
+        sqlx::query("insert or ignore into tail (number, heads, lines) values (-$1, x'', zeroblob($2))")
+            .bind(row)
+            .bind(free.min(OVERWRITTEN) * size)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for row in 1..=rows {
+        sqlx::query("delete from tail where number = -$1").bind(row).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sqlx::Result<()> {

@@ -159,8 +159,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer in time, or too many search.
     pub async fn every_conversation(&self, owner: &Owner, filter: &Filter) -> Result<Listed<Conversation>> {
-        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
-        let _place = place.map_err(|_| Error::Crowded)?;
+        let _place = self.places.take(owner, self.patience).await?;
         let list = Box::pin(self.list(owner, WHOLE, filter));
         tokio::time::timeout(self.patience, list).await.unwrap_or(Err(Error::Slow(self.patience)))
     }

@@ -28,6 +28,7 @@ pub mod lives;
 pub mod messages;
 pub mod migrate;
 pub mod people;
+mod places;
 pub mod pool;
 pub mod quotas;
 pub mod search;

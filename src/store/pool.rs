@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Semaphore;
 
+use super::places::Places;
 use super::writer::Writer;
 use super::{Error, Result, migrate};
 use crate::domain::stream::Durability;
@@ -114,8 +115,6 @@ pub(super) use {read, settle, write};
 
 /// How many statements may be read at once.
 const READERS: u32 = 4;
-/// How many of them may search.
-const SEARCHES: usize = 2;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, and the lease's renewal.
@@ -143,8 +142,7 @@ pub(super) enum Pool {
 pub struct Store {
     pub(super) pool: Pool,
     pub(super) patience: Duration,
-    /// Those who search: they read long, and others want to read too.
-    pub(super) searches: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     meter: Meter,
     _lock: Option<Arc<File>>,
 }
@@ -190,7 +188,7 @@ impl Store {
             (postgres(url, durability, patience).await?, None)
         };
         migrate::apply(&pool).await?;
-        Ok(Self { pool, patience, searches: Arc::new(Semaphore::new(SEARCHES)), meter, _lock: lock })
+        Ok(Self { pool, patience, places: Arc::default(), meter, _lock: lock })
     }
 
     /// Opens the database beside whoever serves it, and applies the migrations.
@@ -200,8 +198,7 @@ impl Store {
             None => postgres(url, Durability::Strict, patience).await?,
         };
         migrate::apply(&pool).await?;
-        let searches = Arc::new(Semaphore::new(SEARCHES));
-        Ok(Self { pool, patience, searches, meter: Meter::default(), _lock: None })
+        Ok(Self { pool, patience, places: Arc::default(), meter: Meter::default(), _lock: None })
     }
 
     /// Whether other replicas may share this database.
@@ -306,8 +303,9 @@ async fn sqlite(path: &Path, durability: Durability, patience: Duration) -> std:
             Durability::Strict => SqliteSynchronous::Full,
         })
         .busy_timeout(patience);
-    // What is erased is overwritten (sqlite.org/pragma.html#pragma_secure_delete).
-    let writing = options.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("secure_delete", "on");
+    // What is erased within a page is overwritten (sqlite.org/pragma.html#pragma_secure_delete). Whole pages that become free are
+    // only where somebody is forgotten (`Store::forget_traces`): the tail frees some with each commit.
+    let writing = options.clone().pragma("wal_autocheckpoint", LOG_PAGES).pragma("secure_delete", "fast");
     let write = Arc::new(Writer::open(writing).await?);
     let read = SqlitePoolOptions::new()
         .max_connections(READERS)

@@ -80,8 +80,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or too many search.
     pub async fn search(&self, owner: &Owner, sought: &Sought, filter: &Filter) -> Result<Listed<Found>> {
-        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
-        let _place = place.map_err(|_| Error::Crowded)?;
+        let _place = self.places.take(owner, self.patience).await?;
         let work = async {
             let Some(asked) = self.asked(owner, sought).await? else {
                 return Ok(Listed { conversations: Vec::new(), next: None });

@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::ending::Lease;
 use super::pool::read;
-use super::{Error, Result, Store};
+use super::{Result, Store};
 use crate::domain::ids::KeyId;
 use crate::domain::owner::Owner;
 use crate::domain::period::{DAY, Period, QUARTER};
@@ -189,12 +189,16 @@ impl Group {
         match column {
             Column::Day => self.day.map(|day| day.to_string()),
             Column::Model => Some(self.model.clone()),
-            // A person by their own id: how they own rows begins with what they are, and who is nobody has no id.
             Column::User => self.user.split_once(':').map(|(_, id)| id.to_owned()),
             Column::Assistant => Some(self.assistant.clone()).filter(|id| !id.is_empty()),
             Column::Key => Some(self.key.clone()).filter(|id| !id.is_empty()),
         }
     }
+}
+
+/// A person as their rows have them, which begins with what they are; of nobody there is no id.
+fn person(owner: String) -> String {
+    if owner.contains(':') { owner } else { String::new() }
 }
 
 /// Which sums.
@@ -217,8 +221,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or too many search.
     pub async fn usage(&self, owner: &Owner, wanted: Wanted<'_>) -> Result<Option<BTreeMap<Group, Sums>>> {
-        let place = tokio::time::timeout(self.patience, self.searches.acquire()).await;
-        let _place = place.map_err(|_| Error::Crowded)?;
+        let _place = self.places.take(owner, self.patience).await?;
         let Wanted { columns, period, most, whole } = wanted;
         let whose = if whole { "$2 <> ''" } else { "owner_id = $2" };
         let by_day = columns.contains(&Column::Day);
@@ -244,7 +247,8 @@ impl Store {
                 let group = Group {
                     day: if by_day { period.day(start) } else { None },
                     model: row.try_get(1)?,
-                    user: row.try_get(2)?,
+                    // Nobody's, be it a service's or of somebody who is forgotten, is one.
+                    user: row.try_get::<String, _>(2).map(person)?,
                     assistant: row.try_get(3)?,
                     key: row.try_get(4)?,
                 };
