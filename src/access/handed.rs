@@ -84,7 +84,8 @@ pub async fn make_key(
 }
 
 impl Access {
-    /// A visitor's token for a widget, and who that is: the visitor who asks again with a token that is good, else a new one.
+    /// A visitor's token for a widget, and who that is: the visitor who asks again with a token that is good, else a new one, as
+    /// `is_new` says.
     ///
     /// # Errors
     /// [`Denied`].
@@ -103,9 +104,10 @@ impl Access {
         {
             again = caller.owner.person_id().map(VisitorId::from);
         }
+        let is_new = again.is_none();
         let (visitor, token) = self.visit(application, &widget.key, &widget.origins, origin, again)?;
         let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
-        Ok(Some((person(owner, widget.models.clone(), false), token)))
+        Ok(Some((person(owner, widget.models.clone(), is_new), token)))
     }
 
     /// Who a token speaks for, where one is to be kept as a cookie.

@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Access;
-use super::rates::{Counted, Rates, Reached, stranger};
+use super::rates::{Counted, Reached, stranger};
 use crate::domain::caller::Caller;
 use crate::domain::quota::{Bound, Measure, Scope};
 
@@ -69,29 +68,13 @@ impl Access {
         self.0.rates.take(&application.name, caller.bounds.on(&[Measure::Requests]))
     }
 
-    /// Whether an address has shown nothing good so often that it is not listened to now.
-    ///
-    /// # Errors
-    /// The bound that is reached.
-    pub fn hears(&self, address: Option<IpAddr>) -> Result<(), Box<Reached>> {
-        self.as_stranger(address, Rates::wait_of_stranger)
-    }
-
-    /// Counts a request of an address that showed nothing good. Many may have come at once, before any was counted.
+    /// Counts a request that showed something that is not good, for its address.
     ///
     /// # Errors
     /// The bound that is reached.
     pub fn count_stranger(&self, address: Option<IpAddr>) -> Result<(), Box<Reached>> {
-        self.as_stranger(address, Rates::count_stranger)
-    }
-
-    fn as_stranger(
-        &self,
-        address: Option<IpAddr>,
-        wait: fn(&Rates, &Bound) -> Option<Duration>,
-    ) -> Result<(), Box<Reached>> {
         let Some(bound) = self.stranger(address) else { return Ok(()) };
-        match wait(&self.0.rates, &bound) {
+        match self.0.rates.count_stranger(&bound) {
             None => Ok(()),
             Some(wait) => Err(Box::new(Reached { counted: Vec::new(), bound, wait })),
         }

@@ -105,12 +105,6 @@ impl Rates {
         Ok(counted)
     }
 
-    /// How long until there is one again of what is kept of an address that shows nothing good; `None` where there is one.
-    pub fn wait_of_stranger(&self, bound: &Bound) -> Option<Duration> {
-        let taken = self.taken.lock().get(&self.place(STRANGERS, bound)).copied().unwrap_or(0);
-        Rate::new(bound.most).take(taken, self.now()).err()
-    }
-
     /// Counts a request that showed nothing good: how long until there is one again, where there was none for it.
     pub fn count_stranger(&self, bound: &Bound) -> Option<Duration> {
         self.take(STRANGERS, std::iter::once(bound)).err().map(|reached| reached.wait)
@@ -191,10 +185,9 @@ mod tests {
     #[test]
     fn a_stranger_is_counted_by_address_alone() {
         let (rates, bound) = (Rates::default(), stranger("192.0.2.7".parse().unwrap(), 2));
-        assert_eq!(rates.wait_of_stranger(&bound), None);
         assert_eq!((rates.count_stranger(&bound), rates.count_stranger(&bound)), (None, None));
         assert!(rates.count_stranger(&bound).is_some());
-        assert!(rates.wait_of_stranger(&bound).is_some_and(|wait| wait <= Duration::from_secs(30)));
-        assert_eq!(rates.wait_of_stranger(&stranger("192.0.2.8".parse().unwrap(), 2)), None);
+        assert!(rates.count_stranger(&bound).is_some_and(|wait| wait <= Duration::from_secs(30)));
+        assert_eq!(rates.count_stranger(&stranger("192.0.2.8".parse().unwrap(), 2)), None);
     }
 }

@@ -70,7 +70,7 @@ use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip] // A table: one line each.
-pub const KEYS: [Key; 110] = [
+pub const KEYS: [Key; 111] = [
     default("listen", Text, r#""127.0.0.1:8080""#, "Address and port to listen on; port 0 takes a free one."),
     sample("public_url", Text, r#""https://chat.example""#, "Where others reach it; absent: the bound address."),
     default("default_model", Text, r#""demo""#, "The model where a request names none; one of `upstreams` must serve it."),
@@ -121,6 +121,7 @@ pub const KEYS: [Key; 110] = [
     default("applications.*.limits.per_visitor.budget_month_nano_usd", Count(0), "0", "The budget of a month of each visitor."),
     default("applications.*.limits.per_address.requests_per_minute", Count(0), "0", "The requests a minute of each client's address (of IPv6: each /64), and of those from it that show nothing good."),
     default("applications.*.limits.per_address.tokens_per_minute", Count(0), "0", "The tokens a minute of each client's address."),
+    default("applications.*.limits.per_address.concurrent_turns", Count(0), "0", "The open turns of each client's address."),
     default("cors.allowed_origins", List, "[]", "Exact origins whose pages may call, such as \"https://shop.example\"; same-origin always works."),
     default("http.trusted_proxies", List, "[]", "Proxies that stand before the gateway, as addresses or networks such as \"10.0.0.0/8\": whom they name in `Forwarded` or `X-Forwarded-For` is the client."),
     sample("metrics.listen", Text, r#""127.0.0.1:9464""#, "An address of its own for `/metrics`, which then is nowhere else; absent: with everything else."),

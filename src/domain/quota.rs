@@ -70,8 +70,8 @@ impl Measure {
         }
     }
 
-    /// The setting it is of; streams are called otherwise where they are each visitor's.
-    pub fn setting(self) -> &'static str {
+    /// The setting it is of in most scopes.
+    fn setting(self) -> &'static str {
         match self {
             Self::Requests => "requests_per_minute",
             Self::Tokens => "tokens_per_minute",
@@ -79,6 +79,18 @@ impl Measure {
             Self::Day => "budget_day_nano_usd",
             Self::Month => "budget_month_nano_usd",
             Self::Streams => "streams",
+        }
+    }
+
+    /// Its setting for a scope: the section under the application's limits, with its dot, and the name.
+    fn place(self, scope: Scope) -> (&'static str, &'static str) {
+        match (scope, self) {
+            (Scope::Visitor, Self::Streams) => ("", "streams_per_visitor"),
+            (Scope::Application, _) => ("", self.setting()),
+            (Scope::Key, _) => ("per_key.", self.setting()),
+            (Scope::User, _) => ("per_user.", self.setting()),
+            (Scope::Visitor, _) => ("per_visitor.", self.setting()),
+            (Scope::Address, _) => ("per_address.", self.setting()),
         }
     }
 
@@ -231,6 +243,8 @@ pub struct AddressQuota {
     pub requests_per_minute: u64,
     /// Tokens a minute.
     pub tokens_per_minute: u64,
+    /// Open turns.
+    pub concurrent_turns: u64,
 }
 
 impl Quotas {
@@ -270,8 +284,10 @@ impl Quotas {
                 (own, self.per_user.streams)
             }
             Scope::Address => {
-                let AddressQuota { requests_per_minute, tokens_per_minute } = self.per_address;
-                ([(Requests, requests_per_minute), (Tokens, tokens_per_minute), (Turns, 0), (Day, 0), (Month, 0)], 0)
+                let AddressQuota { requests_per_minute, tokens_per_minute, concurrent_turns } = self.per_address;
+                let own = [(Requests, requests_per_minute), (Tokens, tokens_per_minute), (Turns, concurrent_turns)];
+                let [requests, tokens, turns] = own;
+                ([requests, tokens, turns, (Day, 0), (Month, 0)], 0)
             }
         };
         five.into_iter().chain([(Streams, streams)]).filter(|(_, most)| *most > 0)
@@ -282,14 +298,8 @@ impl Quotas {
         let scopes = [Scope::Application, Scope::Key, Scope::User, Scope::Visitor, Scope::Address];
         let named = scopes.into_iter().flat_map(|scope| {
             self.of(scope).map(move |(measure, _)| {
-                let name = match (scope, measure) {
-                    (Scope::Visitor, Measure::Streams) => "streams_per_visitor".to_owned(),
-                    (Scope::Application, _) => measure.setting().to_owned(),
-                    (Scope::Key | Scope::User | Scope::Visitor | Scope::Address, _) => {
-                        format!("per_{}.{}", scope.as_str(), measure.setting())
-                    }
-                };
-                (scope, name)
+                let (section, name) = measure.place(scope);
+                (scope, format!("{section}{name}"))
             })
         });
         named.collect()
@@ -336,6 +346,11 @@ pub struct Bound {
 impl Bound {
     fn key(&self) -> (Scope, &str, Measure) {
         (self.scope, &self.id, self.measure)
+    }
+
+    /// The name of the setting it is of, without its section.
+    pub fn setting(&self) -> &'static str {
+        self.measure.place(self.scope).1
     }
 
     /// The name of its policy: of the limit alone, and never of whom it is for.
@@ -457,7 +472,7 @@ mod tests {
             budget_day_nano_usd: 1000,
             streams_per_visitor: 2,
             per_key: Quota { tokens_per_minute: 5, concurrent_turns: 6, ..Quota::default() },
-            per_address: AddressQuota { requests_per_minute: 7, tokens_per_minute: 0 },
+            per_address: AddressQuota { requests_per_minute: 7, ..AddressQuota::default() },
             ..Quotas::default()
         };
         let scopes = [(Scope::Address, "1"), (Scope::Key, "k"), (Scope::Application, "")];

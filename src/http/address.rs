@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use http::header::{FORWARDED, HeaderName};
 use http::request::Parts;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
-use super::headers::{list, split, word};
+use super::headers::{quotes_end, split, word};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -73,8 +73,8 @@ impl Proxies {
             return peer;
         }
         let forwarded = headers.contains_key(FORWARDED).then(|| {
-            let hops: Vec<&str> = list(headers, FORWARDED, ',').collect();
-            self.walk(peer, hops.into_iter().rev().map(forwarded_for))
+            let lines = headers.get_all(FORWARDED).into_iter().rev();
+            self.walk(peer, lines.flat_map(elements).map(|element| element.and_then(forwarded_for)))
         });
         let listed = headers.contains_key(&X_FORWARDED_FOR).then(|| {
             // No grammar: a quote, or what is not ASCII, must not take along what a proxy has appended to it.
@@ -102,6 +102,23 @@ impl Proxies {
             }
         }
         nearest
+    }
+}
+
+/// The elements of one line of `Forwarded`, the nearest first. A quote that a client leaves open, or what is not ASCII, must not
+/// take along what a proxy has appended to it.
+fn elements(line: &HeaderValue) -> Vec<Option<&str>> {
+    match line.to_str() {
+        Ok(text) if quotes_end(text) => {
+            let mut elements: Vec<_> = split(text, ',').map(Some).collect();
+            elements.reverse();
+            elements
+        }
+        Ok(_) | Err(_) => line
+            .as_bytes()
+            .rsplit(|byte| *byte == b',')
+            .map(|piece| std::str::from_utf8(piece.trim_ascii()).ok())
+            .collect(),
     }
 }
 

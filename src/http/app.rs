@@ -66,9 +66,11 @@ impl From<Refused> for Problem {
             Refused::NoParent => Self::field("parent_id", "The conversation has no such message."),
             Refused::NoQuestion => no_message(),
             Refused::NoModel => Self::new(Code::ModelNotFound, "No upstream serves this model.").at("model"),
-            Refused::Closed(State::Paused) => Self::new(Code::ConversationPaused, "The conversation is paused."),
-            Refused::Closed(State::Active | State::Ended) => {
-                Self::new(Code::ConversationEnded, "The conversation has ended.")
+            Refused::Closed(conversation, State::Paused) => {
+                Self::new(Code::ConversationPaused, "The conversation is paused.").conversation(&conversation)
+            }
+            Refused::Closed(conversation, State::Active | State::Ended) => {
+                Self::new(Code::ConversationEnded, "The conversation has ended.").conversation(&conversation)
             }
             Refused::Spent(spent) => spent.into(),
             Refused::Store(error) => error.into(),

@@ -295,7 +295,7 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     let header = |name: &HeaderName| {
         let mut lines = parts.headers.get_all(name).into_iter();
         let line = lines.next()?;
-        Some(if lines.next().is_none() { line.to_str().unwrap_or_default() } else { "" })
+        Some(if lines.next().is_none() { std::str::from_utf8(line.as_bytes()).unwrap_or_default() } else { "" })
     };
     let origin = header(&ORIGIN).map(Cow::Borrowed).or_else(|| cross_site::own_origin(parts, &app.own_origin));
     let counts = || cross_site::cookie_counts(&parts.headers, &app.origins, &app.own_origin);
@@ -309,18 +309,21 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
         user: header(&USER),
         retry: header(&IDEMPOTENCY_KEY).map(|key| key.trim_matches('"')).or_else(|| parameter("key")),
     };
-    hears(app, &parts.extensions)?;
+    let something = shown.bearer.or(shown.session).or(shown.ticket).or(shown.widget).is_some();
     let known = app.access.caller(shown).await;
-    let Known { caller, ignored, visitor_token } = known.map_err(|denied| refuse(app, &parts.extensions, denied))?;
+    let known = known.map_err(|denied| refuse(app, &parts.extensions, denied, something));
+    let Known { caller, ignored, visitor_token } = known?;
     let mut caller = Coming::of_head(parts).of(caller);
-    let quotas = Vec::new();
     if let Some(Aside(aside)) = parts.extensions.get() {
-        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let attempt = Attempt::of(app, &caller, &parts.method, route, parts.uri.path());
-        *aside.lock() = Said { ignored, visitor_token, attempt, quotas };
+        *aside.lock() = Said { ignored, visitor_token, attempt: None, quotas: Vec::new() };
     }
     if parts.uri.path().starts_with("/v1/") {
         count(app, &parts.extensions, &mut caller)?;
+    }
+    // What is beyond a limit of requests is no row of the audit log: nobody could bound those.
+    if let Some(Aside(aside)) = parts.extensions.get() {
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        aside.lock().attempt = Attempt::of(app, &caller, &parts.method, route, parts.uri.path());
     }
     if cross_site::changes(parts) {
         if !caller.may_change() {
@@ -338,23 +341,24 @@ fn client(extensions: &Extensions) -> Option<IpAddr> {
     Address::of(extensions).map(Address::client)
 }
 
-/// Whether whoever asks is listened to at all: an address that has shown nothing good too often is not.
-///
-/// # Errors
-/// 429 `rate_limited`.
-pub fn hears(app: &App, extensions: &Extensions) -> Result<(), Problem> {
-    Ok(app.access.hears(client(extensions))?)
-}
-
-/// The refusal of whoever is not let in. It counts for their address, and beyond what is allowed one it does not even say why.
-pub fn refuse(app: &App, extensions: &Extensions, denied: Denied) -> Problem {
+/// The refusal of whoever is not let in. What they showed counts for their address, where it is good for nothing, and beyond what
+/// is allowed one it does not even say why. Whoever shows something good is let in all the same: they share the address with
+/// anybody, and a key is not found by guessing.
+pub fn refuse(app: &App, extensions: &Extensions, denied: Denied, shown: bool) -> Problem {
     let counted = match &denied {
-        Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin => app.access.count_stranger(client(extensions)),
-        Denied::Store(_) => Ok(()),
+        Denied::Unknown(_) if shown => app.access.count_stranger(client(extensions)),
+        Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin | Denied::Store(_) => Ok(()),
     };
     match counted {
         Ok(()) => denied.into(),
         Err(reached) => reached.into(),
+    }
+}
+
+/// Notes that a token was shown that is none, to be told with the answer.
+pub fn ignored(extensions: &Extensions) {
+    if let Some(Aside(aside)) = extensions.get() {
+        aside.lock().ignored = true;
     }
 }
 

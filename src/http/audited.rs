@@ -47,6 +47,7 @@ pub struct Attempt {
 impl Attempt {
     /// What a caller attempts by asking for a route, if that is audited. `path` is what stands in the URL.
     pub fn of(app: &App, caller: &Caller, method: &Method, route: &str, path: &str) -> Option<Self> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
         let (.., action) = ROUTES.iter().find(|(one, its, _)| its == &route && one == method)?;
         let segments = route.split('/').zip(path.split('/'));
         let id = segments.into_iter().find(|(name, _)| *name == "{id}").map(|(_, id)| id);

@@ -22,6 +22,8 @@ use crate::access::revoked::Watch;
 /// The longest a body may stand still.
 const BODY_IDLE: Duration = Duration::from_secs(30);
 
+/// So long may the body be of whoever is not known yet, in bytes.
+const BRIEF: usize = 4096;
 /// The longest it may take in all.
 const BODY_WHOLE: Duration = Duration::from_secs(120);
 
@@ -51,6 +53,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         read(request).await?.ok_or_else(|| Problem::new(Code::InvalidJson, "There is no body."))
+    }
+}
+
+/// A short body of JSON, of whom nobody knows yet.
+#[derive(Debug)]
+pub struct Brief<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Brief<T> {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
+        let most = request.extensions().get().map_or(BRIEF, |BodyLimit(limit)| BRIEF.min(*limit));
+        request.extensions_mut().insert(BodyLimit(most));
+        let Json { value, .. } = <Json<T> as FromRequest<S>>::from_request(request, state).await?;
+        Ok(Self(value))
     }
 }
 

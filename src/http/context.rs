@@ -78,7 +78,7 @@ pub async fn update(
     match app.turns.store.patch_context(&who.owner, &id, silence, &deed, change).await? {
         Patched::Done => {}
         Patched::Refused(problem) => return Err(problem),
-        Patched::Ended => return Err(Refused::Closed(Stands::Ended).into()),
+        Patched::Ended => return Err(Refused::Closed(id, Stands::Ended).into()),
         Patched::Missing => return Err(no_conversation()),
     }
     get(State(app), Mine { who, id }).await

@@ -15,6 +15,7 @@ use super::asker::{Asker, Mine, forbidden};
 use super::body::Json;
 use super::code::Code;
 use super::json::typed;
+use super::limits::{Quota, left};
 use super::problem::Problem;
 use super::query::Query;
 use super::schema::{self, parameters, refusals, streams};
@@ -117,6 +118,7 @@ pub async fn create(
         now,
     };
     let deed = app.deed(&caller, Action::ConversationCreate, Some((&new.id).into()));
+    let mut taken = Vec::new();
     let id = match first_message {
         Some(content) => {
             let ask = Ask {
@@ -137,12 +139,15 @@ pub async fn create(
                 on_behalf: (&caller).into(),
                 deed: Some(deed),
             };
-            app.turns.start(&caller.owner, ask).await?.conversation_id
+            let started = app.turns.start(&caller.owner, ask).await?;
+            taken = started.taken;
+            started.conversation_id
         }
         None => make(&app, &caller, &new, key.as_ref(), &deed).await?,
     };
     let conversation = app.turns.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
     let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));
+    Quota::tell(&left(&taken), response.headers_mut());
     if let Ok(location) = HeaderValue::try_from(format!("/v1/conversations/{id}")) {
         response.headers_mut().insert(LOCATION, location);
     }

@@ -28,6 +28,20 @@ pub fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
+/// Whether every quote that begins in it ends in it.
+pub fn quotes_end(text: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for char in text.chars() {
+        match char {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
+}
+
 /// Whether it is a token: at least one character, all of those that need no quotes.
 pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))

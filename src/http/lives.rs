@@ -164,7 +164,7 @@ async fn live(app: &App, who: &Who, id: &ConversationId, life: Life) -> Result<R
     let deed = app.deed(&who.caller, action, Some(id.into()));
     match app.turns.live(&who.owner, id, life, deed).await? {
         Lived::Done => {}
-        Lived::Ended => return Err(Refused::Closed(domain::State::Ended).into()),
+        Lived::Ended => return Err(Refused::Closed(id.clone(), domain::State::Ended).into()),
         Lived::Missing => return Err(no_conversation()),
     }
     let conversation = app.turns.conversation(&who.owner, id).await?.ok_or_else(no_conversation)?;

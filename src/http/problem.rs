@@ -167,7 +167,7 @@ impl Problem {
     /// The limit that is reached, when there is some of it again, and what the head says of it.
     #[must_use]
     pub fn limit(mut self, bound: &Bound, resets_at: Option<Timestamp>, quota: Option<Quota>) -> Self {
-        let (scope, setting) = (bound.scope.as_str(), bound.measure.setting());
+        let (scope, setting) = (bound.scope.as_str(), bound.setting());
         self.limit = Some(Box::new(Limit { scope, setting, resets_at, quota }));
         self
     }

@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE, GetAll, SET_COOKIE};
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
 use super::app::App;
-use super::asker::{Coming, count, hears, refuse};
+use super::asker::{Coming, count, refuse};
 use super::code::Code;
 use super::cross_site;
 use super::problem::Problem;
@@ -70,8 +70,7 @@ pub async fn create(
     let Some(token) = token else {
         return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
     };
-    hears(&app, &extensions)?;
-    let mut caller = app.access.session(token).await.map_err(|denied| refuse(&app, &extensions, denied))?;
+    let mut caller = app.access.session(token).await.map_err(|denied| refuse(&app, &extensions, denied, true))?;
     count(&app, &extensions, &mut caller)?;
     // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
     let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
@@ -91,11 +90,12 @@ pub async fn create(
     operation_id = "delete_session",
     responses((status = 204, description = "The cookie is gone."), refusals::OfEndSession)
 )]
-pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap) -> Response {
-    // Whoever signs out does so, known or not, and also while the database is away.
+pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap, extensions: Extensions) -> Response {
+    // Whoever signs out does so, known or not, also while the database is away, and beyond their limit: then without a row.
     if app.access.is_required()
         && let Some(token) = token(headers.get_all(COOKIE), &app.own_origin)
-        && let Ok(caller) = app.access.session(token).await
+        && let Ok(mut caller) = app.access.session(token).await
+        && count(&app, &extensions, &mut caller).is_ok()
         && let Err(error) = app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionDelete, None), OK).await
     {
         tracing::warn!(%error, "a sign-out could not be written into the audit log");

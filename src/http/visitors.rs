@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::address::Address;
 use super::answer::json;
 use super::app::App;
-use super::asker::{count, hears, refuse};
-use super::body::Json;
+use super::asker::{count, ignored, refuse};
+use super::body::Brief;
 use super::code::Code;
 use super::problem::Problem;
 use super::schema::refusals;
@@ -41,7 +41,7 @@ struct Given {
 /// Become a visitor
 ///
 /// From a page of one of the widget's origins. Whoever sends a visitor's token that is good stays the same visitor, and
-/// gets a new token. A visitor is remembered from the first message on.
+/// gets a new token; with one that is not they are a new one, and `Auth-Status` says so. A visitor is remembered from the first message on.
 #[utoipa::path(
     post,
     path = "/v1/visitors",
@@ -54,7 +54,7 @@ pub async fn create(
     State(app): State<App>,
     headers: HeaderMap,
     extensions: Extensions,
-    body: Json<New>,
+    Brief(body): Brief<New>,
 ) -> Result<Response, Problem> {
     let none = || Problem::new(Code::AuthenticationRequired, "There is no such widget.").at("widget_key");
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -62,13 +62,15 @@ pub async fn create(
         return Err(Problem::new(Code::Forbidden, "With auth off everybody is the same, and there are no visitors."));
     }
     let old = header(AUTHORIZATION).and_then(bearer::token);
-    hears(&app, &extensions)?;
-    let visitor = app.access.visitor_token(&body.value.widget_key, header(ORIGIN), old).await;
-    let visitor = visitor.map_err(|denied| refuse(&app, &extensions, denied))?;
+    let visitor = app.access.visitor_token(&body.widget_key, header(ORIGIN), old).await;
+    let visitor = visitor.map_err(|denied| refuse(&app, &extensions, denied, true))?;
     let Some((mut caller, token)) = visitor else {
         app.access.count_stranger(Address::of(&extensions).map(Address::client))?;
         return Err(none());
     };
+    if caller.is_new && headers.contains_key(AUTHORIZATION) {
+        ignored(&extensions);
+    }
     count(&app, &extensions, &mut caller)?;
     Ok(json(StatusCode::OK, &Given { token: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }

@@ -129,15 +129,15 @@ impl Applications {
     ///
     /// # Errors
     /// What is wrong with it, as the last application that has users found.
-    pub async fn user(&self, token: &str, now: Timestamp) -> Result<(Arc<str>, Arc<str>), Refusal> {
-        let mut refusal = "No application here has users.";
+    pub async fn user(&self, token: &str, now: Timestamp) -> Result<(Arc<str>, Arc<str>), &'static str> {
+        let mut refusal = Refusal::NO_USERS;
         for application in &self.all {
             let Some(users) = &application.users else { continue };
             match users.user(token, now).await {
                 Ok(user) => return Ok((application.name.clone(), user)),
-                Err(other) => refusal = other,
+                Err(other) => refusal = refusal.max(other),
             }
         }
-        Err(refusal)
+        Err(refusal.why)
     }
 }

@@ -17,7 +17,35 @@ const LEEWAY: f64 = 30.0;
 pub const USER: usize = 255;
 
 /// Why a token is none; a sentence for whoever sent it.
-pub type Refusal = &'static str;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    how_far: HowFar,
+    /// A sentence that says what is wrong.
+    pub why: &'static str,
+}
+
+/// How far a token was read before it was refused. Of several applications the one where it came furthest is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum HowFar {
+    NoUsers,
+    Head,
+    Key,
+    Signature,
+    Claims,
+}
+
+impl Refusal {
+    /// Where there is no application that has users.
+    pub const NO_USERS: Self = Self { how_far: HowFar::NoUsers, why: "No application here has users." };
+
+    const fn head(why: &'static str) -> Self {
+        Self { how_far: HowFar::Head, why }
+    }
+
+    const fn claims(why: &'static str) -> Self {
+        Self { how_far: HowFar::Claims, why }
+    }
+}
 
 /// What signs and names an application's users.
 #[derive(Debug)]
@@ -63,29 +91,31 @@ impl Verifier {
     /// The user a token speaks for at `now`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// What is wrong with it.
     pub async fn user(&self, token: &str, now: Timestamp) -> Result<Arc<str>, Refusal> {
         // The library knows no `none`: a head that asks for it cannot be read.
-        let head = decode_header(token).map_err(|_| "The token cannot be read.")?;
+        let head = decode_header(token).map_err(|_| Refusal::head("The token cannot be read."))?;
         if head.crit.is_some() {
-            return Err("The token asks for an extension that is not known here.");
+            return Err(Refusal::head("The token asks for an extension that is not known here."));
         }
         // Before any key is fetched: another application's login service need not be asked, nor waited for.
         if self.issuer.is_some() && said_issuer(token) != self.issuer {
-            return Err("The token has another `iss`.");
+            return Err(Refusal::head("The token has another `iss`."));
         }
         let keys = self.source.candidates(head.kid.as_deref(), head.alg).await;
         if keys.is_empty() {
-            return Err("The token is signed with a key that is not known here.");
+            let why = "The token is signed with a key that is not known here.";
+            return Err(Refusal { how_far: HowFar::Key, why });
         }
         let claims = keys.iter().find_map(|key| {
             let read = decode::<Claims>(token, &key.decoding, &signature_alone(key.algorithm));
             read.ok().map(|token| token.claims)
         });
-        self.judge(claims.ok_or("The token's signature is wrong.")?, now)
+        let wrong = Refusal { how_far: HowFar::Signature, why: "The token's signature is wrong." };
+        self.judge(claims.ok_or(wrong)?, now).map_err(Refusal::claims)
     }
 
-    fn judge(&self, claims: Claims, now: Timestamp) -> Result<Arc<str>, Refusal> {
+    fn judge(&self, claims: Claims, now: Timestamp) -> Result<Arc<str>, &'static str> {
         let seconds = now.as_micros() as f64 / 1e6;
         let Some(expires) = claims.exp else { return Err("The token has no `exp`.") };
         if !(expires.is_finite() && seconds < expires + LEEWAY) {
@@ -116,9 +146,13 @@ fn said_issuer(token: &str) -> Option<String> {
     serde_json::from_slice::<Said>(&claims).ok()?.iss
 }
 
-/// Whether a text can be a user's id: 1 to [`USER`] bytes without control characters, and not like a visitor's.
+/// Whether a text can be a user's id: 1 to [`USER`] bytes without control characters, and not like a visitor's
+/// or that of somebody who was forgotten.
 pub fn is_user(id: &str) -> bool {
-    (1..=USER).contains(&id.len()) && !id.contains(char::is_control) && !id.starts_with("vis_")
+    (1..=USER).contains(&id.len())
+        && !id.contains(char::is_control)
+        && !id.starts_with("vis_")
+        && !id.starts_with("gone_")
 }
 
 /// Checks the signature, with the one algorithm of the key; what the claims say is judged by our own clock.
@@ -173,6 +207,7 @@ mod tests {
             ("sub", json!("")),
             ("sub", Value::Null),
             ("sub", json!("vis_1")),
+            ("sub", json!("gone_1")),
             ("sub", json!("a\u{0}b")),
             ("sub", json!("x".repeat(256))),
         ] {

@@ -131,7 +131,7 @@ pub enum Admission {
     /// No upstream serves the model.
     NoModel,
     /// The conversation takes no messages.
-    Closed(State),
+    Closed(ConversationId, State),
     /// A limit is reached.
     Spent(Box<Spent>),
     /// The replica has lost its lease: whatever it admitted would be another's.
@@ -256,7 +256,7 @@ impl Store {
                     .row()
                     .await?;
                     return Ok(Done::Rollback(match ended {
-                        Some(_) => Admission::Closed(State::Ended),
+                        Some(_) => Admission::Closed(conversation, State::Ended),
                         None => Admission::NoConversation,
                     }));
                 };
@@ -265,7 +265,7 @@ impl Store {
                 (number, live, state, json::<Config>(&config, "conversations.config")?)
             };
             if state != State::Active {
-                return Ok(Done::Rollback(Admission::Closed(state)));
+                return Ok(Done::Rollback(Admission::Closed(conversation, state)));
             }
             let Some(plan) = plan(&config) else { return Ok(Done::Rollback(Admission::NoModel)) };
             let queued = live != new.id.as_str();

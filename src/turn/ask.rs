@@ -112,7 +112,7 @@ impl Talk {
     pub fn warn(&self, bound: &Bound) {
         let step_id = StepId::new(self.turns.now());
         let (kind, label) = ("guard".to_owned(), "Most of the budget is used".to_owned());
-        let (scope, limit) = (bound.scope.as_str(), bound.measure.setting());
+        let (scope, limit) = (bound.scope.as_str(), bound.setting());
         let output =
             json!({ "scope": scope, "limit": limit, "most_nano_usd": bound.most, "soft_nano_usd": bound.soft });
         let (status, output) = (StepStatus::Ok, Some(output));

@@ -118,7 +118,7 @@ pub enum Refused {
     /// No upstream serves the model.
     NoModel,
     /// The conversation takes no messages.
-    Closed(State),
+    Closed(ConversationId, State),
     /// A limit is reached.
     Spent(Box<Spent>),
     /// The database did not do it.
@@ -198,7 +198,7 @@ impl Turns {
             Ok(Admission::NoParent) => Err(Refused::NoParent),
             Ok(Admission::NoQuestion) => Err(Refused::NoQuestion),
             Ok(Admission::NoModel) => Err(Refused::NoModel),
-            Ok(Admission::Closed(state)) => Err(Refused::Closed(state)),
+            Ok(Admission::Closed(conversation, state)) => Err(Refused::Closed(conversation, state)),
             Ok(Admission::Spent(spent)) => Err(Refused::Spent(spent)),
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),

@@ -135,7 +135,7 @@ impl House {
             | Admission::NoParent
             | Admission::NoQuestion
             | Admission::NoModel
-            | Admission::Closed(_)
+            | Admission::Closed(..)
             | Admission::Spent(_)
             | Admission::Fenced) => panic!("{refused:?}"),
         }
