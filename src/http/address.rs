@@ -172,6 +172,9 @@ mod tests {
         assert_eq!(client("::ffff:192.0.2.1", &[]), "192.0.2.1");
         assert_eq!(client("::ffff:127.0.0.1", &[(LIST, "192.0.2.7")]), "192.0.2.7", "as the system may show it");
         assert_eq!(client("127.0.0.1", &[]), "127.0.0.1");
+        for left_open in ["for=\", for=192.0.2.7", "a=\"\\, for=192.0.2.7", "a=\", for=\"[::ffff:192.0.2.7]\""] {
+            assert_eq!(client("127.0.0.1", &[("forwarded", left_open)]), "192.0.2.7", "{left_open}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tidegate::domain::clock::{Clock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::access::{PAGE, SHOP, claims, seconds_from_now, signed, user};
+use crate::support::access::{BANK, PAGE, SHOP, claims, seconds_from_now, signed, user};
 use crate::support::{Client, Encoding, Gate, Gateway, Request, Scene, Script, Setup, Task, eventually};
 
 /// Asks in a session of the caller's own.
@@ -185,9 +185,29 @@ async fn a_visitor_is_made_by_the_first_message_and_not_before() {
     let renewed = scene.through("wk_shop").bearing(&new).post("/v1/visitors", &json!({"widget_key": "wk_shop"})).await;
     assert_eq!(history(scene.bearing(renewed.expect(200)["token"].as_str().unwrap())).await, 2);
     // A token that is none is passed over, and said to be.
+    let new =
+        scene.through("wk_shop").bearing("tgv_none").post("/v1/visitors", &json!({"widget_key": "wk_shop"})).await;
+    assert_eq!((new.status, new.header("auth-status")), (200, Some("ignored")));
+    let long = json!({"widget_key": "wk_shop".repeat(1000)});
+    refused(&scene.through("wk_shop").post("/v1/visitors", &long).await, 413, "body_too_large");
     let reply = scene.through("wk_shop").bearing("nonsense").post("/v1/chat/stream", &body).await;
     assert_eq!((reply.status, reply.header("auth-status")), (200, Some("ignored")));
     assert!(reply.header("visitor-token").is_some());
+}
+
+#[tokio::test]
+async fn of_several_applications_the_one_says_no_that_a_token_is_for() {
+    let scene = Scene::closed().await;
+    for secret in [SHOP, BANK] {
+        let mut claims = claims("anna");
+        claims["exp"] = json!(seconds_from_now(-60));
+        let problem = scene.bearing(&signed(secret, &claims)).get("/v1/models").await.expect(401);
+        assert_eq!(problem["detail"], "The token has expired.");
+    }
+    // An id need not be ASCII to be acted for.
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let made = service.with_header("tidegate-user", "jürgen").conversation().await;
+    scene.bearing(&user("jürgen")).get(&format!("/v1/conversations/{made}")).await.expect(200);
 }
 
 #[tokio::test]

@@ -157,6 +157,22 @@ async fn an_address_is_bounded_by_the_network_it_stands_for_and_those_who_guess_
 }
 
 #[tokio::test]
+async fn what_is_beyond_a_limit_fills_no_log() {
+    let scene = limited(&[("per_user.requests_per_minute", 4)]).await;
+    let anna = scene.bearing(&user("anna"));
+    let session = anna.post("/v1/session", &json!({})).await;
+    let cookie = session.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let page = scene.client.with_header("cookie", &cookie);
+    for _ in 0..20 {
+        let out = page.send(Request { method: "DELETE".into(), ..Request::get("/v1/session") }).await;
+        assert_eq!(out.status, 204, "whoever signs out does so");
+        anna.get("/v1/audit").await;
+    }
+    let rows = "select count(*) from audit";
+    assert!((2..=4).contains(&scene.database.numbers(rows).await[0]));
+}
+
+#[tokio::test]
 async fn an_event_source_is_told_in_a_way_it_survives() {
     let scene = limited(&[("per_user.requests_per_minute", 3)]).await;
     let anna = scene.bearing(&user("anna"));

@@ -38,7 +38,7 @@ async fn what_is_paused_or_ended_takes_no_messages_until_it_is_resumed() {
         let keyed = Request::post(&format!("{}/messages", path(id)), &json!({"content": "hi"}));
         for _ in 0..2 {
             let problem = client.send(keyed.clone().header("idempotency-key", what)).await.expect(409);
-            assert_eq!(problem["code"], code);
+            assert_eq!((&problem["code"], &problem["conversation_id"]), (&json!(code), &json!(id)));
         }
         for _ in 0..2 {
             assert_eq!(act(client, id, "resume").await.expect(200)["state"], "active");
