@@ -7,7 +7,7 @@ use super::Turns;
 use super::stop::Erasing;
 use crate::domain::owner::Owner;
 use crate::store::Result;
-use crate::store::forgetting::Forgetting;
+use crate::store::forgetting::{Forgetting, Left};
 
 /// So many conversations are looked up at once…
 const STRIDE: u32 = 50;
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How a forgetting stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Nothing of them is left.
+    /// Nothing of them is left, or somebody else has seen to that.
     Done,
     /// There is more to do.
     More,
@@ -71,22 +71,30 @@ impl Turns {
     }
 
     async fn forget_some(&self, who: &Forgetting) -> Result<Step> {
-        let conversations = self.store.conversations_of(&who.owner, STRIDE).await?;
+        let conversations = self.store.conversations_of(who, STRIDE).await?;
         for conversation in &conversations {
             // What happened to each is told by what happened to the person.
             if !self.erase(&who.owner, conversation, Erasing::default()).await? {
                 return Ok(Step::Later);
             }
         }
-        if !conversations.is_empty() || self.store.forget_rest(who, ROWS).await? {
+        if !conversations.is_empty() {
             return Ok(Step::More);
+        }
+        match self.store.forget_rest(who, ROWS).await? {
+            Left::Nothing => {}
+            Left::More => return Ok(Step::More),
+            Left::Unmarked => return Ok(Step::Done),
         }
         if self.now().as_micros() - who.since.as_micros() < SETTLED {
             return Ok(Step::Later);
         }
         self.store.forget_words().await?;
-        if !self.store.end_forgetting(who).await? {
-            return Ok(Step::More);
+        match self.store.end_forgetting(who).await? {
+            Left::Nothing => {}
+            // Whoever is marked is refused: it is not of after the mark.
+            Left::More => return Ok(Step::More),
+            Left::Unmarked => return Ok(Step::Done),
         }
         self.store.forget_traces().await;
         tracing::info!(pseudonym = %who.pseudonym, "a person has been forgotten");

@@ -286,6 +286,37 @@ async fn while_somebody_is_forgotten_they_are_refused_and_a_visitor_is_forgotten
 }
 
 #[tokio::test]
+async fn who_comes_back_keeps_what_they_say_however_often_their_forgetting_was_asked_for() {
+    let scene = Scene::closed().await;
+    scene.upstream.always(Script::answer(&["yes"]));
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let anna = scene.bearing(&user(ANNA));
+    let before = anna.conversation().await;
+    let asking = || {
+        let admin = admin.clone();
+        Task::start(async move { admin.send(forget(ANNA)).await.status })
+    };
+    let mut first = asking();
+    let mut others = Vec::new();
+    // Out of step with each other, so that each would come to its end at a time of its own.
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        eventually("a little time to pass", async || (begun.elapsed().as_millis() >= 130).then_some(())).await;
+        others.push(std::mem::replace(&mut first, asking()));
+    }
+    let last = first;
+    assert_eq!(others.remove(0).join().await, 204);
+    let after = anna.conversation().await;
+    anna.ask_whole(&after, "hi").await.expect(200);
+    for other in others.into_iter().chain([last]) {
+        assert_eq!(other.join().await, 204);
+    }
+    anna.get(&format!("/v1/conversations/{after}")).await.expect(200);
+    assert_eq!(anna.messages(&after).await.len(), 2);
+    anna.get(&format!("/v1/conversations/{before}")).await.expect(404);
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_not_in_the_tail_either() {
     let scene = Scene::new().await;
     scene.upstream.always(Script::answer(&[SAID[1], " more"]));
