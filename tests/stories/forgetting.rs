@@ -317,6 +317,46 @@ async fn who_comes_back_keeps_what_they_say_however_often_their_forgetting_was_a
 }
 
 #[tokio::test]
+async fn who_asks_and_who_erases_at_once_do_not_lock_each_other_out() {
+    let mut scene = Scene::with(|setup| setup.set("stream.retention_s", 1)).await;
+    scene.upstream.always(Script::answer(&["one", " and", " another", " and", " another"]));
+    let tasks: Vec<_> = (0..8)
+        .map(|number| {
+            let client = scene.client.clone();
+            Task::start(async move {
+                for round in 0..12 {
+                    let session = format!("s{number}-{round}");
+                    let asked = json!({"message": "some words to be found", "session_id": session});
+                    let request = Request::post("/v1/chat/stream", &asked).accept(Encoding::Ndjson);
+                    let mut stream = client.open(request).await;
+                    // Some are erased in the middle, some when all has been said.
+                    if (number + round) % 2 == 0 {
+                        while stream.event().await.kind() != "delta" {}
+                    } else {
+                        stream.leavings().await;
+                    }
+                    let reset = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/chat/{session}")) };
+                    assert_eq!(client.send(reset).await.status, 200);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.join().await;
+    }
+    // A server's connections tell what they counted when they end.
+    scene.gateway.terminate();
+    scene.gateway.exit().await;
+    if scene.database.kind() == Kind::Postgres {
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        assert_eq!(scene.database.numbers(deadlocks).await, [0]);
+    }
+    assert_eq!(scene.database.numbers("select count(*) from conversations").await, [0]);
+    assert_eq!(scene.database.numbers("select count(*) from journal").await, [0]);
+    assert_eq!(scene.database.numbers("select count(*) from indexed").await, [0]);
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_not_in_the_tail_either() {
     let scene = Scene::new().await;
     scene.upstream.always(Script::answer(&[SAID[1], " more"]));
