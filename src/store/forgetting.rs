@@ -156,13 +156,6 @@ impl Store {
                 let gone = conn.query(sqlx::AssertSqlSafe(sql)).bind(application).bind(id).bind(i64::from(limit));
                 most = gone.changes().await?.max(most);
             }
-            // Those of their limits are few: one for each measure and window.
-            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
-                .bind(application)
-                .bind(owner.kind().as_str())
-                .bind(person)
-                .later()
-                .await?;
             for (column, value, condition) in [
                 // Where a person asked from is theirs; where a key did is the program's.
                 ("actor_id = $1, address = null", pseudonym.to_string(), "actor_id = $3 and actor_kind = $4"),
@@ -239,6 +232,13 @@ impl Store {
                 }
                 sum.later().await?;
             }
+            // Counters are taken last, as everywhere. Those of their limits are few: one for each measure and window.
+            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
+                .bind(application)
+                .bind(owner.kind().as_str())
+                .bind(person)
+                .later()
+                .await?;
             Ok(Done::Commit(if most >= u64::from(limit) { Left::More } else { Left::Nothing }))
         })
     }
