@@ -21,7 +21,7 @@ create index audit_by_time on audit (application_id, at, id);
 create index audit_by_actor on audit (application_id, actor_id, at, id) where actor_id is not null;
 create index audit_by_whom on audit (application_id, acting_for, at, id) where acting_for is not null;
 create index audit_by_object on audit (application_id, object_id, at, id) where object_id is not null;
--- What may go: rows of an application from before a time.
+-- What may go: rows of an application from before a time, and none of the last 30 days.
 create table audit_permits (
     application_id text not null,
     before bigint not null
@@ -29,7 +29,8 @@ create table audit_permits (
 create function audit_stays() returns trigger language plpgsql as $$
 begin
     if tg_op = 'DELETE' and exists (select 1 from audit_permits p
-        where p.application_id = old.application_id and old.at < p.before) then
+        where p.application_id = old.application_id
+        and old.at < least(p.before, ((extract(epoch from clock_timestamp()) - 30 * 86400) * 1000000)::bigint)) then
         return old;
     end if;
     if tg_op = 'UPDATE' and new.id = old.id and new.application_id = old.application_id and new.at = old.at

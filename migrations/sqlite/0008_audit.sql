@@ -16,20 +16,27 @@ create table audit (
     times bigint not null,
     address text,
     request_id text
-);
+) without rowid;
 create index audit_by_time on audit (application_id, at, id);
 create index audit_by_actor on audit (application_id, actor_id, at, id) where actor_id is not null;
 create index audit_by_whom on audit (application_id, acting_for, at, id) where acting_for is not null;
 create index audit_by_object on audit (application_id, object_id, at, id) where object_id is not null;
--- What may go: rows of an application from before a time.
+-- What may go: rows of an application from before a time, and none of the last 30 days.
 create table audit_permits (
     application_id text not null,
     before bigint not null
 );
 create trigger audit_stays before delete on audit
-when not exists (select 1 from audit_permits p where p.application_id = old.application_id and old.at < p.before)
+when not exists (select 1 from audit_permits p where p.application_id = old.application_id
+    and old.at < min(p.before, (unixepoch() - 30 * 86400) * 1000000))
 begin
     select raise(abort, 'the audit log is append-only');
+end;
+-- A row that is there stays, also where `replace` would put another in its place, which is no delete to a trigger.
+create trigger audit_is_once before insert on audit
+when exists (select 1 from audit a where a.id = new.id)
+begin
+    select raise(ignore);
 end;
 create trigger audit_stands before update on audit
 when not coalesce(

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
@@ -13,7 +15,7 @@ use crate::domain::ids::AuditId;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Result, Store};
 
-/// So many wait to be written; beyond, they are not.
+/// So many wait to be written; beyond, they are not, and how many is logged.
 const WAITING: usize = 1024;
 /// So many different ones are counted at once; beyond, their objects are not told apart, and then they are not written.
 const DIFFERENT: usize = 4096;
@@ -27,22 +29,28 @@ type Refusal = (Deed, &'static str);
 
 /// Where refusals go. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Refusals(Sender<Refusal>);
+pub struct Refusals {
+    sender: Sender<Refusal>,
+    lost: Arc<AtomicU64>,
+}
 
 impl Refusals {
     /// Starts what writes them.
     pub fn open(store: Store, clock: Clock, life: &Lifecycle) -> Self {
         let (sender, receiver) = channel(WAITING);
-        let counting = Counting { store, clock, known: HashMap::new() };
+        let lost = Arc::new(AtomicU64::new(0));
+        let counting = Counting { store, clock, known: HashMap::new(), lost: lost.clone(), told: None };
         life.spawn("refusals", counting.run(receiver, life.clone()));
-        Self(sender)
+        Self { sender, lost }
     }
 
     /// Notes one; nobody waits.
     pub fn note(&self, deed: Deed, code: &'static str) {
-        match self.0.try_send((deed, code)) {
+        match self.sender.try_send((deed, code)) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
-            Err(TrySendError::Full(_)) => tracing::debug!("too many are refused for all to be audited"),
+            Err(TrySendError::Full(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -50,7 +58,7 @@ impl Refusals {
 /// What makes two refusals the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Same {
-    application: std::sync::Arc<str>,
+    application: Arc<str>,
     actor: Actor,
     action: Action,
     object: Option<Object>,
@@ -69,6 +77,10 @@ struct Counting {
     store: Store,
     clock: Clock,
     known: HashMap<Same, Counted>,
+    /// How many were not taken, and not told of either.
+    lost: Arc<AtomicU64>,
+    /// When that was told last.
+    told: Option<Instant>,
 }
 
 impl Counting {
@@ -78,16 +90,30 @@ impl Counting {
             tokio::select! {
                 () = life.hard().cancelled() => break,
                 Some((deed, code)) = refusals.recv() => self.take(deed, code).await,
-                () = tokio::time::sleep(LOOK), if !self.known.is_empty() => self.tell(MINUTE).await,
+                () = tokio::time::sleep(LOOK), if !self.known.is_empty() || self.lost.load(Ordering::Relaxed) > 0 => self.tell(MINUTE).await,
             }
             // While they keep coming the sleep never ends.
             self.tell(MINUTE).await;
+            self.tell_lost(MINUTE);
         }
         refusals.close();
         while let Ok((deed, code)) = refusals.try_recv() {
             self.take(deed, code).await;
         }
         self.tell(Duration::ZERO).await;
+        self.tell_lost(Duration::ZERO);
+    }
+
+    /// Logs how many have no row because there were too many at once, unless it did less than `after` ago.
+    fn tell_lost(&mut self, after: Duration) {
+        if self.told.is_some_and(|told| told.elapsed() < after) {
+            return;
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.told = Some(Instant::now());
+            tracing::warn!(lost, "more is refused than is written into the audit log");
+        }
     }
 
     async fn take(&mut self, mut deed: Deed, code: &'static str) {
@@ -105,7 +131,9 @@ impl Counting {
         match self.known.entry(same(&deed)) {
             Entry::Occupied(mut known) => known.get_mut().again += 1,
             // As many actors as that: what is kept of them here is bounded.
-            Entry::Vacant(_) if overfull => {}
+            Entry::Vacant(_) if overfull => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+            }
             Entry::Vacant(place) => {
                 place.insert(Counted { first: deed.id.clone(), since: Instant::now(), again: 0 });
                 let written = self.store.note(&deed, code).await;

@@ -16,7 +16,7 @@ use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
-/// What ended so long ago, in microseconds, is in no commit of the journal any more.
+/// What ended so long ago, in microseconds, is not in the tail any more.
 const RECENT: i64 = 600_000_000;
 
 /// A conversation to be made.
@@ -268,13 +268,27 @@ impl Store {
             if open > 0 {
                 return Ok(Done::Rollback(false));
             }
-            // What has ended so lately may be in commits of the journal that are under way, or in the tail.
-            let recent: Vec<(String,)> = conn
-                .query("select id from turns where conversation_id = $1 and finished_at > $2")
-                .bind(id.as_str())
-                .bind(now.as_micros() - RECENT)
-                .rows()
-                .await?;
+            if self.is_shared() {
+                // The journal's commits under way are waited for, and what they saved goes too; those after see no turn.
+                // Nothing that they may wait for has been touched yet, but the conversation's row, which none of them takes.
+                conn.query("select pg_advisory_xact_lock($1)").bind(ERASING).later().await?;
+                // Before their events, as whoever drops old events does.
+                conn.query("select id from turns where conversation_id = $1 order by id for update")
+                    .bind(id.as_str())
+                    .later()
+                    .await?;
+            } else {
+                // What has ended so lately may be in the tail.
+                let recent: Vec<(String,)> = conn
+                    .query("select id from turns where conversation_id = $1 and finished_at > $2")
+                    .bind(id.as_str())
+                    .bind(now.as_micros() - RECENT)
+                    .rows()
+                    .await?;
+                for (turn,) in &recent {
+                    clear_tail!(conn, turn);
+                }
+            }
             conn.query(
                 "update idempotency_keys set deleted_at = $1, expires_at = $2 \
                  where conversation_id = $3 and application_id = $4 and owner_id = $5",
@@ -308,19 +322,6 @@ impl Store {
             }
             if let Some(deed) = deed {
                 insert_deed!(conn, deed, OK).later().await?;
-            }
-            if !self.is_shared() {
-                for (turn,) in &recent {
-                    clear_tail!(conn, turn);
-                }
-                return Ok(Done::Commit(true));
-            }
-            if !recent.is_empty() {
-                // The journal's commits under way are waited for, and what they saved goes too; those after see no turn.
-                conn.query("select pg_advisory_xact_lock($1)").bind(ERASING).later().await?;
-            }
-            for (turn,) in &recent {
-                conn.query("delete from journal where turn_id = $1").bind(turn.as_str()).later().await?;
             }
             Ok(Done::Commit(true))
         })

@@ -22,6 +22,35 @@ pub struct Forgetting {
     pub since: Timestamp,
 }
 
+/// What a step of a forgetting leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing of that kind.
+    Nothing,
+    /// There may be more.
+    More,
+    /// The mark is gone, and whoever is called like that is somebody new: nothing of theirs was touched.
+    Unmarked,
+}
+
+/// Takes the row of a mark, on a connection inside a transaction; false where that mark stands no longer. While the
+/// row is held nobody ends the forgetting, so that what is the person's is of before the mark.
+macro_rules! take_mark {
+    ($conn:expr, $who:expr) => {
+        $conn
+            .query(
+                "update people set pseudonym = pseudonym where application_id = $1 and owner_id = $2 \
+                 and pseudonym = $3 and forgetting_at is not null",
+            )
+            .bind(&*$who.owner.application_id)
+            .bind(&*$who.owner.owner_id)
+            .bind($who.pseudonym.as_str())
+            .changes()
+            .await?
+            > 0
+    };
+}
+
 /// A row of the sums, but for whose it is.
 type Sum = (i64, i64, String, String, String, i64, i64, i64, i64, i64, i64, i64, i64, i64);
 
@@ -83,17 +112,21 @@ impl Store {
         })
     }
 
-    /// Some conversations of an owner's, at most `limit`.
+    /// Some conversations of a person's, at most `limit`; none once their mark is gone. Each of them was there under the mark,
+    /// and may be erased by its id at any time: what is said after the mark is in others.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn conversations_of(&self, owner: &Owner, limit: u32) -> Result<Vec<ConversationId>> {
+    pub async fn conversations_of(&self, who: &Forgetting, limit: u32) -> Result<Vec<ConversationId>> {
         read!(self, conn => {
             let ids: Vec<String> = sqlx::query_scalar(
-                "select id from conversations where application_id = $1 and owner_id = $2 limit $3",
+                "select c.id from people p join conversations c on c.application_id = p.application_id \
+                 and c.owner_id = p.owner_id where p.application_id = $1 and p.owner_id = $2 and p.pseudonym = $3 \
+                 and p.forgetting_at is not null limit $4",
             )
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
+            .bind(&*who.owner.application_id)
+            .bind(&*who.owner.owner_id)
+            .bind(who.pseudonym.as_str())
             .bind(i64::from(limit))
             .fetch_all(conn)
             .await?;
@@ -102,15 +135,18 @@ impl Store {
     }
 
     /// Erases up to `limit` rows of each kind of what is the person's besides conversations: keys of idempotency,
-    /// tickets and counters go, sums become nobody's, the audit log has a pseudonym. Says whether there may be more.
+    /// tickets and counters go, sums become nobody's, the audit log has a pseudonym.
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn forget_rest(&self, who: &Forgetting, limit: u32) -> Result<bool> {
+    pub async fn forget_rest(&self, who: &Forgetting, limit: u32) -> Result<Left> {
         let Forgetting { owner, pseudonym, .. } = who;
         let (application, id) = (&*owner.application_id, &*owner.owner_id);
         let person = owner.person_id().unwrap_or_default();
         write!(self, conn => {
+            if !take_mark!(conn, who) {
+                return Ok(Done::Rollback(Left::Unmarked));
+            }
             let mut most = 0;
             for (table, key) in [("idempotency_keys", "key"), ("tickets", "mark")] {
                 let sql = format!(
@@ -120,13 +156,6 @@ impl Store {
                 let gone = conn.query(sqlx::AssertSqlSafe(sql)).bind(application).bind(id).bind(i64::from(limit));
                 most = gone.changes().await?.max(most);
             }
-            // Those of their limits are few: one for each measure and window.
-            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
-                .bind(application)
-                .bind(owner.kind().as_str())
-                .bind(person)
-                .later()
-                .await?;
             for (column, value, condition) in [
                 // Where a person asked from is theirs; where a key did is the program's.
                 ("actor_id = $1, address = null", pseudonym.to_string(), "actor_id = $3 and actor_kind = $4"),
@@ -203,16 +232,26 @@ impl Store {
                 }
                 sum.later().await?;
             }
-            Ok(Done::Commit(most >= u64::from(limit)))
+            // Counters are taken last, as everywhere. Those of their limits are few: one for each measure and window.
+            conn.query("delete from quota_counters where application_id = $1 and scope = $2 and scope_id = $3")
+                .bind(application)
+                .bind(owner.kind().as_str())
+                .bind(person)
+                .later()
+                .await?;
+            Ok(Done::Commit(if most >= u64::from(limit) { Left::More } else { Left::Nothing }))
         })
     }
 
-    /// Forgets that there was such a person; false where they have a conversation left.
+    /// Forgets that there was such a person, unless they have a conversation left.
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn end_forgetting(&self, who: &Forgetting) -> Result<bool> {
+    pub async fn end_forgetting(&self, who: &Forgetting) -> Result<Left> {
         write!(self, conn => {
+            if !take_mark!(conn, who) {
+                return Ok(Done::Rollback(Left::Unmarked));
+            }
             let left: Option<(String,)> = conn
                 .query("select id from conversations where application_id = $1 and owner_id = $2 limit 1")
                 .bind(&*who.owner.application_id)
@@ -220,16 +259,14 @@ impl Store {
                 .row()
                 .await?;
             if left.is_some() {
-                return Ok(Done::Rollback(false));
+                return Ok(Done::Rollback(Left::More));
             }
-            conn.query(
-                "delete from people where application_id = $1 and owner_id = $2 and forgetting_at is not null",
-            )
-            .bind(&*who.owner.application_id)
-            .bind(&*who.owner.owner_id)
-            .later()
-            .await?;
-            Ok(Done::Commit(true))
+            conn.query("delete from people where application_id = $1 and owner_id = $2")
+                .bind(&*who.owner.application_id)
+                .bind(&*who.owner.owner_id)
+                .later()
+                .await?;
+            Ok(Done::Commit(Left::Nothing))
         })
     }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::conversations::title;
+use super::journal::ERASING;
 use super::messages::content;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
@@ -203,6 +204,14 @@ impl Store {
                     query = query.bind(sort_title(title));
                 }
                 query.later().await?;
+            }
+            if self.is_shared() {
+                // Nobody erases from here on, who would take in another order what these rows refer to. After the rows of
+                // conversations, as whoever erases.
+                conn.query("select pg_advisory_xact_lock_shared($1)").bind(ERASING).later().await?;
+            }
+            if !titles.is_empty() {
+                let values = rows(padded(titles.len()), 3, 1);
                 let mut query = conn.query(AssertSqlSafe(format!(
                     "insert into indexed (conversation_id, words) select c.id, v.column3 from (values {values}) v \
                      join conversations c on c.id = v.column1 and c.title = v.column2 where true on conflict do nothing"

@@ -50,8 +50,9 @@ pub struct Saved {
     pub lines: Vec<u8>,
 }
 
-/// The name of a lock: on PostgreSQL the journal's commits share it, and whoever erases turns has it alone for a moment, so
-/// that nothing of a turn that is gone is saved after it. SQLite has but one writer.
+/// The name of a lock: on PostgreSQL the journal's commits share it, and so does whoever brings words into the index; whoever
+/// erases turns has it alone for a moment, so that nothing of a turn that is gone is saved after it. It is taken after
+/// the conversation's row, and before anything else of it. SQLite has but one writer.
 pub(super) const ERASING: i64 = 0x7469_6465;
 
 /// A transaction that saves chunks, but for those of turns that are gone. Saving one again changes nothing.
@@ -225,11 +226,13 @@ impl Store {
 
     /// Drops the events of up to `limit` turns that ended before `before`, each turn's whole; says of how many.
     pub async fn drop_journals(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
+        // What somebody else drops or erases at this moment is not waited for.
+        let free = if self.is_shared() { "for update skip locked" } else { "" };
         write!(self, conn => {
-            let turns: Vec<(String,)> = conn.query(
+            let turns: Vec<(String,)> = conn.query(AssertSqlSafe(format!(
                 "update turns set dropped_at = $1 where id in (select id from turns \
-                 where finished_at <= $2 and finished_at is not null and dropped_at is null limit $3) returning id",
-            )
+                 where finished_at <= $2 and finished_at is not null and dropped_at is null limit $3 {free}) returning id"
+            )))
             .bind(now.as_micros())
             .bind(before.as_micros())
             .bind(i64::from(limit))

@@ -28,10 +28,6 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
-            if let Some(holds) = holds {
-                let holds: Vec<Hold> = json(&holds, "turns.holds")?;
-                settle_quotas!(conn, owner, turn, holds, None);
-            }
             // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
             conn.query(
                 "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \
@@ -45,11 +41,16 @@ impl Store {
             for erase in [
                 "delete from journal where turn_id = $1",
                 "delete from messages where turn_id = $1",
-                "delete from turns where id = $1",
                 "delete from idempotency_keys where turn_id = $1",
             ] {
                 conn.query(erase).bind(turn.as_str()).later().await?;
             }
+            if let Some(holds) = holds {
+                // As late as can be, as everywhere; while the turn is there, since it is by the turn that this is done once.
+                let holds: Vec<Hold> = json(&holds, "turns.holds")?;
+                settle_quotas!(conn, owner, turn, holds, None);
+            }
+            conn.query("delete from turns where id = $1").bind(turn.as_str()).later().await?;
             conn.query(
                 "update conversations set live_turn_id = (select t.id from turns t where \
                  t.conversation_id = conversations.id and t.finished_at is null order by t.number limit 1) \

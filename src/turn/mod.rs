@@ -58,6 +58,7 @@ use crate::store::{Store, checkpoint};
 use crate::trace::Tracer;
 use crate::upstream::Upstreams;
 use crate::upstream::tokens::Counts;
+use forget::Leaving;
 use journal::Journal;
 use registry::Registry;
 use start::Suspects;
@@ -120,6 +121,7 @@ pub struct House {
     signed_off: CancellationToken,
     places: Arc<Semaphore>,
     suspects: Suspects,
+    leaving: Leaving,
 }
 
 impl std::ops::Deref for Turns {
@@ -164,6 +166,7 @@ impl Turns {
             signed_off,
             places,
             suspects: Suspects::default(),
+            leaving: Leaving::default(),
         }));
         turns.store.enter(&turns.replica(), turns.now()).await?;
         turns.lifecycle.spawn_vital("journal", journal::run(turns.clone()));

@@ -3,10 +3,12 @@
 
 use super::Turns;
 use super::stop::Erasing;
+use super::sweep::drop_all;
 use crate::domain::audit::{Action, Deed};
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::ConversationId;
 use crate::store::Result;
+use crate::store::lives::Activity;
 
 /// How many conversations are looked at in one query…
 const STRIDE: u32 = 1000;
@@ -14,6 +16,8 @@ const STRIDE: u32 = 1000;
 const STRIDES: u32 = 10;
 /// …and how many are erased in that time.
 const ERASED: usize = 200;
+/// One that cannot be erased takes the time of so many.
+const FAILED: usize = 20;
 /// How many rows of the audit log go in one transaction.
 const ROWS: u32 = 500;
 /// The audit log is kept for so many days where its application keeps conversations for fewer: an investigation comes late.
@@ -38,15 +42,18 @@ impl Look {
     /// Looks through some more. Other replicas may do the same at the same time.
     ///
     /// # Errors
-    /// The store's; what was found is found again in the next round.
+    /// The store's, where nothing can be looked at; what was found is found again.
     pub async fn go_on(&mut self, turns: &Turns) -> Result<()> {
         let (now, applications) = (turns.now(), turns.settings.applications.get());
         let kept: Vec<_> = applications.all().iter().filter(|application| application.retention_days > 0).collect();
         for application in &kept {
             let before = days_before(now, application.retention_days.max(AUDIT_DAYS));
-            while turns.store.drop_audit(&application.name, before, ROWS).await? == u64::from(ROWS) {}
+            let some = || turns.store.drop_audit(&application.name, before, ROWS);
+            if let Err(error) = drop_all(turns, ROWS, STRIDES, some).await {
+                tracing::warn!(%error, application = %application.name, "old rows of the audit log go later");
+            }
         }
-        let mut erased = 0;
+        let mut left = ERASED;
         for _ in 0..STRIDES {
             if kept.is_empty() {
                 break;
@@ -56,15 +63,13 @@ impl Look {
                 let application = kept.iter().find(|application| *application.name == *one.owner.application_id);
                 let before = application.map(|application| days_before(now, application.retention_days));
                 let Some(before) = before.filter(|before| one.active_at < *before && !one.live) else { continue };
-                if erased == ERASED {
-                    // The rest of this stride is looked through again.
+                if left == 0 || turns.lifecycle.soft().is_cancelled() {
+                    // The rest of this stride is looked through again, from here on.
                     return Ok(());
                 }
-                let deed =
-                    Deed::of_system(&one.owner.application_id, Action::ConversationDelete, Some((&one.id).into()), now);
-                let why = Erasing { deed: Some(deed), silent_since: Some(before) };
-                turns.erase(&one.owner, &one.id, why).await?;
-                erased += 1;
+                let erased = erase(turns, &one, before, now).await;
+                left = left.saturating_sub(if erased { 1 } else { FAILED });
+                self.after = Some(one.id);
             }
             self.after = next;
             if self.after.is_none() {
@@ -73,4 +78,16 @@ impl Look {
         }
         Ok(())
     }
+}
+
+/// Erases a conversation in which nothing has happened since `before`; false where that went wrong, which is logged: it is
+/// found again.
+async fn erase(turns: &Turns, one: &Activity, before: Timestamp, now: Timestamp) -> bool {
+    let deed = Deed::of_system(&one.owner.application_id, Action::ConversationDelete, Some((&one.id).into()), now);
+    let why = Erasing { deed: Some(deed), silent_since: Some(before) };
+    let erased = turns.erase(&one.owner, &one.id, why).await;
+    if let Err(error) = &erased {
+        tracing::warn!(%error, conversation_id = %one.id, "an old conversation is erased later");
+    }
+    erased.is_ok()
 }

@@ -1,9 +1,10 @@
 //! What is no longer kept: events past their retention, keys and counters past their time, admissions nobody was told of;
 //! conversations that have expired, or are older than their application keeps any; and people who are being forgotten.
 
+use std::future::Future;
 use std::time::Duration;
 
-use super::{Turns, expiry, recover, retention};
+use super::{Turns, expiry, forget, recover, retention};
 use crate::domain::clock::Timestamp;
 use crate::store::Result;
 
@@ -13,8 +14,10 @@ const SUSPECTS: Duration = Duration::from_secs(1);
 const ROUND: u32 = 10;
 /// How long a fenced replica is remembered, in microseconds.
 const REPLICAS_KEPT: i64 = 3_600_000_000;
-/// How much goes in one transaction.
+/// How much goes in one transaction…
 const LIMIT: u32 = 100;
+/// …and how often, at most, before others have their turn.
+const STRIDES: u32 = 100;
 
 /// The task. It ends with the lifecycle's soft token.
 pub async fn run(turns: Turns) {
@@ -28,31 +31,51 @@ pub async fn run(turns: Turns) {
         }
         turns.withdraw_suspects().await;
         round += 1;
-        let due = turns.settings.stream.retention_s < 60 || round.is_multiple_of(ROUND);
-        if due && let Err(error) = sweep(&turns, &mut looks).await {
-            tracing::warn!(%error, "the sweep waits for the database");
+        if turns.settings.stream.retention_s < 60 || round.is_multiple_of(ROUND) {
+            sweep(&turns, &mut looks).await;
         }
     }
 }
 
-/// Looks through all conversations, each for something else.
+/// Looks through all conversations, each for something else, and for those who are being forgotten.
 #[derive(Default)]
 struct Looks {
     silent: expiry::Look,
     old: retention::Look,
+    leaving: forget::Look,
 }
 
-async fn sweep(turns: &Turns, looks: &mut Looks) -> Result<()> {
-    recover::stragglers(turns).await?;
+/// One round. What goes wrong in one step keeps none of the others waiting.
+async fn sweep(turns: &Turns, looks: &mut Looks) {
+    log("turns that nobody has", recover::stragglers(turns).await);
     let kept = i64::try_from(turns.settings.stream.retention_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
     let now = turns.now();
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(kept));
-    while turns.store.drop_journals(before, now, LIMIT).await? == u64::from(LIMIT) {}
-    while turns.store.forget_keys(now, LIMIT).await? == u64::from(LIMIT) {}
-    while turns.store.forget_quotas(now, LIMIT).await? == u64::from(LIMIT) {}
+    log("events", drop_all(turns, LIMIT, STRIDES, || turns.store.drop_journals(before, now, LIMIT)).await);
+    log("keys", drop_all(turns, LIMIT, STRIDES, || turns.store.forget_keys(now, LIMIT)).await);
+    log("counters", drop_all(turns, LIMIT, STRIDES, || turns.store.forget_quotas(now, LIMIT)).await);
     let before = Timestamp::from_micros(now.as_micros().saturating_sub(REPLICAS_KEPT));
-    while turns.store.forget_replicas(before, LIMIT).await? == u64::from(LIMIT) {}
-    looks.silent.go_on(turns).await?;
-    looks.old.go_on(turns).await?;
-    turns.forget_on().await
+    log("replicas", drop_all(turns, LIMIT, STRIDES, || turns.store.forget_replicas(before, LIMIT)).await);
+    log("silent conversations", looks.silent.go_on(turns).await);
+    log("old conversations", looks.old.go_on(turns).await);
+    log("people", looks.leaving.go_on(turns).await);
+}
+
+fn log(what: &'static str, done: Result<()>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, what, "the sweep waits for the database");
+    }
+}
+
+/// Has `some` drop up to `limit` until there is no more, `strides` times at most, or until the process is told to stop.
+pub async fn drop_all<F>(turns: &Turns, limit: u32, strides: u32, some: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<u64>>,
+{
+    for _ in 0..strides {
+        if turns.lifecycle.soft().is_cancelled() || some().await? < u64::from(limit) {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::support::access::{claims, signed, user};
-use crate::support::{Client, Reply, Request, Scene, Script, eventually};
+use crate::support::{Client, Kind, Reply, Request, Scene, Script, eventually};
 
 /// What is audited of each route that starts, makes, changes or hands out something; `None` for what tells of itself in
 /// the record, or needs nobody.
@@ -282,9 +282,9 @@ async fn the_log_comes_by_pages_and_by_what_is_looked_for_and_is_each_applicatio
 async fn nobody_changes_the_log_not_even_past_the_gateway() {
     let scene = Scene::closed().await;
     scene.bearing(&user("anna")).conversation().await;
-    let count = async || scene.database.numbers("select count(*) from audit").await[0];
-    let before = count().await;
-    assert!(before > 0);
+    let all = "select id || ' ' || at || ' ' || actor_kind || ' ' || result || ' ' || times from audit order by id";
+    let before = scene.database.texts(all).await;
+    assert!(!before.is_empty());
     for statement in [
         "delete from audit",
         "update audit set result = 'forbidden'",
@@ -293,8 +293,26 @@ async fn nobody_changes_the_log_not_even_past_the_gateway() {
         "update audit set at = at + 1",
         "update audit set address = '192.0.2.1'",
         "update audit set times = 2",
+        // A permit that is far ahead permits no more.
+        "insert into audit_permits (application_id, before) values ('shop', 9000000000000000000); delete from audit",
     ] {
         assert!(scene.database.refuses(statement).await, "{statement}");
     }
-    assert_eq!(count().await, before);
+    // What is put in the place of a row that is there is refused, or is not put there.
+    let columns = "id, application_id, at, actor_kind, action, result, times";
+    let another = "select id, application_id, 1, 'system', action, 'ok', 7 from audit";
+    let replaces = match scene.database.kind() {
+        Kind::Sqlite => vec![
+            format!("insert or replace into audit ({columns}) {another}"),
+            format!("insert into audit ({columns}) {another} where true on conflict (id) do update set times = 7"),
+        ],
+        Kind::Postgres => {
+            vec![format!("insert into audit ({columns}) {another} on conflict (id) do update set times = 7")]
+        }
+    };
+    for statement in replaces {
+        scene.database.refuses(&statement).await;
+        assert_eq!(scene.database.texts(all).await, before, "{statement}");
+    }
+    assert_eq!(scene.database.texts(all).await, before);
 }

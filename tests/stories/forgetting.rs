@@ -286,6 +286,77 @@ async fn while_somebody_is_forgotten_they_are_refused_and_a_visitor_is_forgotten
 }
 
 #[tokio::test]
+async fn who_comes_back_keeps_what_they_say_however_often_their_forgetting_was_asked_for() {
+    let scene = Scene::closed().await;
+    scene.upstream.always(Script::answer(&["yes"]));
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let anna = scene.bearing(&user(ANNA));
+    let before = anna.conversation().await;
+    let asking = || {
+        let admin = admin.clone();
+        Task::start(async move { admin.send(forget(ANNA)).await.status })
+    };
+    let mut first = asking();
+    let mut others = Vec::new();
+    // Out of step with each other, so that each would come to its end at a time of its own.
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        eventually("a little time to pass", async || (begun.elapsed().as_millis() >= 130).then_some(())).await;
+        others.push(std::mem::replace(&mut first, asking()));
+    }
+    let last = first;
+    assert_eq!(others.remove(0).join().await, 204);
+    let after = anna.conversation().await;
+    anna.ask_whole(&after, "hi").await.expect(200);
+    for other in others.into_iter().chain([last]) {
+        assert_eq!(other.join().await, 204);
+    }
+    anna.get(&format!("/v1/conversations/{after}")).await.expect(200);
+    assert_eq!(anna.messages(&after).await.len(), 2);
+    anna.get(&format!("/v1/conversations/{before}")).await.expect(404);
+}
+
+#[tokio::test]
+async fn who_asks_and_who_erases_at_once_do_not_lock_each_other_out() {
+    let mut scene = Scene::with(|setup| setup.set("stream.retention_s", 1)).await;
+    scene.upstream.always(Script::answer(&["one", " and", " another", " and", " another"]));
+    let tasks: Vec<_> = (0..8)
+        .map(|number| {
+            let client = scene.client.clone();
+            Task::start(async move {
+                for round in 0..12 {
+                    let session = format!("s{number}-{round}");
+                    let asked = json!({"message": "some words to be found", "session_id": session});
+                    let request = Request::post("/v1/chat/stream", &asked).accept(Encoding::Ndjson);
+                    let mut stream = client.open(request).await;
+                    // Some are erased in the middle, some when all has been said.
+                    if (number + round) % 2 == 0 {
+                        while stream.event().await.kind() != "delta" {}
+                    } else {
+                        stream.leavings().await;
+                    }
+                    let reset = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/chat/{session}")) };
+                    assert_eq!(client.send(reset).await.status, 200);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.join().await;
+    }
+    // A server's connections tell what they counted when they end.
+    scene.gateway.terminate();
+    scene.gateway.exit().await;
+    if scene.database.kind() == Kind::Postgres {
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        assert_eq!(scene.database.numbers(deadlocks).await, [0]);
+    }
+    assert_eq!(scene.database.numbers("select count(*) from conversations").await, [0]);
+    assert_eq!(scene.database.numbers("select count(*) from journal").await, [0]);
+    assert_eq!(scene.database.numbers("select count(*) from indexed").await, [0]);
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_not_in_the_tail_either() {
     let scene = Scene::new().await;
     scene.upstream.always(Script::answer(&[SAID[1], " more"]));

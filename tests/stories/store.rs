@@ -1,14 +1,17 @@
 //! The record itself, past the public door: every query of every file of `store`, told alike on both databases.
 
 use serde_json::json;
+use tidegate::domain::audit::{Action, Deed, Object};
 use tidegate::domain::conversation::{State, UNTITLED};
 use tidegate::domain::cursor::Crash;
-use tidegate::domain::ids::{ConversationId, MessageId, ReplicaId};
+use tidegate::domain::ids::{ConversationId, GoneId, MessageId, ReplicaId};
 use tidegate::domain::message::{Content, ContentPart, Role};
+use tidegate::domain::owner::{Kind, Owner};
 use tidegate::domain::turn::{IfBusy, Status, StoppedBy};
 use tidegate::store::admission::{Admission, NewTurn, Target};
 use tidegate::store::conversations::Erasure;
 use tidegate::store::ending::{Lease, Outcome};
+use tidegate::store::forgetting::{Forgetting, Left};
 use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
 use tidegate::store::messages::Said;
@@ -349,4 +352,46 @@ async fn a_long_path_comes_whole_and_only_as_far_as_its_bytes_reach() {
         assert_eq!(some, whole[..some.len()]);
         assert!(weigh(&some) <= bytes && weigh(&whole[..(some.len() + 1).min(300)]) > bytes.min(weigh(&whole) - 1));
     }
+}
+
+#[tokio::test]
+async fn a_step_of_a_forgetting_does_nothing_once_its_mark_is_gone() {
+    let mut house = House::new().await;
+    let anna = Owner::person(&"shop".into(), Kind::User, "anna");
+    house.owner = anna.clone();
+    let marked = |second| Forgetting { owner: anna.clone(), pseudonym: GoneId::new(at(second)), since: at(second) };
+    let deed = |second| Deed::of_system(&anna.application_id, Action::UserForget, Object::person(&anna), at(second));
+    let (first, second) = (marked(1), marked(5));
+    let before = house.conversation().await;
+    house.store.begin_forgetting(&first, &deed(1)).await.unwrap();
+    house.store.begin_forgetting(&second, &deed(2)).await.unwrap();
+    assert_eq!(
+        house.store.forgetting(Some(&anna), 9).await.unwrap(),
+        std::slice::from_ref(&first),
+        "who is marked stays so"
+    );
+    assert_eq!(house.store.end_forgetting(&first).await.unwrap(), Left::More, "a conversation is left");
+    assert_eq!(house.store.conversations_of(&first, 9).await.unwrap(), std::slice::from_ref(&before));
+    assert!(house.store.erase_conversation(&anna, &before, Erasure::new(at(9), at(99))).await.unwrap());
+    assert_eq!(house.store.forget_rest(&first, 9).await.unwrap(), Left::Nothing);
+    assert_eq!(house.store.end_forgetting(&first).await.unwrap(), Left::Nothing);
+
+    // Somebody is called like that again, and marked again.
+    let after = house.conversation().await;
+    let asked = NewTurn { key: Some(key("k", "a")), ..house.turn(&after) };
+    house.admitted(&asked).await;
+    let keys = async || house.database.numbers("select count(*) from idempotency_keys").await[0];
+    for marked_again in [false, true] {
+        if marked_again {
+            house.store.begin_forgetting(&second, &deed(5)).await.unwrap();
+        }
+        assert!(house.store.conversations_of(&first, 9).await.unwrap().is_empty());
+        assert_eq!(house.store.forget_rest(&first, 9).await.unwrap(), Left::Unmarked);
+        assert_eq!(house.store.end_forgetting(&first).await.unwrap(), Left::Unmarked);
+        assert_eq!(keys().await, 1);
+    }
+    assert_eq!(house.store.forgetting(Some(&anna), 9).await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(house.store.conversations_of(&second, 9).await.unwrap(), [after]);
+    assert_eq!(house.store.forget_rest(&second, 9).await.unwrap(), Left::Nothing);
+    assert_eq!(keys().await, 0);
 }
