@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
-use crate::domain::audit::{Action, Actor, Deed, Object};
+use crate::domain::audit::{Action, Actor, ActorKind, Deed, Object};
 use crate::domain::clock::Clock;
 use crate::domain::ids::AuditId;
 use crate::lifecycle::Lifecycle;
@@ -17,8 +17,11 @@ use crate::store::{Result, Store};
 
 /// So many wait to be written; beyond, they are not, and how many is logged.
 const WAITING: usize = 1024;
-/// So many different ones are counted at once; beyond, their objects are not told apart, and then they are not written.
-const DIFFERENT: usize = 4096;
+/// So many different ones are counted at once of all; beyond, they are not written. Visitors, whom anybody becomes at no cost, have
+/// half of them, so that they hide nobody else's.
+const DIFFERENT: usize = 8192;
+/// So many of one actor's; beyond, their objects are not told apart.
+const EACH: usize = 32;
 /// For so long the same is counted.
 const MINUTE: Duration = Duration::from_secs(60);
 /// How often it is looked whose minute is over.
@@ -39,7 +42,15 @@ impl Refusals {
     pub fn open(store: Store, clock: Clock, life: &Lifecycle) -> Self {
         let (sender, receiver) = channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
-        let counting = Counting { store, clock, known: HashMap::new(), lost: lost.clone(), told: None };
+        let counting = Counting {
+            store,
+            clock,
+            known: HashMap::new(),
+            each: HashMap::new(),
+            visitors: 0,
+            lost: lost.clone(),
+            told: None,
+        };
         life.spawn("refusals", counting.run(receiver, life.clone()));
         Self { sender, lost }
     }
@@ -77,6 +88,10 @@ struct Counting {
     store: Store,
     clock: Clock,
     known: HashMap<Same, Counted>,
+    /// How many of them are each actor's, in which application…
+    each: HashMap<(Arc<str>, Actor), usize>,
+    /// …and how many visitors'.
+    visitors: usize,
     /// How many were not taken, and not told of either.
     lost: Arc<AtomicU64>,
     /// When that was told last.
@@ -117,7 +132,9 @@ impl Counting {
     }
 
     async fn take(&mut self, mut deed: Deed, code: &'static str) {
-        let (full, overfull) = (self.known.len() >= DIFFERENT, self.known.len() >= 2 * DIFFERENT);
+        let who = (deed.application.clone(), deed.actor.clone());
+        let is_visitor = matches!(deed.actor.kind, ActorKind::Visitor | ActorKind::Ticket);
+        let overfull = self.known.len() >= DIFFERENT || (is_visitor && self.visitors >= DIFFERENT / 2);
         let same = |deed: &Deed| Same {
             application: deed.application.clone(),
             actor: deed.actor.clone(),
@@ -125,17 +142,18 @@ impl Counting {
             object: deed.object.clone(),
             code,
         };
-        if full && !self.known.contains_key(&same(&deed)) {
+        if self.each.get(&who).is_some_and(|many| *many >= EACH) && !self.known.contains_key(&same(&deed)) {
             deed.object = None;
         }
         match self.known.entry(same(&deed)) {
             Entry::Occupied(mut known) => known.get_mut().again += 1,
-            // As many actors as that: what is kept of them here is bounded.
             Entry::Vacant(_) if overfull => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             Entry::Vacant(place) => {
                 place.insert(Counted { first: deed.id.clone(), since: Instant::now(), again: 0 });
+                *self.each.entry(who).or_default() += 1;
+                self.visitors += usize::from(is_visitor);
                 let written = self.store.note(&deed, code).await;
                 warn(written);
             }
@@ -144,9 +162,19 @@ impl Counting {
 
     async fn tell(&mut self, after: Duration) {
         let now = self.clock.now();
-        let over: Vec<Counted> =
-            self.known.extract_if(|_, known| known.since.elapsed() >= after).map(|(_, known)| known).collect();
-        for Counted { first, again, .. } in over.into_iter().filter(|known| known.again > 0) {
+        let over: Vec<_> = self.known.extract_if(|_, known| known.since.elapsed() >= after).collect();
+        for (same, Counted { first, again, .. }) in over {
+            self.visitors -= usize::from(matches!(same.actor.kind, ActorKind::Visitor | ActorKind::Ticket));
+            let who = (same.application, same.actor);
+            if let Some(many) = self.each.get_mut(&who) {
+                *many -= 1;
+                if *many == 0 {
+                    self.each.remove(&who);
+                }
+            }
+            if again == 0 {
+                continue;
+            }
             let written = self.store.note_again(&first, again, now).await;
             warn(written);
         }

@@ -316,3 +316,20 @@ async fn nobody_changes_the_log_not_even_past_the_gateway() {
     }
     assert_eq!(scene.database.texts(all).await, before);
 }
+
+#[tokio::test]
+async fn who_is_refused_over_and_over_hides_nobody_elses_refusals() {
+    let scene = Scene::closed().await;
+    let (visitor, mallory) = (scene.bearing(&scene.visitor("wk_shop").await), scene.bearing(&user("mallory")));
+    let delete =
+        |id: usize| Request { method: "DELETE".into(), ..Request::get(&format!("/v1/conversations/conv_{id:032}")) };
+    for id in 0..100 {
+        visitor.send(delete(id)).await.expect(404);
+    }
+    mallory.send(delete(7)).await.expect(404);
+    let rows = "select count(*) from audit where actor_kind = 'user' and object_id is not null";
+    eventually("the last refusal", async || (scene.database.numbers(rows).await == [1]).then_some(())).await;
+    let rows = "select count(*) from audit where actor_kind = 'visitor' and object_id is ";
+    assert_eq!(scene.database.numbers(&format!("{rows} not null")).await, [32], "so many are told apart");
+    assert_eq!(scene.database.numbers(&format!("{rows} null and action = 'conversation.delete'")).await, [1]);
+}
