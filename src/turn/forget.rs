@@ -1,7 +1,7 @@
 //! Forgetting a person: their conversations are erased one by one, then the rest of what is theirs, and last the mark that
 //! says so. What is left undone is found by the mark, here or on another replica.
 //!
-//! A request that was let in before the mark may write after it, so the end is waited for: see [`Turns::settled`].
+//! A request that was let in before the mark may write after it, so the end is waited for.
 
 use std::collections::HashMap;
 use std::time::Duration;
