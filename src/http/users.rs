@@ -146,7 +146,7 @@ struct Going {
 ///
 /// All that is theirs is erased: conversations with everything under them, whose live turns are stopped, tickets, keys of
 /// idempotency. What was used stays in the sums, as nobody's; the audit log keeps what was done, by a pseudonym. Until it is
-/// done they are refused; whoever comes back later is somebody new. It takes a second or two, and longer for somebody who has
+/// done they are refused; whoever comes back later is somebody new. It takes a few seconds, and longer for somebody who has
 /// said much: then the answer is 202, it goes on, and asking again tells when it is done. Also for one who is not there.
 #[utoipa::path(
     delete,
