@@ -5,7 +5,7 @@ use tidegate::domain::clock::{Clock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::access::{BANK, PAGE, SHOP, claims, seconds_from_now, signed, user};
+use crate::support::access::{PAGE, SHOP, claims, seconds_from_now, signed, user};
 use crate::support::{Client, Encoding, Gate, Gateway, Request, Scene, Script, Setup, Task, eventually};
 
 /// Asks in a session of the caller's own.
@@ -193,21 +193,6 @@ async fn a_visitor_is_made_by_the_first_message_and_not_before() {
     let reply = scene.through("wk_shop").bearing("nonsense").post("/v1/chat/stream", &body).await;
     assert_eq!((reply.status, reply.header("auth-status")), (200, Some("ignored")));
     assert!(reply.header("visitor-token").is_some());
-}
-
-#[tokio::test]
-async fn of_several_applications_the_one_says_no_that_a_token_is_for() {
-    let scene = Scene::closed().await;
-    for secret in [SHOP, BANK] {
-        let mut claims = claims("anna");
-        claims["exp"] = json!(seconds_from_now(-60));
-        let problem = scene.bearing(&signed(secret, &claims)).get("/v1/models").await.expect(401);
-        assert_eq!(problem["detail"], "The token has expired.");
-    }
-    // An id need not be ASCII to be acted for.
-    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
-    let made = service.with_header("tidegate-user", "jürgen").conversation().await;
-    scene.bearing(&user("jürgen")).get(&format!("/v1/conversations/{made}")).await.expect(200);
 }
 
 #[tokio::test]

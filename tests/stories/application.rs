@@ -1,8 +1,8 @@
-//! What a key sees of all of its application.
+//! What a key sees of all of its application, and several of them beside each other.
 
 use serde_json::{Value, json};
 
-use crate::support::access::user;
+use crate::support::access::{BANK, SHOP, claims, seconds_from_now, signed, user};
 use crate::support::{Client, Scene, eventually};
 
 async fn make(client: &Client, title: &str) -> String {
@@ -76,4 +76,19 @@ async fn a_key_that_acts_for_nobody_lists_all_of_its_application() {
     assert_eq!(titles(&service, "q=b&user_id=anna").await, none);
     eventually("a user's to be found", async || (titles(&service, "q=d&user_id=anna").await == ["d"]).then_some(()))
         .await;
+}
+
+#[tokio::test]
+async fn of_several_applications_the_one_says_no_that_a_token_is_for() {
+    let scene = Scene::closed().await;
+    for secret in [SHOP, BANK] {
+        let mut claims = claims("anna");
+        claims["exp"] = json!(seconds_from_now(-60));
+        let problem = scene.bearing(&signed(secret, &claims)).get("/v1/models").await.expect(401);
+        assert_eq!(problem["detail"], "The token has expired.");
+    }
+    // An id need not be ASCII to be acted for.
+    let service = scene.bearing(&scene.gateway.key("shop", "service").text);
+    let made = service.with_header("tidegate-user", "jürgen").conversation().await;
+    scene.bearing(&user("jürgen")).get(&format!("/v1/conversations/{made}")).await.expect(200);
 }
