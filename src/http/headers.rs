@@ -10,18 +10,31 @@ pub fn list(headers: &HeaderMap, name: HeaderName, separator: char) -> impl Iter
     lines.flat_map(move |line| split(line, separator))
 }
 
-/// Splits outside quotes, trims, and leaves out what is empty.
-pub fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let mut escaped = false;
-    text.split(move |char: char| {
-        let within = quoted;
+/// Where in a text one is: within a quoted string (section 5.6.4), or not.
+#[derive(Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Reads one more character.
+    fn read(&mut self, char: char) {
         match char {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
+            _ if self.escaped => self.escaped = false,
+            '\\' if self.open => self.escaped = true,
+            '"' => self.open = !self.open,
             _ => {}
         }
+    }
+}
+
+/// Splits outside quotes, trims, and leaves out what is empty.
+pub fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quotes = Quotes::default();
+    text.split(move |char: char| {
+        let within = quotes.open;
+        quotes.read(char);
         char == separator && !within
     })
     .map(|part| part.trim_matches([' ', '\t']))
@@ -30,16 +43,9 @@ pub fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 /// Whether every quote that begins in it ends in it.
 pub fn quotes_end(text: &str) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    for char in text.chars() {
-        match char {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => {}
-        }
-    }
-    !quoted
+    let mut quotes = Quotes::default();
+    text.chars().for_each(|char| quotes.read(char));
+    !quotes.open
 }
 
 /// Whether it is a token: at least one character, all of those that need no quotes.

@@ -5,6 +5,7 @@ use super::audit::{OK, insert_deed};
 use super::people::insert_person;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
+use super::usage::add_totals;
 use super::{Error, Result, Store};
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
@@ -205,22 +206,9 @@ impl Store {
                 in sums
             {
                 let mut sum = conn
-                    .query(
-                        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, \
-                         shard, calls, prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, \
-                         reasoning_tokens, cost_nano_usd, unpriced_calls, estimated_calls) \
-                         values ($1, '', $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-                         on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) \
-                         do update set calls = usage_totals.calls + excluded.calls, \
-                         prompt_tokens = usage_totals.prompt_tokens + excluded.prompt_tokens, \
-                         completion_tokens = usage_totals.completion_tokens + excluded.completion_tokens, \
-                         cached_tokens = usage_totals.cached_tokens + excluded.cached_tokens, \
-                         cache_write_tokens = usage_totals.cache_write_tokens + excluded.cache_write_tokens, \
-                         reasoning_tokens = usage_totals.reasoning_tokens + excluded.reasoning_tokens, \
-                         cost_nano_usd = usage_totals.cost_nano_usd + excluded.cost_nano_usd, \
-                         unpriced_calls = usage_totals.unpriced_calls + excluded.unpriced_calls, \
-                         estimated_calls = usage_totals.estimated_calls + excluded.estimated_calls",
-                    )
+                    .query(add_totals(
+                        "values ($1, '', $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                    ))
                     .bind(application)
                     .bind(span)
                     .bind(start)

@@ -50,16 +50,20 @@ pub(super) fn rows(rows: usize, columns: usize, first: usize) -> String {
 pub(super) const UNCOUNTED: &str =
     "where not exists (select 1 from usage_records r where r.conversation_id = $1 and r.turn_id = $2)";
 
-pub(super) fn insert_totals(groups: usize) -> sqlx::AssertSqlSafe<String> {
+/// Adds sums to those there are: `rows` gives them, by application, owner, span, start, model, assistant, key, shard and
+/// [`Sums::NAMES`].
+pub(super) fn add_totals(rows: &str) -> sqlx::AssertSqlSafe<String> {
     let add = |name: &str| format!("{name} = usage_totals.{name} + excluded.{name}");
     sqlx::AssertSqlSafe(format!(
-        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, shard, {}) \
-         select * from (values {}) v {UNCOUNTED} \
+        "insert into usage_totals (application_id, owner_id, span, start, model, assistant_id, key_id, shard, {}) {rows} \
          on conflict (application_id, owner_id, span, start, model, assistant_id, key_id, shard) do update set {}",
         Sums::NAMES.join(", "),
-        rows(groups, 8 + Sums::NAMES.len(), 3),
         Sums::NAMES.map(add).join(", ")
     ))
+}
+
+pub(super) fn insert_totals(groups: usize) -> sqlx::AssertSqlSafe<String> {
+    add_totals(&format!("select * from (values {}) v {UNCOUNTED}", rows(groups, 8 + Sums::NAMES.len(), 3)))
 }
 
 pub(super) fn insert_records(calls: usize) -> sqlx::AssertSqlSafe<String> {
