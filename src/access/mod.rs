@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::domain::acting::Acting;
 use crate::domain::audit::{Deed, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
 use crate::domain::clock::{Clock, Timestamp};
@@ -35,7 +36,7 @@ use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::store::whose::Object;
 use crate::store::{Error, Store};
-pub use handed::{KeyError, Made, Wanted, make_key};
+pub use handed::{KeyError, Made, Visit, Wanted, make_key};
 use limits::Streams;
 use rates::Rates;
 use refusals::Refusals;
@@ -255,7 +256,7 @@ impl Access {
                 standing: Standing::Key(key.role),
                 credentials: key_of.into(),
                 models: Models::default(),
-                is_new: false,
+                acting: None,
                 whence: Whence::default(),
                 bounds: Bounds::default(),
             });
@@ -295,6 +296,7 @@ impl Access {
 
     /// A person, unless they are refused.
     async fn known(&self, owner: Owner, models: Models) -> Result<Caller, Denied> {
+        let let_in = self.0.clock.now();
         let known = self.0.store.person(&owner).await?;
         if known.as_ref().is_some_and(|person| person.deactivated_at.is_some()) {
             return Err(Denied::Forbidden("This user has been deactivated."));
@@ -302,7 +304,8 @@ impl Access {
         if known.as_ref().is_some_and(|person| person.forgetting_at.is_some()) {
             return Err(Denied::Forbidden("This user is being forgotten."));
         }
-        Ok(person(owner, models, known.is_none()))
+        let known_since = known.map(|person| person.created_at);
+        Ok(person(Acting { owner, known_since, let_in }, models))
     }
 
     /// Whose an object is, if this caller may use it.
@@ -331,10 +334,11 @@ impl Access {
 
 const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in users.");
 
-fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
+fn person(acting: Acting, models: Models) -> Caller {
+    let owner = acting.owner.clone();
     let credentials = vec![Credential::Person(owner.clone())];
     let (bounds, whence) = (Bounds::default(), Whence::default());
-    Caller { owner, standing: Standing::Person, credentials, models, is_new, bounds, whence }
+    Caller { owner, standing: Standing::Person, credentials, models, acting: Some(acting), bounds, whence }
 }
 
 /// The pepper a server needs.
