@@ -44,6 +44,7 @@ use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Cluster;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
@@ -88,6 +89,24 @@ pub struct Settings {
     pub applications: Latest<Applications>,
 }
 
+/// What turns are made of besides their settings; see [`House`].
+pub struct Parts {
+    /// See [`House::store`].
+    pub store: Store,
+    /// See [`House::cluster`].
+    pub cluster: Option<Cluster>,
+    /// See [`House::upstreams`].
+    pub upstreams: Latest<Upstreams>,
+    /// See [`House::clock`].
+    pub clock: Clock,
+    /// See [`House::lifecycle`].
+    pub lifecycle: Lifecycle,
+    /// See [`House::meter`].
+    pub meter: Meter,
+    /// See [`House::tracer`].
+    pub tracer: Tracer,
+}
+
 /// All turns of the process, and what they need. Cheap to clone.
 #[derive(Clone)]
 pub struct Turns(Arc<House>);
@@ -98,6 +117,8 @@ pub struct House {
     pub settings: Settings,
     /// The record.
     pub store: Store,
+    /// What is shared with other replicas besides it, if anything is.
+    pub cluster: Option<Cluster>,
     /// The models. They may be replaced: a turn takes them when it asks, and keeps those.
     pub upstreams: Latest<Upstreams>,
     /// The time.
@@ -138,21 +159,15 @@ impl Turns {
     ///
     /// # Errors
     /// The store's, when the database does not do as asked.
-    pub async fn open(
-        settings: Settings,
-        store: Store,
-        upstreams: Latest<Upstreams>,
-        clock: Clock,
-        lifecycle: Lifecycle,
-        meter: Meter,
-        tracer: Tracer,
-    ) -> Result<Self, crate::store::Error> {
+    pub async fn open(settings: Settings, parts: Parts) -> Result<Self, crate::store::Error> {
+        let Parts { store, cluster, upstreams, clock, lifecycle, meter, tracer } = parts;
         let replica = ReplicaId::new(clock.now());
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
         let turns = Self(Arc::new(House {
             settings,
             store,
+            cluster,
             upstreams,
             clock,
             lifecycle,

@@ -43,6 +43,8 @@
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
 //! - [`kept::Kept`]: all that a database holds, to be looked through.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
+//! - [`Redis`]: a Redis of the test's own: `start`, `url`, `through(&proxy)`, `address`, `cli(words)`, `kill`, `restart` (empty, on
+//!   the same port), `freeze`, `thaw`.
 //! - [`Foreign`]: a program of somebody else's, `serve(…)` for one that listens; gone when dropped.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said), `resize`, `prefer` (light or dark),
@@ -76,6 +78,7 @@ mod outage;
 mod proxy;
 mod pulse;
 mod record;
+mod redis;
 mod scene;
 mod script;
 mod setup;
@@ -104,6 +107,7 @@ pub use self::{
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
+    redis::Redis,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
     setup::Setup,
