@@ -11,6 +11,7 @@ pub mod limits;
 pub mod rates;
 mod refusals;
 pub mod revoked;
+pub mod streams;
 mod tending;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::cluster::Cluster;
 use crate::domain::acting::Acting;
 use crate::domain::audit::{Deed, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
@@ -37,10 +39,10 @@ use crate::lifecycle::Lifecycle;
 use crate::store::whose::Object;
 use crate::store::{Error, Store};
 pub use handed::{KeyError, Made, Visit, Wanted, make_key};
-use limits::Streams;
 use rates::Rates;
 use refusals::Refusals;
 use revoked::Revocations;
+use streams::Streams;
 
 /// A key of idempotency shorter than this could be guessed, and with it who asked: such a retry is a new visitor.
 const GUESSED: usize = 22;
@@ -142,17 +144,18 @@ pub struct Token {
 }
 
 impl Access {
-    /// Starts what looks for revocations.
+    /// Starts what looks for revocations, and what counts with other replicas where there is a cluster.
     pub fn open(
         settings: Settings,
         store: Store,
+        cluster: Option<Cluster>,
         clock: Clock,
         applications: Latest<Applications>,
         pepper: Option<Pepper>,
         life: &Lifecycle,
     ) -> Self {
         let revocations = Revocations::default();
-        let (rates, streams, used) = (Rates::default(), Streams::default(), Mutex::default());
+        let (rates, streams, used) = (Rates::new(cluster.clone()), Streams::open(cluster, life), Mutex::default());
         let refusals = Refusals::open(store.clone(), clock.clone(), life);
         let house = House { settings, store, clock, applications, pepper, revocations, refusals, rates, streams, used };
         let access = Self(Arc::new(house));

@@ -56,12 +56,12 @@ pub enum Measure {
     Day,
     /// Nano-USD of a month.
     Month,
-    /// Streams that are open on this replica.
+    /// Streams that are open.
     Streams,
 }
 
 impl Measure {
-    /// Those of turns: the record counts them. The others each replica counts by itself.
+    /// Those of turns: the record counts them. The others are counted in memory, or in what replicas share.
     pub const OF_TURNS: [Self; 4] = [Self::Tokens, Self::Turns, Self::Day, Self::Month];
 
     /// Its name, in the record and in the name of a policy.

@@ -396,7 +396,7 @@ pub async fn events(
         let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
         let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
         let feed = feed.ok_or_else(no_conversation)?;
-        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app)?);
+        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app).await?);
         Ok(respond(&app, &who, source, wire, chosen.content_type, (None, &id), place))
     };
     match told.await {
