@@ -6,6 +6,8 @@ mod counted;
 mod leaving;
 #[path = "../stories/migrations.rs"]
 mod migrations;
+#[path = "../stories/relay.rs"]
+mod relay;
 #[path = "../stories/replicas.rs"]
 mod replicas;
 #[path = "../stories/server.rs"]
