@@ -22,6 +22,7 @@ mod faults;
 mod feed;
 mod foreign;
 mod forgetting;
+mod golden;
 mod kill;
 mod limits;
 mod lives;

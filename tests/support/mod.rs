@@ -37,6 +37,7 @@
 //!   event to its end with the saved message, checked against each other.
 //! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `refuses(sql)`, `block` (nobody
 //!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
+//! - [`Row`]: rows as JSON: `Database::tables`, `rows(table)`, `insert(table, row)`, `migrate_to(number)`.
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
@@ -79,6 +80,7 @@ mod proxy;
 mod pulse;
 mod record;
 mod redis;
+mod rows;
 mod scene;
 mod script;
 mod setup;
@@ -101,13 +103,14 @@ pub use self::{
     foreign::Foreign,
     frames::Frame,
     gate::Gate,
-    gateway::{Gateway, program},
+    gateway::{Gateway, announced, program},
     http1::Closing,
     outage::Outage,
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
     redis::Redis,
+    rows::Row,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
     setup::Setup,
