@@ -7,10 +7,12 @@
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
+pub mod awake;
 pub mod calls;
 pub mod cold;
 
 pub mod conversations;
+pub mod departures;
 pub mod ends;
 pub mod expiry;
 pub mod export;
@@ -23,10 +25,12 @@ pub mod journal;
 pub mod lease;
 pub mod live;
 pub mod log;
+pub mod mirror;
 pub mod prompt;
 pub mod reader;
 pub mod recover;
 pub mod registry;
+pub mod relay;
 pub mod retention;
 pub mod run;
 pub mod segments;
@@ -39,9 +43,10 @@ pub mod waiting;
 pub mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -59,9 +64,14 @@ use crate::store::{Store, checkpoint};
 use crate::trace::Tracer;
 use crate::upstream::Upstreams;
 use crate::upstream::tokens::Counts;
+use awake::Awake;
+use departures::Departures;
 use forget::Leaving;
 use journal::Journal;
+use log::Appended;
+use mirror::Mirrors;
 use registry::Registry;
+use relay::Relay;
 use start::Suspects;
 
 /// How turns are run, shown and kept.
@@ -133,11 +143,19 @@ pub struct House {
     pub registry: Registry,
     /// What saves their events.
     pub journal: Journal,
+    /// What passes them on to other replicas.
+    relay: Relay,
+    /// The turns of other replicas that are read here.
+    mirrors: Mirrors,
+    departures: Departures,
     /// How many tokens messages have.
     pub counts: Counts,
     replica: RwLock<ReplicaId>,
     /// Held while the process takes a new name.
     renaming: tokio::sync::Mutex<()>,
+    /// Told when there is reason to think that this process was fenced.
+    doubt: Notify,
+    awake: Awake,
     /// Cancelled when the process signs off: nothing is saved here any more, and no lease renewed.
     signed_off: CancellationToken,
     places: Arc<Semaphore>,
@@ -162,6 +180,7 @@ impl Turns {
     pub async fn open(settings: Settings, parts: Parts) -> Result<Self, crate::store::Error> {
         let Parts { store, cluster, upstreams, clock, lifecycle, meter, tracer } = parts;
         let replica = ReplicaId::new(clock.now());
+        let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
         let turns = Self(Arc::new(House {
@@ -175,9 +194,14 @@ impl Turns {
             tracer,
             registry: Registry::default(),
             journal: Journal::default(),
+            relay: Relay::default(),
+            mirrors: Mirrors::default(),
+            departures: Departures::default(),
             counts: Counts::default(),
             replica: RwLock::new(replica),
             renaming: tokio::sync::Mutex::default(),
+            doubt: Notify::new(),
+            awake: Awake::new(lease),
             signed_off,
             places,
             suspects: Suspects::default(),
@@ -191,11 +215,28 @@ impl Turns {
             // Not vital: without it commits do the same, at a longer log.
             turns.lifecycle.spawn("checkpoints", checkpoint::run(store, checkpoint::EVERY, hard));
         }
+        if let Some(cluster) = turns.cluster.clone() {
+            turns.lifecycle.spawn_vital("relay", relay::run(turns.clone(), cluster.clone()));
+            let hard = turns.lifecycle.hard().clone();
+            turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&hard).await });
+            turns.lifecycle.spawn("departures", departures::run(turns.clone()));
+        }
+        if turns.store.is_shared() {
+            turns.lifecycle.spawn_vital("awake", awake::run(turns.clone()));
+        }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
         // Not vital: without it searches know nothing new.
         turns.lifecycle.spawn("index", index::run(turns.clone()));
         Ok(turns)
+    }
+
+    /// Notes what was appended to a turn's log.
+    pub(in crate::turn) fn note(&self, live: &Arc<live::Live>, appended: Appended) {
+        self.journal.note(live, appended.bytes, appended.save);
+        if appended.pass {
+            self.pass_on(live);
+        }
     }
 
     /// Waits until no turn lives here, and none is being admitted.
