@@ -72,7 +72,8 @@ impl Stage {
         };
         let replicas = replicas.into_iter().map(Arc::new).collect();
         let (field, postgres) = (Arc::new(field), Arc::new(postgres));
-        Self { field, replicas, upstream, database, lateness: Lateness::feel(), postgres, redis }
+        let lateness = Lateness::feel(&field.direct);
+        Self { field, replicas, upstream, database, lateness, postgres, redis }
     }
 
     /// Lets everything happen that the schedule says; each is over when all that befell its victim is.

@@ -19,6 +19,8 @@ use crate::support::{Request, Stream, Task, within};
 /// How long turns may be open after the last fault: a lease and the second that a taker has, and what an unoptimised
 /// build and a machine with other work take for it.
 const SETTLED: Duration = Duration::from_millis(1000 + 1000 + 2500);
+/// How often the taker of many turns waits for the machine, one after the other.
+const TAKES: u32 = 40;
 /// How long readers may take to hear of it all after that.
 const HEARD: Duration = Duration::from_secs(8);
 /// How many things are looked at side by side.
@@ -98,7 +100,7 @@ async fn settle(stage: &Stage) -> Duration {
         if open.is_empty() {
             return calm.elapsed();
         }
-        let late = stage.lateness.between(calm, Instant::now());
+        let late = stage.lateness.of(&[], calm, Instant::now(), TAKES);
         assert!(calm.elapsed() < SETTLED + late, "turns are left open: {open:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

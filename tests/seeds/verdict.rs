@@ -11,6 +11,8 @@ use crate::support::{Frame, Record, assert_stamps};
 
 /// What `relaxed` may lose of what was shown.
 const MOST: Duration = Duration::from_millis(100);
+/// How often a commit waits for the machine: four round trips, at both ends.
+const WAITS: u32 = 8;
 /// How long a replica that was cut off or stood still may take to find out what became of its turns: its journal tries
 /// again once a second.
 const FINDS_OUT: Duration = Duration::from_millis(1500);
@@ -102,7 +104,7 @@ fn judge_end(stage: &Stage, asked: &Asked, turn: &Turn, all: &[Asked], tally: &m
             let ended = shown.get(&record.last()).map_or_else(Instant::now, |shown| shown.at);
             let excuse = stage.field.calamities.excuse(&turn.suspects(asked), asked.at, ended, FINDS_OUT);
             if !excuse {
-                let late = stage.lateness.between(asked.at, ended);
+                let late = stage.lateness.of_timers(asked.at, ended);
                 assert!(late >= LATE, "it was interrupted, and nothing had happened; {late:?} are the machine's");
                 tally.unprovoked += 1;
             }
@@ -119,8 +121,9 @@ fn judge_loss(stage: &Stage, asked: &Asked, turn: &Turn, seq: u64, at: Instant, 
         crash.0 < seq && seq < crash.1 && record.status() == "interrupted",
         "event {seq} is lost, crash: {crash:?}"
     );
-    let late = stage.lateness.between(at, at + 3 * MOST);
-    let excuse = stage.field.calamities.excuse(&turn.suspects(asked), at, at + MOST + late, FINDS_OUT);
+    let suspects = turn.suspects(asked);
+    let late = stage.lateness.of(&suspects, at - 3 * MOST, at + 3 * MOST, WAITS);
+    let excuse = stage.field.calamities.excuse(&suspects, at, at + MOST + late, FINDS_OUT);
     assert!(excuse, "event {seq} was shown, was not saved within {MOST:?}, and is lost; {late:?} are the machine's");
     tally.lost += 1;
 }
