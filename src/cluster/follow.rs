@@ -1,16 +1,18 @@
 //! Following turns that run on other replicas: one connection waits for all of them at once.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamReadReply;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::news::{self, News};
 use super::piece::{Id, Piece, key};
 use super::{CONNECT, Cluster, Error, REST, Result};
 use crate::domain::ids::TurnId;
@@ -31,7 +33,6 @@ const WAKE_KEPT_S: u64 = 60;
 #[derive(Debug)]
 pub(super) struct Follows {
     open: Mutex<HashMap<String, Followed>>,
-    begun: Notify,
     /// The key of a stream of this process's own: what is entered there wakes the connection, so that it asks for what is followed
     /// since.
     wake: String,
@@ -46,7 +47,7 @@ struct Followed {
 impl Default for Follows {
     fn default() -> Self {
         let wake = format!("tidegate:wake:{:032x}", fastrand::u128(..));
-        Self { open: Mutex::default(), begun: Notify::new(), wake }
+        Self { open: Mutex::default(), wake }
     }
 }
 
@@ -92,7 +93,6 @@ impl Cluster {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (follows, key) = (self.0.follows.clone(), key(turn));
         follows.open.lock().insert(key.clone(), Followed { at: after.map_or((0, 0), Piece::id), sender });
-        follows.begun.notify_one();
         let follow = Follow { key, receiver, follows };
         let mut wake = redis::pipe();
         wake.cmd("XADD")
@@ -108,48 +108,59 @@ impl Cluster {
         Ok(follow)
     }
 
-    /// Waits for news of all that is followed. It ends with `over`.
-    pub async fn run(&self, over: &CancellationToken) {
-        loop {
-            tokio::select! {
-                () = over.cancelled() => return,
-                () = self.0.follows.begun.notified() => {}
-            }
-            let listening = tokio::select! {
-                () = over.cancelled() => return,
-                listened = self.listen() => listened,
-            };
-            if let Err(error) = listening {
-                tracing::warn!(%error, "turns of other replicas are read from the record: Redis does not answer");
-                self.0.follows.close();
-                tokio::select! {
-                    () = over.cancelled() => return,
-                    () = tokio::time::sleep(REST) => {}
+    /// Waits for all that is followed, and for news, which are left out where `news` is full. It ends with `over`.
+    pub async fn run(&self, news: &mpsc::Sender<News>, over: &CancellationToken) {
+        let listen = async {
+            let mut failing = false;
+            loop {
+                let begun = Instant::now();
+                let Err(error) = self.listen(news).await;
+                // What fails again at once has been told of.
+                if !failing || begun.elapsed() > BLOCK {
+                    tracing::warn!(%error, "turns of other replicas are read from the record: Redis does not answer");
                 }
+                failing = true;
+                self.0.follows.close();
+                let _full = news.try_send(News::Missed);
+                tokio::time::sleep(REST).await;
             }
+        };
+        tokio::select! {
+            () = over.cancelled() => {}
+            () = listen => {}
         }
     }
 
-    /// Listens until nothing is followed any more.
-    async fn listen(&self) -> Result<()> {
+    /// What this process is called, where others are to know what is theirs.
+    pub(super) fn name(&self) -> &str {
+        &self.0.follows.wake
+    }
+
+    /// Listens until Redis does not answer.
+    async fn listen(&self, news: &mpsc::Sender<News>) -> Result<Infallible> {
         // No bound for its answers: Redis is to wait.
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
         let connecting = self.0.client.get_multiplexed_async_connection_with_config(&config);
         let connection = tokio::time::timeout(CONNECT + GRACE, connecting).await;
         let mut connection = connection.map_err(|_| Error::of("it does not answer in time"))?.map_err(Error::of)?;
-        let mut woken = "0".to_owned();
+        let (mut woken, mut heard) = ("0".to_owned(), self.newest().await?);
+        let _full = news.try_send(News::Missed);
         loop {
             let places: Vec<(String, Id)> =
                 self.0.follows.open.lock().iter().map(|(key, followed)| (key.clone(), followed.at)).collect();
-            if places.is_empty() {
-                return Ok(());
-            }
-            let read = self.read(&mut connection, &woken, &places);
+            let read = self.read(&mut connection, &woken, &heard, &places);
             let found = tokio::time::timeout(BLOCK + GRACE, read).await;
             let found = found.unwrap_or_else(|_| Err(Error::of("it does not answer in time")))?;
             for stream in found.keys {
                 if stream.key == self.0.follows.wake {
                     woken = stream.ids.last().map_or(woken, |entry| entry.id.clone());
+                    continue;
+                }
+                if stream.key == news::KEY {
+                    heard = stream.ids.last().map_or(heard, |entry| entry.id.clone());
+                    for told in stream.ids.iter().filter_map(|entry| news::read(entry, self.name())) {
+                        let _full = news.try_send(told);
+                    }
                     continue;
                 }
                 for entry in &stream.ids {
@@ -164,15 +175,16 @@ impl Cluster {
         &self,
         connection: &mut MultiplexedConnection,
         woken: &str,
+        heard: &str,
         places: &[(String, Id)],
     ) -> Result<StreamReadReply> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
-        read.arg(&self.0.follows.wake);
+        read.arg(&self.0.follows.wake).arg(news::KEY);
         for (key, _) in places {
             read.arg(key);
         }
-        read.arg(woken);
+        read.arg(woken).arg(heard);
         for (_, (seq, after)) in places {
             read.arg(format!("{seq}-{after}"));
         }

@@ -7,6 +7,7 @@
 //! happens while Redis is away, in whoever uses it; 3. its golden lines, where it is read by other versions of the program.
 
 pub mod follow;
+pub mod news;
 pub mod piece;
 
 use std::sync::Arc;

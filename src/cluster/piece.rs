@@ -10,8 +10,8 @@ use bytes::Bytes;
 use redis::streams::{StreamId, StreamMaxlen, StreamRangeReply};
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 
-use super::{Cluster, Error, Result};
-use crate::domain::ids::TurnId;
+use super::{Cluster, Error, Result, news};
+use crate::domain::ids::{ConversationId, TurnId};
 
 /// About so many entries of a stream are kept. Redis cuts whole nodes of it, so that there may be some more.
 const ENTRIES: usize = 128;
@@ -111,12 +111,13 @@ fn requests(parcels: &[Parcel]) -> Pipeline {
 }
 
 impl Cluster {
-    /// Passes pieces on, all at once. What became of each, in their order.
+    /// Passes pieces on, and tells of conversations that have changed, all at once. What became of each piece, in their order.
     ///
     /// # Errors
     /// Redis does not answer: each may have been passed on or not.
-    pub async fn pass_on(&self, parcels: &[Parcel]) -> Result<Vec<Passed>> {
+    pub async fn pass_on(&self, parcels: &[Parcel], changed: &[ConversationId]) -> Result<Vec<Passed>> {
         let mut requests = requests(parcels);
+        news::tell(&mut requests, self.name(), changed);
         let answers: Vec<RedisResult<Value>> = self.ask(requests.ignore_errors()).await?;
         Ok(answers.into_iter().map(passed).collect())
     }

@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -73,6 +73,9 @@ use mirror::Mirrors;
 use registry::Registry;
 use relay::Relay;
 use start::Suspects;
+
+/// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
+const NEWS: usize = 1024;
 
 /// How turns are run, shown and kept.
 #[derive(Clone, Debug)]
@@ -180,6 +183,7 @@ impl Turns {
     pub async fn open(settings: Settings, parts: Parts) -> Result<Self, crate::store::Error> {
         let Parts { store, cluster, upstreams, clock, lifecycle, meter, tracer } = parts;
         let replica = ReplicaId::new(clock.now());
+        let heard = cluster.is_some();
         let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
@@ -192,7 +196,7 @@ impl Turns {
             lifecycle,
             meter,
             tracer,
-            registry: Registry::default(),
+            registry: Registry::new(heard),
             journal: Journal::default(),
             relay: Relay::default(),
             mirrors: Mirrors::default(),
@@ -217,8 +221,9 @@ impl Turns {
         }
         if let Some(cluster) = turns.cluster.clone() {
             turns.lifecycle.spawn_vital("relay", relay::run(turns.clone(), cluster.clone()));
-            let hard = turns.lifecycle.hard().clone();
-            turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&hard).await });
+            let (hard, (news, heard)) = (turns.lifecycle.hard().clone(), mpsc::channel(NEWS));
+            turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&news, &hard).await });
+            turns.lifecycle.spawn("news", relay::hear(turns.clone(), heard));
             turns.lifecycle.spawn("departures", departures::run(turns.clone()));
         }
         if turns.store.is_shared() {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::Turns;
 use super::live::Live;
 use super::log::Passing;
 use crate::cluster::Cluster;
+use crate::cluster::news::News;
 use crate::cluster::piece::{Parcel, Passed, Piece, Then};
 use crate::domain::event::{Finished, Unnumbered};
 use crate::domain::ids::TurnId;
@@ -77,16 +78,17 @@ pub async fn run(turns: Turns, cluster: Cluster) {
         tokio::select! {
             biased;
             () = turns.relay.wake.notified() => {}
+            () = turns.registry.has_changes() => {}
             () = over.cancelled() => return,
         }
         if !over.is_cancelled() {
             tokio::time::sleep(GATHER).await;
         }
-        let parcels = gather(&turns.relay);
-        if parcels.is_empty() {
+        let (parcels, changed) = (gather(&turns.relay), turns.registry.changes());
+        if parcels.is_empty() && changed.is_empty() {
             continue;
         }
-        let passed = cluster.pass_on(&parcels).await;
+        let passed = cluster.pass_on(&parcels, &changed).await;
         let failure = match &passed {
             Ok(passed) => passed.iter().find_map(|passed| match passed {
                 Passed::Refused(error) => Some(error.clone()),
@@ -110,6 +112,16 @@ pub async fn run(turns: Turns, cluster: Cluster) {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = over.cancelled() => return,
             }
+        }
+    }
+}
+
+/// Has the feeds here look at what other replicas have changed.
+pub async fn hear(turns: Turns, mut news: mpsc::Receiver<News>) {
+    while let Some(news) = news.recv().await {
+        match news {
+            News::Changed(conversation) => turns.registry.changed_elsewhere(&conversation),
+            News::Missed => turns.registry.may_have_changed(),
         }
     }
 }

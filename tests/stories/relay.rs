@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Outage, Record, Redis, Script, Setup, Stream, Task,
-    Upstream, assert_stamps, eventually, within,
+    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Outage, Record, Redis, Request, Script, Setup, Stream,
+    Task, Upstream, assert_stamps, eventually, within,
 };
 
 /// Only to catch hangs.
@@ -323,4 +323,27 @@ async fn whoever_waits_for_an_answer_elsewhere_has_it_when_it_is_there() {
     gate.reached().await;
     gate.open();
     assert_eq!(waiting.join().await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_feed_hears_of_what_is_done_through_the_other() {
+    let pair = Pair::new().await;
+    let conversation = pair.a.conversation().await;
+    let target = format!("/v1/conversations/{conversation}/events?after=0");
+    let mut feed = pair.b.open(Request::get(&target).accept(Encoding::Ndjson)).await;
+    // By itself it looks every three seconds; of five times, one may fall on that.
+    let mut soon = 0;
+    for round in 0..5 {
+        let asked = Instant::now();
+        let answer = pair.a.ask_whole(&conversation, &format!("round {round}")).await.expect(200);
+        while feed.event().await.kind() != "turn.finished" {}
+        soon += usize::from(asked.elapsed() < Duration::from_millis(1500));
+        assert_eq!(answer["status"], "completed");
+    }
+    assert!(soon >= 4, "it heard of {soon} in 5 before it looked");
+    let gone = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/conversations/{conversation}")) };
+    let gone = pair.a.send(gone).await;
+    assert_eq!(gone.status, 204);
+    let last = feed.rest().await.pop().unwrap();
+    assert_eq!(last.kind(), "conversation.deleted");
 }
