@@ -15,6 +15,7 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod unsure;
 
 /// The kind of every fresh database here.
 const DATABASE: support::Kind = support::Kind::Postgres;
