@@ -15,6 +15,9 @@ use crate::support::{Encoding, Request, Stream};
 /// How long a stop waits for its answer: the gateway takes five seconds at most.
 const STOPPED: Duration = Duration::from_secs(7);
 
+/// How long whoever was not answered waits before they ask again.
+const AGAIN: Duration = Duration::from_millis(300);
+
 /// What came of a question.
 pub struct Asked {
     /// What was to be done.
@@ -100,14 +103,14 @@ impl Asker {
                 if !self.asked.plan.keyed {
                     return Answer::Lost;
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(AGAIN).await;
                 continue;
             };
             self.asked.replicas.extend(replica);
             match stream.status() {
                 200 => return Answer::Turn(Box::new(stream), replica),
                 // A refusal consumes nothing: it may be asked again, with a key or without one.
-                503 => tokio::time::sleep(Duration::from_millis(200)).await,
+                503 => tokio::time::sleep(AGAIN).await,
                 409 | 429 => return Answer::Refused,
                 status => panic!("{status} for {:?}: {}", self.asked.plan, stream.text().await),
             }
@@ -135,7 +138,7 @@ async fn again(field: &Arc<Field>, plan: &Plan, turn: &str, after: u64) -> Optio
                 status => panic!("{status} for a key's second request, {turn}, {plan:?}: {}", stream.text().await),
             }
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(AGAIN).await;
     }
     None
 }
@@ -150,7 +153,7 @@ async fn stop(field: &Arc<Field>, turn: &str, after: u64) -> Option<Value> {
             Some(reply) if reply.status == 200 => return Some(reply.json()),
             Some(reply) if reply.status == 202 => return None,
             Some(reply) if reply.status != 503 => panic!("{turn} was to be stopped: {}", reply.expect(200)),
-            Some(_) | None => tokio::time::sleep(Duration::from_millis(200)).await,
+            Some(_) | None => tokio::time::sleep(AGAIN).await,
         }
     }
     None

@@ -8,6 +8,9 @@ use super::field::{DEAD, Field};
 use super::plan::Habits;
 use crate::support::{Encoding, Fold, Frame, Request, Stream};
 
+/// How long it stays away besides where nobody let it in.
+const REFUSED: Duration = Duration::from_millis(300);
+
 /// One connection of a reader.
 pub struct Visit {
     /// Who served it.
@@ -55,6 +58,9 @@ impl Witness {
             }
             tokio::time::sleep(Duration::from_millis(self.habits.away)).await;
             open = self.come_back().await;
+            if open.is_none() {
+                tokio::time::sleep(REFUSED).await;
+            }
         }
     }
 
