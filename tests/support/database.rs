@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::str::FromStr;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
@@ -160,6 +161,21 @@ impl Database {
                 let lock = format!("begin; lock table {tables} in exclusive mode");
                 connection.execute(AssertSqlSafe(lock)).await.unwrap();
                 Block::Server { _connection: connection }
+            }
+        }
+    }
+
+    /// Applies migrations.
+    pub(super) async fn migrate(&self, migrator: &Migrator) {
+        match &self.0 {
+            Place::File { .. } => {
+                let options = SqliteConnectOptions::from_str(&self.url()).unwrap().create_if_missing(true);
+                let mut connection = options.connect().await.unwrap();
+                migrator.run(&mut connection).await.unwrap();
+            }
+            Place::Server { url, .. } => {
+                let mut connection = PgConnectOptions::from_str(url.as_str()).unwrap().connect().await.unwrap();
+                migrator.run(&mut connection).await.unwrap();
             }
         }
     }

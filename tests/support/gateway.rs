@@ -118,12 +118,7 @@ impl Gateway {
 
     /// Scheme and address on the first line it printed.
     fn announced(&self) -> Option<(String, SocketAddr)> {
-        let printed = std::fs::read_to_string(self.home.path().join("stdout")).ok()?;
-        let (line, _) = printed.split_once('\n')?;
-        let url = line.trim_end().rsplit(' ').next()?.trim_end_matches('/');
-        let (scheme, address) = url.split_once("://")?;
-        let address = address.parse().unwrap_or_else(|_| panic!("the first line does not end with the URL: {line}"));
-        Some((scheme.to_owned(), address))
+        announced(&std::fs::read_to_string(self.home.path().join("stdout")).ok()?)
     }
 
     /// What it has printed and logged, all its lives together.
@@ -254,6 +249,15 @@ impl Drop for Gateway {
             eprintln!("--- the gateway said ---\n{}\n---", &log[from..]);
         }
     }
+}
+
+/// Scheme and address in what a gateway printed, once its first line is whole.
+pub fn announced(printed: &str) -> Option<(String, SocketAddr)> {
+    let (line, _) = printed.split_once('\n')?;
+    let url = line.trim_end().rsplit(' ').next()?.trim_end_matches('/');
+    let (scheme, address) = url.split_once("://")?;
+    let address = address.parse().unwrap_or_else(|_| panic!("the first line does not end with the URL: {line}"));
+    Some((scheme.to_owned(), address))
 }
 
 /// The built program.

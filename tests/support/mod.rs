@@ -38,10 +38,12 @@
 //!   event to its end with the saved message, checked against each other.
 //! - [`Database`]: `fresh`, `on(server)`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `refuses(sql)`, `block` (nobody
 //!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
+//! - [`Row`]: rows as JSON: `Database::tables`, `rows(table)`, `insert(table, row)`, `migrate_to(number)`.
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
+//! - [`kept::Kept`]: all that a database holds, to be looked through.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Redis`]: a Redis of the test's own: `start`, `url`, `through(&proxy)`, `address`, `cli(words)`, `kill`, `restart` (empty, on
 //!   the same port), `freeze`, `thaw`.
@@ -73,11 +75,13 @@ mod gate;
 mod gateway;
 pub mod house;
 mod http1;
+pub mod kept;
 mod outage;
 mod proxy;
 mod pulse;
 mod record;
 mod redis;
+mod rows;
 mod scene;
 mod script;
 mod setup;
@@ -100,13 +104,14 @@ pub use self::{
     foreign::Foreign,
     frames::Frame,
     gate::Gate,
-    gateway::{Gateway, program},
+    gateway::{Gateway, announced, program},
     http1::Closing,
     outage::Outage,
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
     redis::Redis,
+    rows::Row,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},
     setup::Setup,

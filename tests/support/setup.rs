@@ -38,6 +38,12 @@ impl Setup {
         self.add_upstream(toml::toml! { kind = "demo" models = ["demo"] }, "demo", None)
     }
 
+    /// Takes the settings of a file in place of its own.
+    pub fn text_of(mut self, text: &str) -> Self {
+        self.config = text.parse().unwrap();
+        self
+    }
+
     /// The settings as a file, for a server in the test's own process.
     pub fn text(&self) -> String {
         self.config.to_string()

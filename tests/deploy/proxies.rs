@@ -1,23 +1,19 @@
-//! The gateway behind nginx and Caddy, set up as `docs/proxies.md` says. `scripts/test` installs both.
-#![cfg(test)]
-
-#[path = "support/mod.rs"]
-mod support;
+//! The gateway behind nginx and Caddy, by the files in `deploy/`.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Client, Encoding, Foreign, Gate, Kind, Request, Scene, Script, eventually};
 use tempfile::TempDir;
 
-/// The kind of every fresh database here.
-const DATABASE: Kind = Kind::Sqlite;
+use crate::file;
+use crate::support::{Client, Encoding, Foreign, Gate, Request, Scene, Script, eventually};
 
 /// A proxy, its address, and its folder.
-struct Standing {
-    address: SocketAddr,
+pub struct Standing {
+    /// Where it listens.
+    pub address: SocketAddr,
     _server: Foreign,
     _home: TempDir,
 }
@@ -28,11 +24,17 @@ async fn stand(command: impl FnOnce(&Path, SocketAddr) -> Command) -> Standing {
     Standing { address, _server: server, _home: home }
 }
 
-async fn nginx(scene: &Scene) -> Standing {
-    let snippet = documented("nginx", "nginx").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
+/// nginx before these gateways.
+pub async fn nginx(gateways: &[SocketAddr]) -> Standing {
+    let text = file("nginx.conf");
+    let (servers, rest): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("    server 127.0.0.1:"));
+    let (_, options) = servers[0].trim().split_once(":8081 ").unwrap();
+    let ours: String = gateways.iter().map(|gateway| format!("    server {gateway} {options}\n")).collect();
+    let text = rest.join("\n").replacen("    keepalive ", &format!("{ours}    keepalive "), 1);
     stand(|home, address| {
         let home = home.display();
-        let server = snippet.replace("listen 80;", &format!("listen {address};"));
+        let server = text.replace("listen 80;", &format!("listen {address};"));
         let config = format!(
             "daemon off; master_process off; pid {home}/pid; error_log {home}/error;\nevents {{}}\nhttp {{\n\
              access_log off; client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; \
@@ -47,26 +49,21 @@ async fn nginx(scene: &Scene) -> Standing {
     .await
 }
 
-async fn caddy(scene: &Scene) -> Standing {
-    let snippet = documented("caddy", "caddyfile").replace("127.0.0.1:8080", &scene.gateway.address().to_string());
+/// Caddy before these gateways.
+pub async fn caddy(gateways: &[SocketAddr]) -> Standing {
+    let replicas = gateways.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ");
     stand(|home, address| {
-        let site = snippet.replace("chat.example", &format!("http://{address}"));
-        let file = home.join("Caddyfile");
-        std::fs::write(&file, format!("{{\n    admin off\n}}\n{site}")).unwrap();
+        let config = home.join("Caddyfile");
+        // Its own door for admins has one port, which others have too.
+        std::fs::write(&config, format!("{{\n\tadmin off\n}}\n{}", file("Caddyfile"))).unwrap();
         let mut command = Command::new("caddy");
-        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&config);
+        command.env("SITE", format!("http://{address}")).env("REPLICAS", replicas);
         command.env("HOME", home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         command.stderr(std::fs::File::create(home.join("log")).unwrap());
         command
     })
     .await
-}
-
-/// A file from the docs.
-fn documented(name: &str, language: &str) -> String {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxies.md")).unwrap();
-    let (_, rest) = page.split_once(&format!("<!-- tested: {name} -->\n```{language}\n")).unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
 }
 
 /// Each delta comes through before the next one is sent, a reader can come back, and one that leaves is noticed.
@@ -121,16 +118,26 @@ async fn assert_streams(scene: &Scene, proxy: &Standing) {
     assert_eq!(refused["field"], "message");
 }
 
+#[test]
+fn their_own_programs_find_nothing_wrong_with_the_files() {
+    let mut caddy = Command::new("caddy");
+    caddy.args(["validate", "--adapter", "caddyfile", "--config"]).arg(crate::path("deploy/Caddyfile"));
+    let home = TempDir::new().unwrap();
+    let output = caddy.env("HOME", home.path()).env_remove("SITE").env_remove("REPLICAS").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("not formatted"), "{said}");
+}
+
 #[tokio::test]
 async fn nginx_passes_every_delta_on_at_once() {
     let scene = Scene::new().await;
-    let proxy = nginx(&scene).await;
+    let proxy = nginx(&[scene.gateway.address()]).await;
     assert_streams(&scene, &proxy).await;
 }
 
 #[tokio::test]
 async fn caddy_passes_every_delta_on_at_once() {
     let scene = Scene::new().await;
-    let proxy = caddy(&scene).await;
+    let proxy = caddy(&[scene.gateway.address()]).await;
     assert_streams(&scene, &proxy).await;
 }
