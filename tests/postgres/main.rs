@@ -19,6 +19,7 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod unsure;
 
 /// The kind of every fresh database here.
 const DATABASE: support::Kind = support::Kind::Postgres;
