@@ -5,7 +5,8 @@
 //! - [`domain`]: pure types and rules.
 //! - [`lifecycle`]: how a server's tasks begin and end; [`meter`]: what it counts; [`trace`]: what it tells a collector;
 //!   [`latest`]: what is replaced in use.
-//! - [`upstream`]: the models behind the gateway; [`wire`]: how events are framed; [`store`]: the record.
+//! - [`upstream`]: the models behind the gateway; [`wire`]: how events are framed; [`store`]: the record; [`cluster`]: what
+//!   replicas tell each other besides it.
 //! - [`identity`]: whether somebody is who they say they are; [`access`]: who asks.
 //! - [`turn`]: the heart, one log with many readers.
 //! - [`http`]: the public door.
@@ -15,6 +16,7 @@
 
 pub mod access;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod domain;
 pub mod http;
@@ -37,6 +39,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::access::Access;
+use crate::cluster::Cluster;
 use crate::config::{AuthMode, Config};
 use crate::domain::clock::Clock;
 use crate::domain::price::Prices;
@@ -71,6 +74,8 @@ pub struct Parts {
     pub clock: Clock,
     /// The record.
     pub store: Store,
+    /// What is shared with other replicas besides the record, if anything is.
+    pub cluster: Option<Cluster>,
     /// The models. Whoever has a clone may replace them.
     pub upstreams: Latest<Upstreams>,
     /// What they cost. Whoever has a clone may replace them.
@@ -107,6 +112,7 @@ impl Parts {
         let tracer = tracer(config, life).await?;
         let (database, stream) = (&config.database, &config.stream);
         let store = Store::open(&database.url, stream.durability, config.limits.database(), meter.clone()).await?;
+        let cluster = cluster(config)?;
         let metrics = match config.metrics.listen {
             Some(address) => {
                 Some(TcpListener::bind(address).await.map_err(|error| OpenError::Metrics(address, error))?)
@@ -114,7 +120,7 @@ impl Parts {
             None => None,
         };
         let clock = Clock::System;
-        Ok(Self { clock, store, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics })
+        Ok(Self { clock, store, cluster, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics })
     }
 }
 
@@ -147,6 +153,16 @@ pub fn certificate(config: &Config) -> Result<Option<Certificate>, OpenError> {
 /// [`OpenError::Setting`].
 pub fn applications(config: &Config) -> Result<Applications, OpenError> {
     Applications::new(&config.applications).map_err(OpenError::Setting)
+}
+
+/// The Redis that `config` names. A SQLite file has one process, whose turns nobody else shows.
+fn cluster(config: &Config) -> Result<Option<Cluster>, OpenError> {
+    let Some(url) = &config.cluster.redis_url else { return Ok(None) };
+    if config.database.url.starts_with("sqlite:") {
+        tracing::warn!("`cluster.redis_url` is of little use with SQLite: no other replica can share its file");
+    }
+    let opened = Cluster::new(url).map(Some);
+    opened.map_err(|_| OpenError::Setting("`cluster.redis_url` is not an address of Redis".to_owned()))
 }
 
 /// Where traces go that `config` asks for.
@@ -207,7 +223,8 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`]: it could not begin, or it did not end cleanly.
 pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown: Lifecycle) -> Result<(), ServeError> {
-    let Parts { clock, store, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics } = parts;
+    let Parts { clock, store, cluster, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics } =
+        parts;
     let required = config.auth.mode == AuthMode::Required;
     let origins = Origins::new(&config.cors.allowed_origins, required.then(|| applications.clone()));
     let settings = http_settings(&config, certificate, origins, &listener)?;
@@ -228,7 +245,9 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         expire_after_s: config.conversations.expire_after_s,
         applications: kept,
     };
-    let turns = Turns::open(turns, store, upstreams, clock.clone(), shutdown.clone(), meter.clone(), tracer).await?;
+    let (own_clock, lifecycle, own_meter) = (clock.clone(), shutdown.clone(), meter.clone());
+    let parts = turn::Parts { store, cluster, upstreams, clock: own_clock, lifecycle, meter: own_meter, tracer };
+    let turns = Turns::open(turns, parts).await?;
     let (stalls, over) = (meter.clone(), shutdown.hard().clone());
     shutdown.spawn("event loop", async move {
         tokio::select! {

@@ -19,6 +19,7 @@ mod work;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use ::tidegate::domain::stream::Durability;
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -28,11 +29,13 @@ use crate::drive::engine::Engine;
 use crate::figures::Figures;
 use crate::gateway::api::Api;
 use crate::gateway::postgres::Postgres;
-use crate::gateway::{Gateway, nginx, tidegate};
+use crate::gateway::redis::Redis;
+use crate::gateway::tidegate::Place;
+use crate::gateway::{Gateway, Record, nginx, tidegate};
 use crate::options::{Database, Options};
 use crate::process::Tree;
 use crate::report::Run;
-use crate::work::{Stage, Work};
+use crate::work::{Peers, Stage, Work};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -62,13 +65,14 @@ fn run(options: &Options) -> Result<usize, Void> {
     cores::stay(&[options.bench_core])?;
     let subjects: Vec<Option<Database>> =
         if options.url.is_some() { vec![None] } else { options.databases.iter().copied().map(Some).collect() };
-    let postgres = if subjects.contains(&Some(Database::Postgres)) { Some(Postgres::start(&away)?) } else { None };
+    let needs_server = subjects.iter().flatten().any(|database| database.is_server());
+    let postgres = if needs_server { Some(Postgres::start(&away)?) } else { None };
     let mut machine = machine::machine();
     machine["nginx"] = json!(nginx::version()?);
     machine["tidegate"] = json!(env!("CARGO_PKG_VERSION"));
     machine["postgres"] = json!(postgres.as_ref().map(Postgres::version).transpose()?);
     machine["quick"] = json!(options.quick);
-    let bench = Bench { options, postgres };
+    let bench = Bench { options, postgres, away };
     let mut runs = Vec::new();
     for round in 1..=options.rounds {
         for work in Work::value_variants() {
@@ -100,6 +104,8 @@ fn name(subject: Option<Database>) -> &'static str {
 struct Bench<'a> {
     options: &'a Options,
     postgres: Option<Postgres>,
+    /// The cores of what is not measured.
+    away: Vec<usize>,
 }
 
 impl Bench<'_> {
@@ -120,13 +126,27 @@ impl Bench<'_> {
         let Options { gateway_core: core, quick, wire, .. } = *self.options;
         let engine = Engine::new(self.options.upstream_port)?;
         let model = engine.address()?;
-        let gateway = match subject {
-            _ if is_nginx => nginx::start(model, core)?,
-            Some(database) => tidegate::start(model, core, wire, database, self.postgres.as_ref())?,
-            None => self.other()?,
+        let place = Place { model, core, wire };
+        let (gateway, peers) = match (subject, &self.postgres) {
+            _ if is_nginx => (nginx::start(model, core)?, None),
+            (Some(Database::Cluster), Some(postgres)) => self.replicas(place, postgres)?,
+            (Some(database), postgres) => (tidegate::start(place, database, postgres.as_ref())?, None),
+            (None, _) => (self.other()?, None),
         };
-        let mut stage = Stage { engine, gateway, core, quick };
+        let mut stage = Stage { engine, gateway, peers, core, quick };
         work.run(&mut stage).map_err(|void| Void::new(format!("{void}\n{}", stage.gateway.last_words())))
+    }
+
+    /// Two replicas with a Redis, and a gateway without, all on one core.
+    fn replicas(&self, place: Place, postgres: &Postgres) -> Result<(Gateway, Option<Peers>), Void> {
+        let redis = Redis::start(&self.away)?;
+        let record = |url: String| Record { spare: url.clone(), url, durability: Durability::Relaxed };
+        let (shared, own) = (record(postgres.fresh()?), record(postgres.fresh()?));
+        let start = |record: &Record, redis| tidegate::replica(place, record.clone(), postgres, redis);
+        let url = redis.url();
+        let (gateway, other) = (start(&shared, Some(&*url))?, start(&shared, Some(&*url))?);
+        let alone = start(&own, None)?;
+        Ok((gateway, Some(Peers { alone, other, redis })))
     }
 
     /// The gateway that runs already.

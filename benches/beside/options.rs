@@ -18,7 +18,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Work>,
     /// Where Tidegate keeps its record
-    #[arg(long, value_delimiter = ',', default_values = ["relaxed", "strict", "postgres"])]
+    #[arg(long, value_delimiter = ',', default_values = ["relaxed", "strict", "postgres", "cluster"])]
     pub databases: Vec<Database>,
     /// How Tidegate is asked to answer
     #[arg(long, default_value = "ndjson")]
@@ -61,15 +61,23 @@ pub enum Database {
     Strict,
     /// PostgreSQL, `relaxed`
     Postgres,
+    /// The same, and a Redis for its replicas
+    Cluster,
 }
 
 impl Database {
+    /// Whether it is a server's.
+    pub fn is_server(self) -> bool {
+        matches!(self, Self::Postgres | Self::Cluster)
+    }
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relaxed => "relaxed",
             Self::Strict => "strict",
             Self::Postgres => "postgres",
+            Self::Cluster => "cluster",
         }
     }
 }

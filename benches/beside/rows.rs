@@ -14,7 +14,7 @@ const ALL_READ: &str = "cpu_us_per_delta_shared";
 
 /// All of them. A name that begins with a dot says more of the one above it.
 pub fn all() -> Vec<Row> {
-    [paced(), flood(), first(), open(), mix(), turns()].concat()
+    [paced(), flood(), first(), open(), mix(), turns(), cluster()].concat()
 }
 
 fn paced() -> Vec<Row> {
@@ -93,6 +93,35 @@ fn turns() -> Vec<Row> {
             thousand,
             Times(1.1, 0.0),
         ),
+    ]
+}
+
+fn cluster() -> Vec<Row> {
+    let row = |name, unit, figure, beside, limit| row(Work::Cluster, name, unit, figure, beside, limit);
+    let (without, range) = (Own("cpu_us_per_delta_without"), Own("xrange_p99_ms"));
+    vec![
+        row("500 streams passed on to Redis: CPU a delta, beside without", "µs", CPU, without, Times(1.35, 0.0)),
+        row("· a delta's way, p50, beside without", "ms", P50, Own("latency_without_p50_ms"), Shown),
+        row("· p99", "ms", P99, Own("latency_without_p99_ms"), Shown),
+        row("· sent to Redis", "bytes a delta", "redis_bytes_per_delta", Alone, Shown),
+        row("· Redis' CPU a delta, with a reader elsewhere", "µs", "redis_us_per_delta", Alone, Shown),
+        row(
+            "a replica that only shows them: CPU a delta, beside without",
+            "µs",
+            "cpu_us_per_delta_relayed",
+            without,
+            Shown,
+        ),
+        row("· a delta's way, p50", "ms", "latency_relayed_p50_ms", Alone, Shown),
+        row("· p99", "ms", "latency_relayed_p99_ms", Alone, Shown),
+        row(
+            "to the first delta of a turn under way elsewhere, p99, beside XRANGE",
+            "ms",
+            "resume_p99_ms",
+            range,
+            Most(20.0),
+        ),
+        row("· p50, beside XRANGE", "ms", "resume_p50_ms", Own("xrange_p50_ms"), Shown),
     ]
 }
 

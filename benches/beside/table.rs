@@ -25,9 +25,9 @@ pub struct Line {
     pub holds: Option<bool>,
 }
 
-/// The lines of one subject, of what was done. Only SQLite in `relaxed` has limits.
+/// The lines of one subject, of what was done. Only SQLite in `relaxed` and replicas have limits.
 pub fn lines(runs: &[Run], subject: &str) -> Vec<Line> {
-    let has_limits = subject == Database::Relaxed.name();
+    let has_limits = [Database::Relaxed, Database::Cluster].iter().any(|database| subject == database.name());
     let of_subject = |row: &Row| runs.iter().any(|run| run.subject == subject && run.work == row.work);
     let lines = rows::all().into_iter().filter(of_subject).map(|row| line(runs, subject, row, has_limits));
     // A figure that none has is none of this subject's.

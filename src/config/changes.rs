@@ -18,11 +18,10 @@ impl Kept {
     /// Those of a tree that has passed every check.
     pub fn of(tree: &Table) -> Self {
         let kept = KEYS.iter().filter(|key| !RELOADED.iter().any(|section| key.path.starts_with(section)));
-        let valued = kept.filter_map(|key| match key.shown {
+        let valued = kept.map(|key| match key.shown {
             // What is said and what is silently the case are the same.
-            Shown::Default(value) => Some((key.path, at(tree, key.path).or_else(|| value.parse().ok()))),
-            Shown::Sample(_) => Some((key.path, at(tree, key.path))),
-            Shown::Later(_) => None,
+            Shown::Default(value) => (key.path, at(tree, key.path).or_else(|| value.parse().ok())),
+            Shown::Sample(_) => (key.path, at(tree, key.path)),
         });
         Self(valued.collect())
     }

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::{AuthMode, Config, ConfigError, Tls, known};
+use crate::cluster::Cluster;
 use crate::domain::owner::Owner;
 use crate::domain::price::{DEAREST, Price};
 use crate::domain::quota::Scope;
@@ -26,6 +27,9 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     }
     tls(&config.tls)?;
     database(&config.database.url)?;
+    if let Some(url) = &config.cluster.redis_url {
+        redis(url)?;
+    }
     if let Some(endpoint) = &config.otel.endpoint {
         web_address("otel.endpoint", endpoint)?;
     }
@@ -71,6 +75,15 @@ fn database(url: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError::at("database.url", "must be sqlite://FILE or postgres://user@host/db"))
+}
+
+fn redis(url: &str) -> Result<(), ConfigError> {
+    // Not shown either, nor what is wrong with it in its own words.
+    let known = ["redis://", "rediss://"].iter().any(|scheme| url.starts_with(scheme));
+    if known && Cluster::new(url).is_ok() {
+        return Ok(());
+    }
+    Err(ConfigError::at("cluster.redis_url", "must be redis://host:port/db, or rediss:// for TLS"))
 }
 
 fn applications(applications: &[Application]) -> Result<(), ConfigError> {

@@ -20,7 +20,6 @@ pub fn example() -> String {
         let (mark, value) = match key.shown {
             Shown::Default(value) => ("", value),
             Shown::Sample(value) => ("#", value),
-            Shown::Later(_) => continue,
         };
         out.push('\n');
         if section != current {

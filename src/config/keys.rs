@@ -27,8 +27,6 @@ pub enum Shown {
     Default(&'static str),
     /// It has none: something it could be, as TOML, commented out.
     Sample(&'static str),
-    /// Nothing: it is not supported yet. It may be absent, empty, or this (as TOML).
-    Later(&'static str),
 }
 
 /// One setting.
@@ -62,10 +60,6 @@ const fn sample(path: &'static str, shape: Shape, toml: &'static str, note: &'st
     Key { path, shape, shown: Shown::Sample(toml), note }
 }
 
-const fn later(path: &'static str, shape: Shape, neutral: &'static str) -> Key {
-    Key { path, shape, shown: Shown::Later(neutral), note: "" }
-}
-
 use Shape::{Count, Flag, List, Map, Seconds, Text};
 
 /// Every setting, in the order of the example.
@@ -79,7 +73,7 @@ pub const KEYS: [Key; 111] = [
     sample("tls.key_file", Text, r#""key.pem""#, "The certificate's private key, in PEM, without a password."),
     default("database.url", Text, r#""sqlite://tidegate.db""#, "sqlite://FILE, or postgres://user@host/db."),
     default("cluster.lease_s", Seconds(1), "10", "How long a turn stays with a replica that does not renew it."),
-    later("cluster.redis_url", Text, r#""""#),
+    sample("cluster.redis_url", Text, r#""redis://127.0.0.1:6379""#, "Where replicas pass live turns on to each other; absent: others serve what is saved, at most 1 s behind."),
     default("auth.mode", Text, r#""off""#, "Who may call: off is anybody who reaches the port; required asks for a key, a token or a widget."),
     default("auth.allow_public_off", Flag, "false", "Let auth be off on an address that others can reach, under public_url's host."),
     default("auth.pepper_file", Text, r#""pepper""#, "The server's own secret, which keys and tokens are made with; one is made where there is none."),

@@ -161,16 +161,24 @@ impl fmt::Debug for Database {
 }
 
 /// How replicas share turns: `[cluster]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Cluster {
+    /// `redis://…` or `rediss://…`: where replicas pass live turns on. May hold a password: not for logs.
+    pub redis_url: Option<String>,
     /// Seconds a turn stays with a replica that does not renew it; at least 1.
     pub lease_s: u64,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { lease_s: 10 }
+        Self { redis_url: None, lease_s: 10 }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("lease_s", &self.lease_s).finish_non_exhaustive()
     }
 }
 

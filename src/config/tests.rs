@@ -4,7 +4,7 @@ use serde::de::value::Error as Refused;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 use super::example::example;
-use super::keys::{KEYS, Shown};
+use super::keys::KEYS;
 use super::load::File;
 use super::*;
 use crate::domain::quota::{AddressQuota, Quota, Quotas, UserQuota};
@@ -151,13 +151,13 @@ fn a_bad_value_in_a_variable_names_the_variable() {
         ("TIDEGATE_UPSTREAMS__1__NAME", "late", "upstreams.1.name"),
         ("TIDEGATE_UPSTREAMS__0__KIND", "gemini", "upstreams.0.kind"),
         ("TIDEGATE_UPSTREAMS__0__HEADERS", "x", "upstreams.0.headers"),
-        ("TIDEGATE_CLUSTER__REDIS_URL", "redis://x", "cluster.redis_url"),
+        ("TIDEGATE_CLUSTER__REDIS_URL", "http://x", "cluster.redis_url"),
     ] {
         let line = from_environment([(variable, value)]).unwrap_err();
         assert!(line.starts_with(&format!("{variable}: `{setting}` ")), "{variable}={value} gives {line}");
     }
-    let line = from_environment([("TIDEGATE_CLUSTER__REDIS_URL", "redis://x")]).unwrap_err();
-    assert_eq!(line, "TIDEGATE_CLUSTER__REDIS_URL: `cluster.redis_url` is not supported yet");
+    let line = from_environment([("TIDEGATE_CLUSTER__REDIS_URL", "redis://:p4ss@x/first")]).unwrap_err();
+    assert!(line.contains("must be redis://") && !line.contains("p4ss"), "{line}");
 }
 
 #[cfg(unix)]
@@ -256,9 +256,7 @@ fn impossible_upstreams_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_and_its_neutral_value_is_not() {
-    let later = refusal("[cluster]\nredis_url = \"redis://127.0.0.1\"");
-    assert_eq!(later, "`cluster.redis_url` is not supported yet");
+fn what_is_empty_is_as_if_it_were_absent() {
     let neutral = "applications = []\nprices = []\n[tls]\n[cluster]\nredis_url = \"\"\n[metrics]\nlisten = \"\"\n\
         [otel]\nendpoint = \"\"\n[conversations]\nexpire_after_s = 0\n\
         [http]\ntrusted_proxies = []\n";
@@ -469,8 +467,7 @@ fn every_field_has_its_key_and_every_supported_key_its_field() {
     let is_own = |name: &String| !matches!(name.as_str(), "applications.*.widgets" | "applications.*.limits");
     let fields = top.chain(nested).filter(|name| is_own(name) && !is_table(name));
     let fields: BTreeSet<String> = fields.collect();
-    let supported = KEYS.iter().filter(|key| !matches!(key.shown, Shown::Later(_)));
-    let keys: BTreeSet<String> = supported.map(|key| key.path.to_owned()).collect();
+    let keys: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(fields, keys);
 }
 

@@ -74,12 +74,6 @@ fn check_value(key: &Key, value: &Value, path: &str) -> Result<(), ConfigError> 
         (Shape::Count(_), _) => return must("a whole number"),
         (Shape::Seconds(_), _) => return must("a whole number of seconds"),
     }
-    if let Shown::Later(neutral) = key.shown
-        && !is_empty(value)
-        && value.to_string() != neutral
-    {
-        return Err(ConfigError::at(path, "is not supported yet"));
-    }
     if let (true, Some(kind)) = (key.path == "upstreams.*.kind", value.as_str())
         && LATER_KINDS.contains(&kind)
     {
@@ -96,23 +90,12 @@ fn check_number(path: &str, number: i64, least: u64, most: u64) -> Result<(), Co
     }
 }
 
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Table(table) => table.is_empty(),
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => false,
-    }
-}
-
 /// Takes out empty texts where a setting has no default: there, empty and absent are the same.
 pub fn drop_empty(table: &mut Table, pattern: &str) {
     table.retain(|name, value| {
         let pattern = join(pattern, name);
         match (place(&pattern), value) {
-            (Place::Key(key), Value::String(text)) => {
-                !(text.is_empty() && matches!(key.shown, Shown::Sample(_) | Shown::Later(_)))
-            }
+            (Place::Key(key), Value::String(text)) => !(text.is_empty() && matches!(key.shown, Shown::Sample(_))),
             (Place::Section, Value::Table(table)) => {
                 drop_empty(table, &pattern);
                 true

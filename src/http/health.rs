@@ -19,6 +19,7 @@ use super::asker::{Asker, forbidden};
 use super::code::Code;
 use super::problem::Problem;
 use super::schema::refusals;
+use crate::cluster;
 use crate::domain::caller::Standing;
 use crate::domain::clock::Timestamp;
 use crate::turn::ask::millis;
@@ -59,7 +60,7 @@ pub async fn live() -> Response {
 /// Whether the gateway can do its work.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
-    /// `ready` or `not_ready`.
+    /// `ready`; `degraded` (it serves, and replicas cannot pass live turns on to each other) or `not_ready`.
     status: &'static str,
     /// The gateway's version.
     version: &'static str,
@@ -82,19 +83,23 @@ struct Components {
     journal: Component,
     /// The turns.
     turns: Component,
+    /// What replicas share besides the database, where there is something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cluster: Option<Component>,
 }
 
 /// How a part of the gateway stands.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ReadinessComponent)]
 struct Component {
-    /// `ok`; `unavailable` (the database does not answer), `behind` (events wait too long to be saved) or `draining`.
+    /// `ok`; `unavailable` (it does not answer), `behind` (events wait too long to be saved) or `draining`.
     status: &'static str,
-    /// Which database it is: `sqlite` or `postgres`.
+    /// What it is: `sqlite`, `postgres` or `redis`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     kind: Option<&'static str>,
-    /// The version the database says it is.
+    /// The version it says it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     version: Option<String>,
@@ -123,9 +128,8 @@ struct Component {
     responses((status = 200, description = "It can.", body = Readiness), refusals::OfReadiness)
 )]
 pub async fn ready(State(app): State<App>) -> Response {
-    let begun = Instant::now();
-    let store = app.turns.store.ping().await;
-    let took = begun.elapsed();
+    let ((store, took), (redis, cluster_took)) = tokio::join!(timed(app.turns.store.ping()), timed(redis(&app)));
+    let cluster = redis.map(|answer| shared(answer, cluster_took));
     if let Err(error) = &store {
         tracing::warn!(%error, "the database is not ready");
     }
@@ -135,7 +139,11 @@ pub async fn ready(State(app): State<App>) -> Response {
     let ready = store.is_ok() && !behind && !draining;
     let store_status = Component::of(if store.is_ok() { "ok" } else { "unavailable" });
     let readiness = Readiness {
-        status: if ready { "ready" } else { "not_ready" },
+        status: match ready {
+            true if cluster.as_ref().is_some_and(|cluster| cluster.status != "ok") => "degraded",
+            true => "ready",
+            false => "not_ready",
+        },
         version: env!("CARGO_PKG_VERSION"),
         time: app.turns.now(),
         uptime_ms: millis(app.since.elapsed()),
@@ -151,6 +159,7 @@ pub async fn ready(State(app): State<App>) -> Response {
                 live: Some(app.turns.registry.len()),
                 ..Component::of(if draining { "draining" } else { "ok" })
             },
+            cluster,
         },
     };
     json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &readiness)
@@ -160,6 +169,29 @@ impl Component {
     fn of(status: &'static str) -> Self {
         Self { status, kind: None, version: None, latency_ms: None, lag_ms: None, live: None }
     }
+}
+
+/// An answer, and how long it took.
+async fn timed<T>(asked: impl Future<Output = T>) -> (T, Duration) {
+    let begun = Instant::now();
+    (asked.await, begun.elapsed())
+}
+
+/// What Redis says, where there is one.
+async fn redis(app: &App) -> Option<cluster::Result<String>> {
+    Some(app.turns.cluster.as_ref()?.ping().await)
+}
+
+/// How Redis stands that answered so.
+fn shared(answer: cluster::Result<String>, took: Duration) -> Component {
+    let component = match answer {
+        Ok(version) => Component { version: Some(version), ..Component::of("ok") },
+        Err(error) => {
+            tracing::warn!(%error, "Redis is not ready");
+            Component::of("unavailable")
+        }
+    };
+    Component { kind: Some("redis"), latency_ms: Some(millis(took)), ..component }
 }
 
 /// How long the oldest event of these turns waits that is not saved yet.

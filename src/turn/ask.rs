@@ -239,6 +239,10 @@ impl Talk {
         loop {
             self.batch.clear();
             let progress = poll_fn(|cx| answer.poll_next(cx, &mut self.batch)).await;
+            if self.turns.awake.slept() {
+                // Room for it is no part of every turn.
+                Box::pin(self.turns.awake.confirmed()).await;
+            }
             let many = self.batch.len() >= MANY;
             if !self.batch.is_empty() && !self.log(most) {
                 return Ending::plain(Status::Length);
@@ -266,7 +270,7 @@ impl Talk {
         let mut batch = std::mem::take(&mut self.batch);
         let (mut fits, mut deltas) = (true, 0);
         let live = self.live.clone();
-        let (bytes, tell) = live.log.append(|append| {
+        let appended = live.log.append(|append| {
             for part in batch.parts() {
                 deltas += usize::from(matches!(part, Part::Delta(_) | Part::Reasoning(_)));
                 fits = self.part(append, part, most);
@@ -275,7 +279,7 @@ impl Talk {
                 }
             }
         });
-        self.turns.journal.note(&live, bytes, tell);
+        self.turns.note(&live, appended);
         self.turns.meter.deltas(deltas);
         batch.clear();
         self.batch = batch;
@@ -404,8 +408,8 @@ impl Talk {
     }
 
     fn append(&self, write: impl FnOnce(&mut Append<'_>)) {
-        let (bytes, tell) = self.live.log.append(write);
-        self.turns.journal.note(&self.live, bytes, tell);
+        let appended = self.live.log.append(write);
+        self.turns.note(&self.live, appended);
     }
 }
 

@@ -8,6 +8,7 @@ use futures::Stream;
 use super::Turns;
 use super::fold;
 use super::live::Live;
+use super::mirror::Guest;
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Event, write_line};
 use crate::domain::ids::TurnId;
@@ -40,6 +41,8 @@ pub enum Piece {
     Snapshot(Box<Message>),
     /// From here on it is in memory.
     Hot(Arc<Live>),
+    /// From here on it is in memory as another replica tells it.
+    Mirrored(Guest),
     /// It is all told.
     End,
     /// The turn is gone.
@@ -141,6 +144,22 @@ pub fn read(
                     if !follow {
                         yield Piece::End;
                         return;
+                    }
+                    match turns.mirror(&owner, &turn, holds && policy != OnDisconnect::Continue).await {
+                        Some(guest) if guest.log.locate(cursor).is_some() => {
+                            yield Piece::Mirrored(guest);
+                            return;
+                        }
+                        // What is between is saved in a moment.
+                        Some(_) if !missing.for_good(&turn, cursor) => {
+                            tokio::time::sleep(BLINK).await;
+                            continue;
+                        }
+                        Some(_) => {
+                            yield Piece::Closed(Closed::Unavailable);
+                            return;
+                        }
+                        None => {}
                     }
                     let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
                     if holds && policy != OnDisconnect::Continue && due {

@@ -21,6 +21,8 @@ use crate::wire::Wire;
 
 /// How often other replicas' turns are looked for…
 const POLL: Duration = Duration::from_millis(500);
+/// …where they tell of them as well…
+const CALM: Duration = Duration::from_secs(3);
 /// …and, where there are none, what was done although its commit gave no answer.
 const SELDOM: Duration = Duration::from_secs(10);
 
@@ -116,7 +118,11 @@ impl Place {
             if word.deleted {
                 return Found::Deleted;
             }
-            let poll = if self.turns.store.is_shared() { POLL } else { SELDOM };
+            let poll = match &self.turns.cluster {
+                _ if !self.turns.store.is_shared() => SELDOM,
+                Some(cluster) if cluster.is_up() => CALM,
+                Some(_) | None => POLL,
+            };
             tokio::select! {
                 changed = self.word.changed() => if changed.is_err() { return Found::Deleted },
                 () = self.turns.lifecycle.soft().cancelled() => return Found::Closed(Closed::Draining),

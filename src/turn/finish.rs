@@ -64,6 +64,7 @@ pub async fn finish(turns: &Turns, live: &Arc<Live>, ending: Ending, times: Time
             // Before readers hear of it: one of them may look at once.
             turns.meter.turn_finished(end.finished.status, times.duration_ms, times.first_token_ms);
             turns.journal.settle(live.log.end(&line));
+            turns.pass_on(live);
             let next = next.and_then(|next| turns.registry.any(&next));
             if let Some(next) = next {
                 next.due.cancel();
@@ -170,6 +171,7 @@ impl End<'_> {
             self.live.keep_unsaved(message.clone());
         }
         let finished = Finished { saved: false, ..self.finished.clone() };
+        self.turns.pass_unsaved_on(self.live, self.seq - 1, &finished);
         self.live.log.tell(finished);
         self.live.shown.cancel();
     }

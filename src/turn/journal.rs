@@ -220,6 +220,9 @@ async fn save(turns: &Turns, mut batch: Batch) -> bool {
                 for (live, to, place) in &batch.turns {
                     turns.journal.settle(live.log.saved(*to, *place));
                     live.progress.notify_one();
+                    if turns.settings.stream.durability == Durability::Strict {
+                        turns.pass_on(live);
+                    }
                 }
                 turns.meter.journal_commit(begun.elapsed(), batch.turns.len());
                 return true;

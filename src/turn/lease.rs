@@ -44,7 +44,7 @@ pub async fn run(turns: Turns) {
     let period = POLL.min(lease / 4);
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
     let mut answered_at: Option<Instant> = None;
-    let mut renewed_at = Instant::now();
+    let mut renewed_at = Some(Instant::now());
     // Turns were taken over, and not all of them are picked up.
     let mut owing = false;
     loop {
@@ -54,9 +54,10 @@ pub async fn run(turns: Turns) {
                 return Ok(());
             }
             // A beat is due often enough that a slow one does not cost the lease.
-            if renewed_at.elapsed() >= lease / 5 {
+            if renewed_at.is_none_or(|at| at.elapsed() >= lease / 5) {
                 renew(&turns).await?;
-                renewed_at = Instant::now();
+                renewed_at = Some(Instant::now());
+                turns.awake.answered();
             }
             let seen = turns.store.peers(&turns.replica()).await?;
             let now = Instant::now();
@@ -80,6 +81,7 @@ pub async fn run(turns: Turns) {
         }
         tokio::select! {
             () = tokio::time::sleep(period) => {}
+            () = turns.doubt.notified() => renewed_at = None,
             () = over.cancelled() => return,
         }
     }

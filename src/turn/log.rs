@@ -4,12 +4,15 @@
 //! goes with the lines, under the same lock, until it grows too large; then it is made again from the journal
 //! when somebody needs it.
 
+mod passing;
+
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 
+pub use self::passing::Passing;
 use super::segments::{Mark, Row, Segments};
 use super::waiting::Waiting;
 use crate::domain::draft::Draft;
@@ -25,6 +28,8 @@ pub enum Closing {
     Unsaved(Box<Finished>),
     /// It will go on elsewhere, or later.
     Closed(Closed),
+    /// It is a copy that has lost touch: the record goes on.
+    Torn,
 }
 
 /// What a reader finds.
@@ -107,6 +112,9 @@ struct Inner {
     unfiled_since: Option<Instant>,
     /// The first row of the tail that has events after `filed`.
     tail: Option<u64>,
+    /// Up to here it was passed on to other replicas, and when it was said last how long they are to keep it.
+    passed: Mark,
+    kept_at: Option<Instant>,
     /// Up to here the bytes have been given back as saved, or as never to be.
     settled: u64,
     draft: Option<Draft>,
@@ -125,6 +133,17 @@ pub struct Log {
     durability: Durability,
     memory: usize,
     filing: Filing,
+}
+
+/// What came of appending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Bytes it took.
+    pub bytes: usize,
+    /// The journal is to be told: it has everything that came before in hand already.
+    pub save: bool,
+    /// So is whoever passes it on to other replicas.
+    pub pass: bool,
 }
 
 /// A run of events being appended: all of them become visible at once.
@@ -184,19 +203,19 @@ impl Log {
         Self { inner: Mutex::new(inner), durability, memory, filing }
     }
 
-    /// Appends what `write` writes. Gives the bytes it took, and whether the journal is to be told: it has
-    /// everything that came before in hand already.
-    pub fn append(&self, write: impl FnOnce(&mut Append<'_>)) -> (usize, bool) {
+    /// Appends what `write` writes.
+    pub fn append(&self, write: impl FnOnce(&mut Append<'_>)) -> Appended {
         let mut inner = self.inner.lock();
         if inner.sealed {
-            return (0, false);
+            return Appended::default();
         }
-        let clean = inner.segments.end() == inner.taken;
+        let before = inner.segments.end();
+        let (save, pass) = (before == inner.taken, before == inner.passed);
         let mut append = Append { log: &mut inner, bytes: 0 };
         write(&mut append);
         let bytes = append.bytes;
         if bytes == 0 {
-            return (0, false);
+            return Appended::default();
         }
         let now = Instant::now();
         inner.oldest.get_or_insert(now);
@@ -208,7 +227,7 @@ impl Log {
         if self.durability == Durability::Relaxed {
             inner.waiting.wake();
         }
-        (bytes, clean)
+        Appended { bytes, save, pass }
     }
 
     /// Enters events that are saved already, such as the `turn.started` of an admission. Gives nothing to save.
@@ -378,6 +397,11 @@ impl Log {
             return Read::Wait;
         }
         inner.segments.read(from, visible.offset, most, out).map_or(Read::Gone, Read::Lines)
+    }
+
+    /// Has those who wait look up, although there is nothing new.
+    pub fn rouse(&self) {
+        self.inner.lock().waiting.wake();
     }
 
     /// A place for a reader's waker.

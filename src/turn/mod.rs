@@ -7,10 +7,12 @@
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
+pub mod awake;
 pub mod calls;
 pub mod cold;
 
 pub mod conversations;
+pub mod departures;
 pub mod ends;
 pub mod expiry;
 pub mod export;
@@ -23,10 +25,12 @@ pub mod journal;
 pub mod lease;
 pub mod live;
 pub mod log;
+pub mod mirror;
 pub mod prompt;
 pub mod reader;
 pub mod recover;
 pub mod registry;
+pub mod relay;
 pub mod retention;
 pub mod run;
 pub mod segments;
@@ -39,11 +43,13 @@ pub mod waiting;
 pub mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::Cluster;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::ids::ReplicaId;
 use crate::domain::limits::Limits;
@@ -58,10 +64,18 @@ use crate::store::{Store, checkpoint};
 use crate::trace::Tracer;
 use crate::upstream::Upstreams;
 use crate::upstream::tokens::Counts;
+use awake::Awake;
+use departures::Departures;
 use forget::Leaving;
 use journal::Journal;
+use log::Appended;
+use mirror::Mirrors;
 use registry::Registry;
+use relay::Relay;
 use start::Suspects;
+
+/// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
+const NEWS: usize = 1024;
 
 /// How turns are run, shown and kept.
 #[derive(Clone, Debug)]
@@ -88,6 +102,24 @@ pub struct Settings {
     pub applications: Latest<Applications>,
 }
 
+/// What turns are made of besides their settings; see [`House`].
+pub struct Parts {
+    /// See [`House::store`].
+    pub store: Store,
+    /// See [`House::cluster`].
+    pub cluster: Option<Cluster>,
+    /// See [`House::upstreams`].
+    pub upstreams: Latest<Upstreams>,
+    /// See [`House::clock`].
+    pub clock: Clock,
+    /// See [`House::lifecycle`].
+    pub lifecycle: Lifecycle,
+    /// See [`House::meter`].
+    pub meter: Meter,
+    /// See [`House::tracer`].
+    pub tracer: Tracer,
+}
+
 /// All turns of the process, and what they need. Cheap to clone.
 #[derive(Clone)]
 pub struct Turns(Arc<House>);
@@ -98,6 +130,8 @@ pub struct House {
     pub settings: Settings,
     /// The record.
     pub store: Store,
+    /// What is shared with other replicas besides it, if anything is.
+    pub cluster: Option<Cluster>,
     /// The models. They may be replaced: a turn takes them when it asks, and keeps those.
     pub upstreams: Latest<Upstreams>,
     /// The time.
@@ -112,11 +146,19 @@ pub struct House {
     pub registry: Registry,
     /// What saves their events.
     pub journal: Journal,
+    /// What passes them on to other replicas.
+    relay: Relay,
+    /// The turns of other replicas that are read here.
+    mirrors: Mirrors,
+    departures: Departures,
     /// How many tokens messages have.
     pub counts: Counts,
     replica: RwLock<ReplicaId>,
     /// Held while the process takes a new name.
     renaming: tokio::sync::Mutex<()>,
+    /// Told when there is reason to think that this process was fenced.
+    doubt: Notify,
+    awake: Awake,
     /// Cancelled when the process signs off: nothing is saved here any more, and no lease renewed.
     signed_off: CancellationToken,
     places: Arc<Semaphore>,
@@ -138,31 +180,32 @@ impl Turns {
     ///
     /// # Errors
     /// The store's, when the database does not do as asked.
-    pub async fn open(
-        settings: Settings,
-        store: Store,
-        upstreams: Latest<Upstreams>,
-        clock: Clock,
-        lifecycle: Lifecycle,
-        meter: Meter,
-        tracer: Tracer,
-    ) -> Result<Self, crate::store::Error> {
+    pub async fn open(settings: Settings, parts: Parts) -> Result<Self, crate::store::Error> {
+        let Parts { store, cluster, upstreams, clock, lifecycle, meter, tracer } = parts;
         let replica = ReplicaId::new(clock.now());
+        let heard = cluster.is_some();
+        let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
         let turns = Self(Arc::new(House {
             settings,
             store,
+            cluster,
             upstreams,
             clock,
             lifecycle,
             meter,
             tracer,
-            registry: Registry::default(),
+            registry: Registry::new(heard),
             journal: Journal::default(),
+            relay: Relay::default(),
+            mirrors: Mirrors::default(),
+            departures: Departures::default(),
             counts: Counts::default(),
             replica: RwLock::new(replica),
             renaming: tokio::sync::Mutex::default(),
+            doubt: Notify::new(),
+            awake: Awake::new(lease),
             signed_off,
             places,
             suspects: Suspects::default(),
@@ -176,11 +219,29 @@ impl Turns {
             // Not vital: without it commits do the same, at a longer log.
             turns.lifecycle.spawn("checkpoints", checkpoint::run(store, checkpoint::EVERY, hard));
         }
+        if let Some(cluster) = turns.cluster.clone() {
+            turns.lifecycle.spawn_vital("relay", relay::run(turns.clone(), cluster.clone()));
+            let (hard, (news, heard)) = (turns.lifecycle.hard().clone(), mpsc::channel(NEWS));
+            turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&news, &hard).await });
+            turns.lifecycle.spawn("news", relay::hear(turns.clone(), heard));
+            turns.lifecycle.spawn("departures", departures::run(turns.clone()));
+        }
+        if turns.store.is_shared() {
+            turns.lifecycle.spawn_vital("awake", awake::run(turns.clone()));
+        }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
         // Not vital: without it searches know nothing new.
         turns.lifecycle.spawn("index", index::run(turns.clone()));
         Ok(turns)
+    }
+
+    /// Notes what was appended to a turn's log.
+    pub(in crate::turn) fn note(&self, live: &Arc<live::Live>, appended: Appended) {
+        self.journal.note(live, appended.bytes, appended.save);
+        if appended.pass {
+            self.pass_on(live);
+        }
     }
 
     /// Waits until no turn lives here, and none is being admitted.

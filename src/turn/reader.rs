@@ -9,8 +9,10 @@ use futures::Stream;
 
 use super::Turns;
 use super::cold::{self, Piece};
+use super::departures::Lot;
 use super::live::{Live, Presence};
-use super::log::{Closing, Read};
+use super::log::{Closing, Log, Read};
+use super::mirror::Guest;
 use super::segments::{AHEAD, Mark};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
@@ -58,8 +60,25 @@ pub enum Attached {
     Crowded,
 }
 
+/// Where a turn's log is in memory.
+enum Source {
+    /// It is written here.
+    Live(Arc<Live>),
+    /// It is written elsewhere.
+    Mirror(Guest),
+}
+
+impl Source {
+    fn log(&self) -> &Log {
+        match self {
+            Self::Live(live) => &live.log,
+            Self::Mirror(guest) => &guest.log,
+        }
+    }
+}
+
 enum State {
-    Hot { live: Arc<Live>, place: usize, at: Mark },
+    Hot { source: Source, place: usize, at: Mark },
     Cold(Pin<Box<dyn Stream<Item = Piece> + Send>>),
     Over(Over),
 }
@@ -80,6 +99,8 @@ pub struct Reader {
     state: State,
     scratch: BytesMut,
     presence: Option<Presence>,
+    /// Where it stands among those who are sent to other replicas when this one is told to stop.
+    lot: Lot,
 }
 
 /// How a reader wants to be told.
@@ -142,6 +163,7 @@ impl Reader {
             state: State::Cold(Box::pin(cold)),
             scratch: BytesMut::new(),
             presence: None,
+            lot: Lot::draw(),
         }
     }
 
@@ -163,7 +185,13 @@ impl Reader {
             self.presence = Presence::new(&live, usize::MAX, self.holds);
         }
         let place = live.log.join();
-        self.state = State::Hot { live, place, at };
+        self.state = State::Hot { source: Source::Live(live), place, at };
+    }
+
+    fn attend(&mut self, guest: Guest) {
+        let Some(at) = guest.log.locate(self.cursor) else { return };
+        let place = guest.log.join();
+        self.state = State::Hot { source: Source::Mirror(guest), place, at };
     }
 
     fn cool(&mut self) {
@@ -174,26 +202,30 @@ impl Reader {
     }
 
     fn leave(&mut self) {
-        if let State::Hot { live, place, .. } = &self.state {
-            live.log.part(*place);
+        if let State::Hot { source, place, .. } = &self.state {
+            source.log().part(*place);
         }
     }
 
     /// Appends the next frames to `out`.
     pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
+        if self.follow && self.turns.departures.is_due(self.lot) && !matches!(self.state, State::Over(_)) {
+            return self.closed(out, Closed::Draining);
+        }
         loop {
             match &mut self.state {
                 State::Over(over) => return Poll::Ready(Step::Over(*over)),
-                State::Hot { live, place, at } => {
+                State::Hot { source, place, at } => {
+                    let log = source.log();
                     if at.offset == AHEAD
-                        && let Some(now) = live.log.locate(at.seq)
+                        && let Some(now) = log.locate(at.seq)
                     {
                         *at = now;
                     }
                     // On NDJSON outside a feed the log's lines are the frames.
                     let plain = self.wire == Wire::Ndjson && self.number.is_none();
                     let into = if plain { &mut *out } else { &mut self.scratch };
-                    match live.log.read(*at, CHUNK, *place, cx.waker(), into) {
+                    match log.read(*at, CHUNK, *place, cx.waker(), into) {
                         Read::Lines(to) => {
                             let seq = at.seq;
                             *at = to;
@@ -213,6 +245,7 @@ impl Reader {
                         Read::Gone => self.cool(),
                         // It waited for what never came: the record has what it is owed.
                         Read::Over(Closing::Ended) if at.offset == AHEAD => self.cool(),
+                        Read::Over(Closing::Torn) => self.cool(),
                         Read::Over(Closing::Ended) => self.end(Over::Told),
                         Read::Over(Closing::Unsaved(finished)) => {
                             self.unnumbered(out, &Unnumbered::Unsaved(&finished));
@@ -238,6 +271,12 @@ impl Reader {
                         }
                         Piece::Hot(live) => {
                             self.warm(live);
+                            if let State::Cold(_) = self.state {
+                                self.cool();
+                            }
+                        }
+                        Piece::Mirrored(guest) => {
+                            self.attend(guest);
                             if let State::Cold(_) = self.state {
                                 self.cool();
                             }

@@ -12,6 +12,7 @@ use super::fold;
 use super::live::{Cut, Live, Parts};
 use super::prompt::{Request, prompt};
 use super::window::{Fitted, fit};
+use crate::cluster::piece::{Piece, Then};
 use crate::domain::cursor::Crash;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Event, Finished, write_line};
@@ -118,7 +119,10 @@ async fn interrupt(turns: &Turns, record: Record) -> Result<()> {
         now,
         key_expires: turns.kept_until(),
     };
+    let (epoch, end) = (record.epoch, ending.rest.first().map(|rest| rest.lines.clone()).unwrap_or_default());
     let Outcome::Written(next) = turns.store.end_turn(&record.lease(), &ending).await? else { return Ok(()) };
+    let piece = Piece { epoch, first: crash.resumed, last: seq, lines: end, then: Then::Ended };
+    turns.pass_end_on(&record.id, piece);
     if let Some(next) = next.and_then(|next| turns.registry.any(&next)) {
         next.due.cancel();
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::live::Live;
 use crate::domain::ids::{ConversationId, TurnId};
@@ -22,7 +22,7 @@ pub struct Word {
     pub deleted: bool,
 }
 
-/// How much news is kept for the index.
+/// How much news is kept for the index, and for other replicas.
 const NEWS: usize = 10_000;
 
 type Room = watch::Sender<Word>;
@@ -33,6 +33,14 @@ pub struct Registry {
     turns: Mutex<HashMap<TurnId, Arc<Live>>>,
     rooms: Mutex<Rooms>,
     news: Mutex<Vec<Item>>,
+    /// What was done here to conversations, for other replicas; `None` where none hears of it.
+    changes: Option<Changes>,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    of: Mutex<Vec<ConversationId>>,
+    wake: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +51,11 @@ struct Rooms {
 }
 
 impl Registry {
+    /// An empty one; `is_heard` says whether other replicas hear of what is done here.
+    pub fn new(is_heard: bool) -> Self {
+        Self { changes: is_heard.then(Changes::default), ..Self::default() }
+    }
+
     /// Enters a turn, and tells the feeds of its conversation.
     pub fn enter(&self, live: Arc<Live>) {
         let conversation = live.lease.conversation_id.clone();
@@ -126,7 +139,44 @@ impl Registry {
         self.tell(conversation, |word| word.deleted = true);
     }
 
+    /// The same, where it was another replica that did something to it.
+    pub fn changed_elsewhere(&self, conversation: &ConversationId) {
+        self.tell_room(conversation, |word| word.changes += 1);
+    }
+
+    /// Has all feeds look.
+    pub fn may_have_changed(&self) {
+        let rooms: Vec<Arc<Room>> = self.rooms.lock().open.values().filter_map(Weak::upgrade).collect();
+        rooms.iter().for_each(|room| room.send_modify(|word| word.changes += 1));
+    }
+
+    /// Waits until there is something that other replicas are to hear.
+    pub async fn has_changes(&self) {
+        match &self.changes {
+            Some(changes) => changes.wake.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes what other replicas are to hear.
+    pub fn changes(&self) -> Vec<ConversationId> {
+        self.changes.as_ref().map(|changes| std::mem::take(&mut *changes.of.lock())).unwrap_or_default()
+    }
+
     fn tell(&self, conversation: &ConversationId, change: impl FnOnce(&mut Word)) {
+        if let Some(changes) = &self.changes {
+            let mut of = changes.of.lock();
+            // Beyond, feeds look by themselves.
+            if of.len() < NEWS {
+                of.push(conversation.clone());
+            }
+            drop(of);
+            changes.wake.notify_one();
+        }
+        self.tell_room(conversation, change);
+    }
+
+    fn tell_room(&self, conversation: &ConversationId, change: impl FnOnce(&mut Word)) {
         let room = self.rooms.lock().open.get(conversation).and_then(Weak::upgrade);
         if let Some(room) = room {
             room.send_modify(change);

@@ -165,6 +165,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
         }
     }
     live.log.append_saved(|append| append.event(started_event(live)));
+    turns.pass_on(live);
     Ok(())
 }
 
@@ -185,8 +186,8 @@ async fn due_already(turns: &Turns, live: &Live) {
 /// A queued turn that is ended before its time logs its start just before its end.
 fn append_started(turns: &Turns, live: &Arc<Live>) {
     if live.log.appended() == Mark::default() {
-        let (bytes, tell) = live.log.append(|append| append.event(started_event(live)));
-        turns.journal.note(live, bytes, tell);
+        let appended = live.log.append(|append| append.event(started_event(live)));
+        turns.note(live, appended);
     }
 }
 

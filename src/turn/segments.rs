@@ -44,6 +44,11 @@ pub struct Segments {
 }
 
 impl Segments {
+    /// None yet, of a log whose first line here comes after the event `seq`.
+    pub fn after(seq: u64) -> Self {
+        Self { held: VecDeque::new(), end: Mark { seq, offset: 0 } }
+    }
+
     /// Where the log ends.
     pub fn end(&self) -> Mark {
         self.end
@@ -60,6 +65,19 @@ impl Segments {
             self.end = Mark { seq, offset: segment.end() };
         }
         seq
+    }
+
+    /// Appends whole lines that have their seqs already.
+    pub fn append(&mut self, lines: &[u8]) {
+        let count = count(lines);
+        if count > 0 {
+            self.end.seq = self.line(|out, _| out.extend_from_slice(lines)) + count - 1;
+        }
+    }
+
+    /// `from`, or where what is held begins, if that is later.
+    pub fn held_from(&self, from: Mark) -> Mark {
+        self.held.front().map_or(from, |first| if first.start.offset > from.offset { first.start } else { from })
     }
 
     /// Lets the oldest segments go that end before `saved`, while more than `room` bytes are held.

@@ -328,6 +328,7 @@ impl Turns {
         let live = Arc::new(Live::new(parts));
         if !admitted.queued {
             live.log.append_saved(|append| append.event(run::started_event(&live)));
+            self.pass_on(&live);
         }
         let first = match &new.question {
             Question::New { content, .. } if admitted.number == 1 => Some(content.clone()),

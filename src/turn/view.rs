@@ -76,11 +76,17 @@ impl Turns {
     pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
         if self.registry.get(owner, id).is_none() {
             // It has ended, or it lives elsewhere: the record tells when it is over.
-            let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
-            match pieces.next().await {
-                None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => {}
-                Some(Piece::Gone) => return Ok(Outcome::Gone),
-                Some(Piece::Closed(code)) => return Ok(Outcome::Closed(code)),
+            loop {
+                let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
+                match pieces.next().await {
+                    Some(Piece::Mirrored(guest)) => tokio::select! {
+                        () = guest.over.cancelled() => {}
+                        () = self.lifecycle.curfew().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),
+                    },
+                    None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => break,
+                    Some(Piece::Gone) => return Ok(Outcome::Gone),
+                    Some(Piece::Closed(code)) => return Ok(Outcome::Closed(code)),
+                }
             }
         }
         let mut again_after = None;

@@ -4,6 +4,8 @@
 mod leaving;
 #[path = "../stories/migrations.rs"]
 mod migrations;
+#[path = "../stories/relay.rs"]
+mod relay;
 #[path = "../stories/replicas.rs"]
 mod replicas;
 #[path = "../stories/server.rs"]

@@ -43,6 +43,8 @@
 //!   `delay`, `hold_replies_after`.
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
+//! - [`Redis`]: a Redis of the test's own: `start`, `url`, `through(&proxy)`, `address`, `cli(words)`, `kill`, `restart` (empty, on
+//!   the same port), `freeze`, `thaw`.
 //! - [`Foreign`]: a program of somebody else's, `serve(…)` for one that listens; gone when dropped.
 //! - [`Browser`]: headless Chromium; only the `browser` target has it installed for sure: `page`, `js`, `until`,
 //!   `complaints` (what the console said), `resize`, `prefer` (light or dark),
@@ -75,6 +77,7 @@ mod outage;
 mod proxy;
 mod pulse;
 mod record;
+mod redis;
 mod rows;
 mod scene;
 mod script;
@@ -104,6 +107,7 @@ pub use self::{
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
+    redis::Redis,
     rows::Row,
     scene::{Scene, Told},
     script::{Script, assert_stamps, stamp},

@@ -4,6 +4,7 @@ pub mod api;
 pub mod child;
 pub mod nginx;
 pub mod postgres;
+pub mod redis;
 pub mod tidegate;
 
 use std::net::SocketAddr;

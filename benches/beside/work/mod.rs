@@ -4,6 +4,7 @@
 //! 4. what it means in `benches/README.md`.
 
 mod bare;
+mod cluster;
 mod first;
 mod flood;
 mod lag;
@@ -18,7 +19,7 @@ mod stage;
 
 use clap::ValueEnum;
 
-pub use stage::Stage;
+pub use stage::{Peers, Stage};
 
 use crate::drive::Void;
 use crate::figures::Figures;
@@ -49,6 +50,8 @@ pub enum Work {
     Lag,
     /// One turn of 100,000 deltas
     Long,
+    /// Replicas that share a Redis
+    Cluster,
 }
 
 impl Work {
@@ -61,18 +64,20 @@ impl Work {
     pub fn is_beside_nginx(self) -> bool {
         match self {
             Self::Paced | Self::Flood | Self::First | Self::Memory | Self::Crowd | Self::Mix | Self::MixSlow => true,
-            Self::Short | Self::Readers | Self::Lag | Self::Long => false,
+            Self::Short | Self::Readers | Self::Lag | Self::Long | Self::Cluster => false,
         }
     }
 
     /// Whether it means something there; `None` = another gateway than Tidegate.
     pub fn is_for(self, database: Option<Database>) -> bool {
+        let alone = database != Some(Database::Cluster);
         match self {
+            Self::Cluster => !alone,
             // Nothing is shown before it is saved in `strict`; the file is what can be read from outside.
             Self::Lag => database == Some(Database::Relaxed),
-            Self::Readers => database.is_some(),
-            Self::Paced | Self::Flood | Self::First | Self::Memory | Self::Crowd => true,
-            Self::Mix | Self::MixSlow | Self::Short | Self::Long => true,
+            Self::Readers => alone && database.is_some(),
+            Self::Paced | Self::Flood | Self::First | Self::Memory | Self::Crowd => alone,
+            Self::Mix | Self::MixSlow | Self::Short | Self::Long => alone,
         }
     }
 
@@ -90,6 +95,7 @@ impl Work {
             Self::Readers => readers::run(stage),
             Self::Lag => lag::run(stage),
             Self::Long => long::run(stage),
+            Self::Cluster => cluster::run(stage),
         }
     }
 }

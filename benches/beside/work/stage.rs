@@ -8,6 +8,18 @@ use crate::drive::engine::{Engine, Word};
 use crate::drive::plan::Plan;
 use crate::drive::visitor::{Times, Visit};
 use crate::gateway::Gateway;
+use crate::gateway::redis::Redis;
+
+/// What stands beside a gateway that is one of several replicas.
+#[derive(Debug)]
+pub struct Peers {
+    /// A gateway of the same kind that shares nothing.
+    pub alone: Gateway,
+    /// Another replica, on the same record.
+    pub other: Gateway,
+    /// What the two share.
+    pub redis: Redis,
+}
 
 /// One gateway and its load.
 #[derive(Debug)]
@@ -16,6 +28,8 @@ pub struct Stage {
     pub engine: Engine,
     /// The gateway.
     pub gateway: Gateway,
+    /// Its peers, until a work takes them.
+    pub peers: Option<Peers>,
     /// The gateway's core.
     pub core: usize,
     /// Whether everything is a tenth.

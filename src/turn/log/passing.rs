@@ -1,0 +1,156 @@
+//! A log that is passed on: what other replicas have not had of it, and a copy of one that is written elsewhere.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Closing, Filing, Inner, Log};
+use crate::domain::event::Finished;
+use crate::domain::stream::Durability;
+use crate::turn::segments::{Row, Segments};
+
+/// How often it is said how long a turn's stream is to be kept.
+const KEPT_ANEW: Duration = Duration::from_secs(60);
+
+/// What is to be passed on next.
+#[derive(Debug)]
+pub struct Passing {
+    /// Each at most about 64 KiB, cut between lines.
+    pub rows: Vec<Row>,
+    /// They are the last, and the turn's end is saved.
+    pub ended: bool,
+    /// It has not been said for a while how long they are to be kept.
+    pub anew: bool,
+}
+
+impl Log {
+    /// What readers may see and was not passed on; from now on it is. What memory has let go of meanwhile is left out.
+    pub fn pass_on(&self) -> Option<Passing> {
+        let mut inner = self.inner.lock();
+        let to = inner.visible(self.durability);
+        if inner.is_closed() || inner.passed.offset >= to.offset {
+            return None;
+        }
+        let from = inner.segments.held_from(inner.passed);
+        let rows = inner.segments.rows(from, to);
+        inner.passed = to;
+        let anew = inner.kept_at.is_none_or(|since| since.elapsed() >= KEPT_ANEW);
+        if anew {
+            inner.kept_at = Some(Instant::now());
+        }
+        Some(Passing { rows, ended: matches!(inner.closing, Some(Closing::Ended)), anew })
+    }
+
+    /// A copy of a log that is written elsewhere, from behind the event `after`; it holds the newest `memory` bytes.
+    pub fn copy(after: u64, memory: usize) -> Self {
+        let segments = Segments::after(after);
+        let end = segments.end();
+        let inner =
+            Inner { segments, taken: end, saved: end, filing: end, filed: end, passed: end, ..Inner::default() };
+        Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE }
+    }
+
+    /// Adds what was passed on to a copy: the lines of the events `first` to `last`. False when some before them are missing.
+    pub fn copy_in(&self, first: u64, last: u64, lines: &Bytes) -> bool {
+        let mut inner = self.inner.lock();
+        let end = inner.segments.end().seq;
+        if last <= end {
+            return true;
+        }
+        if first > end + 1 {
+            return false;
+        }
+        let known = usize::try_from(end + 1 - first).unwrap_or(usize::MAX);
+        let skip =
+            known.checked_sub(1).map_or(Some(0), |nth| memchr::memchr_iter(b'\n', lines).nth(nth).map(|at| at + 1));
+        let Some(skip) = skip else { return false };
+        inner.segments.append(&lines[skip..]);
+        let end = inner.segments.end();
+        inner.segments.let_go(end.offset, self.memory as u64);
+        inner.waiting.wake();
+        end.seq == last
+    }
+
+    /// Ends a copy whose last line is the turn's end.
+    pub fn copy_ended(&self) {
+        self.shut(Closing::Ended);
+    }
+
+    /// Tells a copy's readers of an end that is not saved.
+    pub fn copy_unsaved(&self, finished: Finished) {
+        self.shut(Closing::Unsaved(Box::new(finished)));
+    }
+
+    /// A copy to which nothing is added any more, although the turn may go on: its readers go back to the record.
+    pub fn tear(&self) {
+        self.shut(Closing::Torn);
+    }
+
+    fn shut(&self, closing: Closing) {
+        let mut inner = self.inner.lock();
+        inner.closing.get_or_insert(closing);
+        inner.waiting.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::BytesMut;
+
+    use super::*;
+
+    fn told(log: &Log, after: u64) -> String {
+        let mut out = BytesMut::new();
+        let Some(at) = log.locate(after) else { return "gone".to_owned() };
+        let place = log.join();
+        let _read = log.read(at, usize::MAX, place, Waker::noop(), &mut out);
+        log.part(place);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_copy_has_each_event_once_whatever_comes_twice_and_nothing_behind_a_gap() {
+        let log = Log::copy(10, 1 << 20);
+        assert!(log.copy_in(9, 12, &Bytes::from("9\n10\n11\n12\n")));
+        assert_eq!(told(&log, 10), "11\n12\n");
+        assert!(log.copy_in(11, 12, &Bytes::from("11\n12\n")));
+        assert!(log.copy_in(12, 14, &Bytes::from("12\n13\n14\n")));
+        assert_eq!(told(&log, 10), "11\n12\n13\n14\n");
+        assert_eq!(told(&log, 13), "14\n");
+        assert_eq!(told(&log, 9), "gone");
+        assert!(!log.copy_in(16, 16, &Bytes::from("16\n")), "15 is missing");
+        assert!(!log.copy_in(14, 16, &Bytes::from("14\n15\n")), "16 is missing");
+    }
+
+    #[test]
+    fn a_log_is_passed_on_once_in_rows_and_its_end_last() {
+        let log = Log::new(Durability::Relaxed, 1 << 20, Filing::AT_ONCE);
+        assert!(log.pass_on().is_none());
+        let long = "x".repeat(40_000);
+        for _ in 0..3 {
+            assert_eq!(log.append(|append| append.delta(&long)).pass, log.appended().seq == 1, "once is enough");
+            assert!(!log.append(|append| append.delta("short")).pass);
+        }
+        let Passing { rows, ended, anew } = log.pass_on().unwrap();
+        assert_eq!((rows.len(), ended, anew), (3, false, true));
+        assert!(rows.windows(2).all(|two| two[0].1 + 1 == two[1].0) && (rows[0].0, rows[2].1) == (1, 6));
+        assert!(log.pass_on().is_none());
+        log.seal();
+        log.end(b"end\n");
+        let Passing { rows, ended, anew } = log.pass_on().unwrap();
+        assert_eq!((rows, ended, anew), (vec![(7, 7, Bytes::from("end\n"))], true, false));
+        assert!(log.pass_on().is_none());
+    }
+
+    #[test]
+    fn in_strict_what_is_not_saved_is_not_passed_on() {
+        let log = Log::new(Durability::Strict, 1 << 20, Filing::AT_ONCE);
+        log.append(|append| append.delta("a"));
+        assert!(log.pass_on().is_none());
+        let Some(crate::turn::log::Taken::Rows { to, .. }) = log.take(&mut Vec::new(), true) else { panic!() };
+        log.saved(to, crate::turn::log::Place::Journal);
+        assert_eq!(log.pass_on().unwrap().rows[0].1, 1);
+    }
+}

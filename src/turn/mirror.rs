@@ -1,0 +1,276 @@
+//! Mirrors: turns that run on other replicas, as their readers here see them.
+//!
+//! A mirror is a copy of the log's newest part, made of what the other replica passes on; readers read it as they read a log. What came
+//! before is in the record, and so is whatever is missing: a mirror that has lost touch is torn, and its readers go back to the
+//! record and from there to a new one. So nothing hangs on Redis but how soon they see it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::Turns;
+use super::log::Log;
+use crate::cluster::follow::Follow;
+use crate::cluster::piece::{Piece, Then};
+use crate::cluster::{self, Cluster};
+use crate::domain::event::{Event, read_line};
+use crate::domain::ids::TurnId;
+use crate::domain::owner::Owner;
+use crate::store;
+
+/// After so long without news the record is looked at: whoever ran the turn may be gone, or cut off from Redis.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often its owner is told that somebody here holds the turn.
+const TOUCH: Duration = Duration::from_millis(900);
+/// How long a mirror that nobody reads is kept for whoever comes back.
+const KEPT: Duration = Duration::from_secs(2);
+/// So many are made at once.
+const MAKING: usize = 16;
+
+/// A turn that runs elsewhere.
+#[derive(Debug)]
+pub struct Mirror {
+    turn: TurnId,
+    owner: Owner,
+    /// What it has said lately.
+    pub log: Log,
+    /// Cancelled when nothing more comes.
+    pub over: CancellationToken,
+    guests: AtomicUsize,
+    holders: AtomicUsize,
+    /// Told when one that holds the turn has come, and when the last of all has left.
+    changed: Notify,
+}
+
+/// A reader of a mirror, which is there as long as it has any.
+#[derive(Debug)]
+pub struct Guest {
+    mirror: Arc<Mirror>,
+    holds: bool,
+}
+
+impl std::ops::Deref for Guest {
+    type Target = Mirror;
+
+    fn deref(&self) -> &Mirror {
+        &self.mirror
+    }
+}
+
+impl Guest {
+    fn new(mirror: &Arc<Mirror>, holds: bool) -> Self {
+        mirror.guests.fetch_add(1, Ordering::AcqRel);
+        if holds {
+            mirror.holders.fetch_add(1, Ordering::AcqRel);
+            mirror.changed.notify_one();
+        }
+        Self { mirror: mirror.clone(), holds }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if self.holds {
+            self.mirror.holders.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.mirror.guests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.mirror.changed.notify_one();
+        }
+    }
+}
+
+/// The mirrors there are: no more than turns that are read here.
+#[derive(Debug)]
+pub struct Mirrors {
+    open: Mutex<HashMap<TurnId, Arc<Mirror>>>,
+    making: Semaphore,
+}
+
+impl Default for Mirrors {
+    fn default() -> Self {
+        Self { open: Mutex::default(), making: Semaphore::new(MAKING) }
+    }
+}
+
+impl Mirrors {
+    fn guest(&self, turn: &TurnId, holds: bool) -> Option<Guest> {
+        let open = self.open.lock();
+        let mirror = open.get(turn).filter(|mirror| !mirror.over.is_cancelled())?;
+        Some(Guest::new(mirror, holds))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Mirror>> {
+        self.open.lock().values().cloned().collect()
+    }
+
+    /// Takes a mirror away: for good, or only where nobody reads it.
+    fn close(&self, mirror: &Arc<Mirror>, for_good: bool) -> bool {
+        let mut open = self.open.lock();
+        if !for_good && mirror.guests.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        if open.get(&mirror.turn).is_some_and(|kept| Arc::ptr_eq(kept, mirror)) {
+            open.remove(&mirror.turn);
+        }
+        mirror.over.cancel();
+        true
+    }
+}
+
+impl Turns {
+    /// The mirror of an owner's turn that is open and does not run here; `None` where there is no Redis, or it does not answer.
+    pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, holds: bool) -> Option<Guest> {
+        let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
+        if let Some(guest) = self.mirrors.guest(turn, holds) {
+            return Some(guest);
+        }
+        let _one = self.mirrors.making.acquire().await.ok()?;
+        if let Some(guest) = self.mirrors.guest(turn, holds) {
+            return Some(guest);
+        }
+        match self.make(cluster, owner, turn, holds).await {
+            Ok(guest) => Some(guest),
+            Err(error) => {
+                tracing::debug!(%error, turn_id = %turn, "a turn of another replica is read from the record");
+                None
+            }
+        }
+    }
+
+    async fn make(&self, cluster: &Cluster, owner: &Owner, turn: &TurnId, holds: bool) -> Result<Guest, Unmade> {
+        let pieces = cluster.pieces(turn).await?;
+        let begin = match pieces.first() {
+            Some(first) => first.first.saturating_sub(1),
+            None => self.store.journal_end(owner, turn).await?,
+        };
+        let mirror = Arc::new(Mirror {
+            turn: turn.clone(),
+            owner: owner.clone(),
+            log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
+            over: CancellationToken::new(),
+            guests: AtomicUsize::new(0),
+            holders: AtomicUsize::new(0),
+            changed: Notify::new(),
+        });
+        let follow = cluster.follow(turn, pieces.last()).await?;
+        let guest = Guest::new(&mirror, holds);
+        {
+            let mut open = self.mirrors.open.lock();
+            if let Some(other) = open.get(turn).filter(|other| !other.over.is_cancelled()) {
+                return Ok(Guest::new(other, holds));
+            }
+            open.insert(turn.clone(), mirror.clone());
+        }
+        self.lifecycle.spawn("mirror", run(self.clone(), mirror, pieces, follow));
+        Ok(guest)
+    }
+}
+
+/// Why there is no mirror.
+#[derive(Debug, thiserror::Error)]
+enum Unmade {
+    #[error("Redis: {0}")]
+    Cluster(#[from] cluster::Error),
+    #[error("the database: {0}")]
+    Store(#[from] store::Error),
+}
+
+/// Follows a turn until it ends, touch is lost, or nobody reads it here any more.
+async fn run(turns: Turns, mirror: Arc<Mirror>, pieces: Vec<Piece>, mut follow: Follow) {
+    let mut epoch = 0;
+    let whole = pieces.into_iter().all(|piece| take(&mirror, &mut epoch, piece));
+    if whole {
+        tokio::select! {
+            () = turns.lifecycle.hard().cancelled() => {}
+            () = attend(&turns, &mirror) => {}
+            () = async {
+                while let Some(piece) = follow.next().await {
+                    if !take(&mirror, &mut epoch, piece) {
+                        return;
+                    }
+                }
+            } => {}
+        }
+    }
+    turns.mirrors.close(&mirror, true);
+    // Where it has ended, that stays so.
+    mirror.log.tear();
+}
+
+/// Adds a piece. False when nothing can come after it here.
+fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
+    let Piece { epoch: of, first, last, lines, then } = piece;
+    if of < *epoch {
+        // Its writer does not know yet that the turn is another's.
+        return true;
+    }
+    *epoch = of;
+    match then {
+        Then::More => mirror.log.copy_in(first, last, &lines),
+        Then::Ended => {
+            if mirror.log.copy_in(first, last, &lines) {
+                mirror.log.copy_ended();
+            }
+            false
+        }
+        Then::Unsaved => {
+            // It comes after all that was told, or something is missing.
+            if mirror.log.appended().seq == last
+                && let Some(Event::TurnFinished(finished)) = read_line(&lines)
+            {
+                mirror.log.copy_unsaved(finished);
+            }
+            false
+        }
+    }
+}
+
+/// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
+/// when the mirror is of no use any more.
+async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
+    let mut seen = mirror.log.appended().seq;
+    let mut round = tokio::time::interval(TOUCH);
+    loop {
+        let due = tokio::select! {
+            _ = round.tick() => true,
+            () = mirror.changed.notified() => false,
+        };
+        if mirror.guests.load(Ordering::Acquire) == 0 {
+            tokio::time::sleep(KEPT).await;
+            if turns.mirrors.close(mirror, false) {
+                return;
+            }
+        }
+        if mirror.holders.load(Ordering::Acquire) > 0
+            && let Err(error) = turns.store.touch(&mirror.owner, &mirror.turn, turns.now()).await
+        {
+            tracing::warn!(%error, turn_id = %mirror.turn, "another replica cannot be told of a reader");
+        }
+        let now = mirror.log.appended().seq;
+        if !due || now > seen {
+            seen = now;
+            continue;
+        }
+        tokio::time::sleep(QUIET.saturating_sub(TOUCH)).await;
+        match is_behind(turns, mirror).await {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record"),
+        }
+    }
+}
+
+/// Whether the record has more of the turn than the mirror, its end for one.
+async fn is_behind(turns: &Turns, mirror: &Mirror) -> store::Result<bool> {
+    let Some(standing) = turns.store.standing(&mirror.owner, &mirror.turn).await? else { return Ok(true) };
+    if standing.status.is_end() {
+        return Ok(true);
+    }
+    Ok(turns.store.journal_end(&mirror.owner, &mirror.turn).await? > mirror.log.appended().seq)
+}

@@ -1,0 +1,349 @@
+//! Gateways that share a Redis: what runs on one is read on the others as it comes, and without Redis a little later.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{
+    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Outage, Record, Redis, Request, Script, Setup, Stream,
+    Task, Upstream, assert_stamps, eventually, within,
+};
+
+/// Only to catch hangs.
+const SOON: Duration = Duration::from_secs(30);
+
+struct Pair {
+    one: Gateway,
+    /// A client of each.
+    a: Client,
+    b: Client,
+    upstream: Upstream,
+    database: Database,
+    redis: Redis,
+    _other: Gateway,
+}
+
+impl Pair {
+    async fn new() -> Self {
+        Self::with(|setup| setup).await
+    }
+
+    async fn with(settings: impl Fn(Setup) -> Setup) -> Self {
+        let (database, upstream, redis) = (Database::fresh().await, Upstream::start().await, Redis::start());
+        let setup = || Gateway::on(&database).upstream(&upstream).set("cluster.redis_url", redis.url());
+        let start = || settings(setup().set("cluster.lease_s", 1)).start();
+        let (one, other) = (start().await, start().await);
+        let (a, b) = (one.client(), other.client());
+        Self { one, a, b, upstream, database, redis, _other: other }
+    }
+}
+
+fn gated(gate: &Gate) -> Script {
+    Script::new().stamped(2).gate(gate).stamped(2).gate(gate).stamped(2).finish("stop").usage(1, 6).done()
+}
+
+async fn deltas(stream: &mut Stream, count: usize) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while frames.iter().filter(|frame: &&Frame| frame.kind() == "delta").count() < count {
+        frames.push(within("a delta", stream.event()).await);
+    }
+    frames
+}
+
+fn bytes(frames: &[Frame]) -> Vec<&[u8]> {
+    frames.iter().map(|frame| &frame.bytes[..]).collect()
+}
+
+#[tokio::test]
+async fn what_one_shows_the_other_shows_before_it_is_saved() {
+    let pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let (mut here, mut there) = (deltas(&mut mine, 2).await, deltas(&mut theirs, 2).await);
+    // From here on nothing can be saved.
+    let block = pair.database.block_tables("journal").await;
+    gate.pass(1);
+    here.extend(deltas(&mut mine, 2).await);
+    there.extend(deltas(&mut theirs, 2).await);
+    drop(block);
+    gate.open();
+    here.extend(mine.rest().await);
+    there.extend(theirs.rest().await);
+    assert_eq!(bytes(&here), bytes(&there));
+    assert_eq!(assert_stamps(Fold::of(&there).content()), 6);
+    Fold::of(&there).assert_same_as(&pair.b.answer(&conversation).await);
+}
+
+#[tokio::test]
+async fn many_who_come_at_any_time_to_either_see_the_same_events_once() {
+    let pair = Pair::new().await;
+    pair.upstream.push(Script::new().role().paced(400, Duration::from_millis(4)).finish("stop").usage(1, 400).done());
+    let conversation = pair.a.conversation().await;
+    let mine = pair.a.ask(&conversation, "go").await;
+    let turn = mine.turn();
+    let mut readers = Vec::new();
+    for at in 0..40u64 {
+        let (client, turn) = ([&pair.a, &pair.b][at as usize % 2].clone(), turn.clone());
+        readers.push(Task::start(async move {
+            tokio::time::sleep(Duration::from_millis(at * 40)).await;
+            let encoding = if at % 4 < 2 { Encoding::Ndjson } else { Encoding::Sse };
+            (at, client.events(encoding, &turn, at * 7).await.rest().await)
+        }));
+    }
+    let mut mine = mine;
+    let whole = mine.rest().await;
+    for reader in readers {
+        let (at, frames) = reader.join().await;
+        let seqs: Vec<u64> = frames.iter().map(|frame| frame.json["seq"].as_u64().unwrap()).collect();
+        let owed: Vec<u64> = (at * 7 + 1..=whole.len() as u64).collect();
+        assert_eq!(seqs, owed, "a reader after {}", at * 7);
+        assert!(frames.iter().zip(&whole[(at * 7) as usize..]).all(|(one, other)| one.json == other.json));
+    }
+    Record::read(&pair.b, &turn).await;
+}
+
+#[tokio::test]
+async fn without_redis_the_other_reads_the_record_and_with_it_again_what_is_said() {
+    let mut pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let mut seen = deltas(&mut theirs, 2).await;
+    pair.redis.kill();
+    let state = async |wanted: &str| {
+        let (client, wanted) = (pair.b.clone(), wanted.to_owned());
+        eventually("readiness to say how Redis stands", async || {
+            let ready = client.get("/readyz").await;
+            (ready.expect(200)["status"] == wanted).then_some(ready.json())
+        })
+        .await
+    };
+    assert_eq!(state("degraded").await["components"]["cluster"]["status"], "unavailable");
+    gate.pass(1);
+    seen.extend(deltas(&mut theirs, 2).await);
+    // It is back, and knows nothing.
+    pair.redis.restart();
+    let ready = pair.b.clone();
+    eventually("Redis to be back", async || {
+        (ready.get("/readyz").await.expect(200)["status"] == "ready").then_some(())
+    })
+    .await;
+    gate.open();
+    let all = mine.rest().await;
+    seen.extend(theirs.rest().await);
+    assert_eq!(bytes(&all), bytes(&seen));
+    // The next turn is read through it, from its first event.
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let mut mine = pair.a.ask(&conversation, "go on").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    deltas(&mut theirs, 2).await;
+    let block = pair.database.block_tables("journal").await;
+    gate.pass(1);
+    deltas(&mut theirs, 2).await;
+    drop(block);
+    gate.open();
+    mine.rest().await;
+    assert_eq!(theirs.rest().await.last().unwrap().json["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_redis_that_answers_nothing_keeps_nobody_waiting() {
+    let pair = Pair::new().await;
+    pair.redis.freeze();
+    let asked = Instant::now();
+    let whole = pair.a.ask_whole(&pair.a.conversation().await, "go").await;
+    assert_eq!(whole.expect(200)["status"], "completed");
+    let conversation = pair.a.conversation().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Sse, &mine.turn(), 0).await;
+    gate.open();
+    let (here, there) = tokio::join!(mine.rest(), theirs.rest());
+    assert_eq!(here.len(), there.len());
+    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert_eq!(pair.b.get("/readyz").await.expect(200)["status"], "degraded");
+    pair.redis.thaw();
+}
+
+#[tokio::test]
+async fn a_redis_without_memory_costs_nothing_but_time() {
+    let pair = Pair::new().await;
+    pair.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let conversation = pair.a.conversation().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    gate.open();
+    assert_eq!(bytes(&mine.rest().await), bytes(&theirs.rest().await));
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
+    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
+    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
+    let start = || setup().set("limits.unsaved_s", 2).start();
+    let (one, other) = (start().await, start().await);
+    let (a, b) = (one.client(), other.client());
+    let gate = Gate::new();
+    upstream.push(gated(&gate));
+    let conversation = a.conversation().await;
+    let mut mine = a.ask(&conversation, "go").await;
+    let turn = mine.turn();
+    let mut theirs = b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut there = deltas(&mut theirs, 2).await;
+    // What comes now comes through Redis.
+    let block = outage.database.block_tables("journal").await;
+    gate.pass(1);
+    there.extend(deltas(&mut theirs, 2).await);
+    outage.begin().await;
+    drop(block);
+    gate.open();
+    let (here, rest) = tokio::join!(mine.rest(), theirs.rest());
+    there.extend(rest);
+    for last in [here.last().unwrap(), there.last().unwrap()] {
+        assert_eq!((last.kind(), &last.json["saved"], last.json.get("seq")), ("turn.finished", &json!(false), None));
+    }
+    outage.end();
+    let saved = b.ended(&turn).await;
+    there.pop();
+    let mut fold = Fold::of(&there);
+    fold.all(&b.events(Encoding::Ndjson, &turn, fold.seq).await.rest().await);
+    fold.assert_same_as(&saved["message"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_wakes_shows_nothing_of_what_came_while_it_slept() {
+    let pair = Pair::new().await;
+    pair.upstream.when("first", Script::new().role().paced(3000, Duration::from_millis(5)).hang());
+    let conversation = pair.a.conversation().await;
+    let mut first = pair.a.ask(&conversation, "first").await;
+    let turn = first.turn();
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut seen = first.events(30).await;
+    pair.one.freeze();
+    assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
+    let record = Record::read(&pair.b, &turn).await;
+    let there = theirs.rest().await;
+    let passed = pair.redis.cli(&["XLEN", &format!("tidegate:turn:{turn}")]);
+    // What it had logged before it fell asleep.
+    let logged = seen.len() + first.come().len();
+    pair.one.thaw();
+    let after = first.rest().await;
+    let last = after.last().unwrap();
+    assert_eq!((last.kind(), &last.json["code"]), ("closed", &json!("lost_lease")), "{}", last.json);
+    seen.extend(after);
+    assert!(seen.len() < logged + 40, "it went on: {} events, {logged} before it slept", seen.len());
+    assert_eq!(pair.redis.cli(&["XLEN", &format!("tidegate:turn:{turn}")]), passed, "others read nothing of it");
+    // Who read it elsewhere has been told the rest, and the end.
+    assert_eq!(there.last().unwrap().json["status"], "interrupted");
+    Fold::of(&there).assert_same_as(&record.message);
+}
+
+#[tokio::test]
+async fn readers_of_a_replica_that_is_told_to_stop_go_on_elsewhere_one_after_the_other() {
+    let mut pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let turn = mine.turn();
+    let mut frames = deltas(&mut mine, 2).await;
+    let mut readers = Vec::new();
+    for _ in 0..40 {
+        let mut reader = pair.a.events(Encoding::Sse, &turn, 0).await;
+        deltas(&mut reader, 2).await;
+        readers.push(Task::start(async move {
+            let rest = reader.rest().await;
+            (rest, Instant::now())
+        }));
+    }
+    pair.one.terminate();
+    let mut times = Vec::new();
+    for reader in readers {
+        let (rest, at) = reader.join().await;
+        let last = rest.last().unwrap();
+        assert_eq!((last.kind(), &last.json["code"]), ("closed", &json!("draining")), "{}", last.json);
+        assert!(last.json["retry_after_ms"].is_u64());
+        times.push(at);
+    }
+    times.sort();
+    let spread = times[39] - times[0];
+    assert!(spread > Duration::from_millis(900), "all went at once: within {spread:?}");
+    frames.extend(mine.rest().await);
+    assert_eq!(frames.pop().unwrap().json["code"], "draining");
+    // The turn goes on where it is, and is read where they are.
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, frames.len() as u64).await;
+    gate.pass(1);
+    frames.extend(deltas(&mut theirs, 2).await);
+    gate.open();
+    frames.extend(theirs.rest().await);
+    assert_eq!(frames.last().unwrap().json["status"], "completed");
+    assert_eq!(assert_stamps(Fold::of(&frames).content()), 6);
+    assert!(pair.one.exit().await.success(), "{}", pair.one.log());
+    Fold::of(&frames).assert_same_as(&pair.b.answer(&conversation).await);
+}
+
+#[tokio::test]
+async fn in_strict_the_other_shows_nothing_that_is_not_saved() {
+    let pair = Pair::with(|setup| setup.set("stream.durability", "strict")).await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let mut mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let mut seen = deltas(&mut theirs, 2).await;
+    let block = pair.database.block_tables("journal").await;
+    gate.pass(1);
+    gate.reached_by(2).await;
+    assert!(theirs.come().is_empty(), "it is not saved");
+    drop(block);
+    seen.extend(deltas(&mut theirs, 2).await);
+    gate.open();
+    seen.extend(theirs.rest().await);
+    assert_eq!(bytes(&mine.rest().await), bytes(&seen));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_answer_elsewhere_has_it_when_it_is_there() {
+    let pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let turn = pair.a.ask(&conversation, "go").await.turn();
+    let (b, target) = (pair.b.clone(), format!("/v1/turns/{turn}/events"));
+    let waiting = Task::start(async move { b.get(&target).await });
+    gate.reached().await;
+    gate.open();
+    assert_eq!(waiting.join().await.expect(200)["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_feed_hears_of_what_is_done_through_the_other() {
+    let pair = Pair::new().await;
+    let conversation = pair.a.conversation().await;
+    let target = format!("/v1/conversations/{conversation}/events?after=0");
+    let mut feed = pair.b.open(Request::get(&target).accept(Encoding::Ndjson)).await;
+    // By itself it looks every three seconds; of five times, one may fall on that.
+    let mut soon = 0;
+    for round in 0..5 {
+        let asked = Instant::now();
+        let answer = pair.a.ask_whole(&conversation, &format!("round {round}")).await.expect(200);
+        while feed.event().await.kind() != "turn.finished" {}
+        soon += usize::from(asked.elapsed() < Duration::from_millis(1500));
+        assert_eq!(answer["status"], "completed");
+    }
+    assert!(soon >= 4, "it heard of {soon} in 5 before it looked");
+    let gone = Request { method: "DELETE".into(), ..Request::get(&format!("/v1/conversations/{conversation}")) };
+    let gone = pair.a.send(gone).await;
+    assert_eq!(gone.status, 204);
+    let last = feed.rest().await.pop().unwrap();
+    assert_eq!(last.kind(), "conversation.deleted");
+}
