@@ -231,7 +231,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
     let overseer = config.metrics.application;
     let who = access::Settings { required, visitor_token_s: config.auth.visitor_token_s, overseer };
     let kept = applications.clone();
-    let access = Access::open(who, store.clone(), clock.clone(), applications, pepper, &shutdown);
+    let access = Access::open(who, store.clone(), cluster.clone(), clock.clone(), applications, pepper, &shutdown);
     let grace = Duration::from_secs(config.limits.grace_s);
     let turns = turn::Settings {
         default_model: config.default_model,

@@ -1,6 +1,7 @@
 //! What is handed out: visitors' tokens, tickets and API keys.
 
 use super::{Access, Denied, Token, later, person};
+use crate::domain::acting::Acting;
 use crate::domain::audit::{Action, Deed, Object, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Opened, Role, Standing};
 use crate::domain::clock::Timestamp;
@@ -39,6 +40,17 @@ pub enum KeyError {
     /// The database does not do it.
     #[error("{0}")]
     Store(#[from] Error),
+}
+
+/// Somebody who came through a widget.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// They.
+    pub caller: Caller,
+    /// They showed no token that is good, and are somebody nobody was before.
+    pub is_new: bool,
+    /// What they show from now on.
+    pub token: Token,
 }
 
 /// Whose key it is, by what it may do, and until when.
@@ -84,8 +96,7 @@ pub async fn make_key(
 }
 
 impl Access {
-    /// A visitor's token for a widget, and who that is: the visitor who asks again with a token that is good, else a new one, as
-    /// `is_new` says.
+    /// A visitor's token for a widget, and who that is: the visitor who asks again with a token that is good, else a new one.
     ///
     /// # Errors
     /// [`Denied`].
@@ -94,7 +105,7 @@ impl Access {
         widget: &str,
         origin: Option<&str>,
         old: Option<&str>,
-    ) -> Result<Option<(Caller, Token)>, Denied> {
+    ) -> Result<Option<Visit>, Denied> {
         let applications = self.0.applications.get();
         let Some((application, widget)) = applications.widget(widget) else { return Ok(None) };
         let mut again = None;
@@ -104,10 +115,11 @@ impl Access {
         {
             again = caller.owner.person_id().map(VisitorId::from);
         }
-        let is_new = again.is_none();
+        let (is_new, let_in) = (again.is_none(), self.0.clock.now());
         let (visitor, token) = self.visit(application, &widget.key, &widget.origins, origin, again)?;
         let owner = Owner::person(&application.name, Kind::Visitor, visitor.as_str());
-        Ok(Some((person(owner, widget.models.clone(), is_new), token)))
+        let caller = person(Acting { owner, known_since: None, let_in }, widget.models.clone());
+        Ok(Some(Visit { caller, is_new, token }))
     }
 
     /// Who a token speaks for, where one is to be kept as a cookie.
@@ -136,8 +148,12 @@ impl Access {
         let deed = caller.deed(Action::TicketCreate, Some(object), now);
         let key = caller.key_id().cloned();
         let (opened_at, turn_ended_at) = (None, None);
-        let ticket = Ticket { owner: owner.clone(), opens, key_id: key, created_at: now, opened_at, turn_ended_at };
-        self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes()), &deed).await?;
+        let widget = caller.widget().cloned();
+        let ticket =
+            Ticket { owner: owner.clone(), opens, key_id: key, widget, created_at: now, opened_at, turn_ended_at };
+        if !self.0.store.add_ticket(&ticket, &pepper.mark(Purpose::Ticket, text.as_bytes()), &deed).await? {
+            return Err(OUTLIVED);
+        }
         Ok(Token { text: text.into(), expires_at: later(now, OPENS) })
     }
 
@@ -162,15 +178,22 @@ impl Access {
             let key = key.filter(|key| key.is_good(now)).ok_or(WRONG)?;
             credentials.extend([Credential::Key(key.id), Credential::Application(application.name.clone())]);
         }
+        if let Some(key) = ticket.widget {
+            applications.widget(&key).filter(|(of, _)| of.name == application.name).ok_or(WRONG)?;
+            credentials.push(Credential::Widget { application: application.name.clone(), key });
+        }
+        let mut acting = None;
         if matches!(ticket.owner.kind(), Kind::User | Kind::Visitor) {
-            credentials.extend(self.known(ticket.owner.clone(), Models::default()).await?.credentials);
+            let person = self.known(ticket.owner.clone(), Models::default()).await?;
+            credentials.extend(person.credentials);
+            acting = person.acting;
         }
         if ticket.opened_at.is_none() {
             self.0.store.ticket_opened(&mark, now).await?;
         }
         let standing = Standing::Ticket(ticket.opens);
         let (models, bounds, whence) = (Models::default(), Bounds::default(), Whence::default());
-        Ok(Caller { owner: ticket.owner, standing, credentials, models, is_new: false, bounds, whence })
+        Ok(Caller { owner: ticket.owner, standing, credentials, models, acting, bounds, whence })
     }
 
     pub(super) async fn drop_tickets(&self) -> Result<(), Error> {
@@ -239,6 +262,7 @@ impl Access {
 }
 
 const WRONG: Denied = Denied::Unknown("The ticket is wrong or opens nothing any more.");
+const OUTLIVED: Denied = Denied::Unknown("What let this request in has been revoked meanwhile.");
 const NO_TICKETS: Denied = Denied::Forbidden("No ticket can be made here.");
 
 /// Whether a ticket opens at `now`: within a minute of its making, and once it was used, until what it opens is over.
@@ -264,6 +288,7 @@ mod tests {
             owner: Owner::local(),
             opens,
             key_id: None,
+            widget: None,
             created_at: at(0),
             opened_at: opened.map(at),
             turn_ended_at: ended.map(at),

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod rates;
 mod refusals;
 pub mod revoked;
+pub mod streams;
 mod tending;
 
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::cluster::Cluster;
+use crate::domain::acting::Acting;
 use crate::domain::audit::{Deed, Whence};
 use crate::domain::caller::{Caller, Credential, Models, Reach, Standing};
 use crate::domain::clock::{Clock, Timestamp};
@@ -35,11 +38,11 @@ use crate::latest::Latest;
 use crate::lifecycle::Lifecycle;
 use crate::store::whose::Object;
 use crate::store::{Error, Store};
-pub use handed::{KeyError, Made, Wanted, make_key};
-use limits::Streams;
+pub use handed::{KeyError, Made, Visit, Wanted, make_key};
 use rates::Rates;
 use refusals::Refusals;
 use revoked::Revocations;
+use streams::Streams;
 
 /// A key of idempotency shorter than this could be guessed, and with it who asked: such a retry is a new visitor.
 const GUESSED: usize = 22;
@@ -141,17 +144,18 @@ pub struct Token {
 }
 
 impl Access {
-    /// Starts what looks for revocations.
+    /// Starts what looks for revocations, and what counts with other replicas where there is a cluster.
     pub fn open(
         settings: Settings,
         store: Store,
+        cluster: Option<Cluster>,
         clock: Clock,
         applications: Latest<Applications>,
         pepper: Option<Pepper>,
         life: &Lifecycle,
     ) -> Self {
         let revocations = Revocations::default();
-        let (rates, streams, used) = (Rates::default(), Streams::default(), Mutex::default());
+        let (rates, streams, used) = (Rates::new(cluster.clone()), Streams::open(cluster, life), Mutex::default());
         let refusals = Refusals::open(store.clone(), clock.clone(), life);
         let house = House { settings, store, clock, applications, pepper, revocations, refusals, rates, streams, used };
         let access = Self(Arc::new(house));
@@ -255,7 +259,7 @@ impl Access {
                 standing: Standing::Key(key.role),
                 credentials: key_of.into(),
                 models: Models::default(),
-                is_new: false,
+                acting: None,
                 whence: Whence::default(),
                 bounds: Bounds::default(),
             });
@@ -295,6 +299,7 @@ impl Access {
 
     /// A person, unless they are refused.
     async fn known(&self, owner: Owner, models: Models) -> Result<Caller, Denied> {
+        let let_in = self.0.clock.now();
         let known = self.0.store.person(&owner).await?;
         if known.as_ref().is_some_and(|person| person.deactivated_at.is_some()) {
             return Err(Denied::Forbidden("This user has been deactivated."));
@@ -302,7 +307,8 @@ impl Access {
         if known.as_ref().is_some_and(|person| person.forgetting_at.is_some()) {
             return Err(Denied::Forbidden("This user is being forgotten."));
         }
-        Ok(person(owner, models, known.is_none()))
+        let known_since = known.map(|person| person.created_at);
+        Ok(person(Acting { owner, known_since, let_in }, models))
     }
 
     /// Whose an object is, if this caller may use it.
@@ -331,10 +337,11 @@ impl Access {
 
 const NO_VISITORS: Denied = Denied::Unknown("This application is for signed-in users.");
 
-fn person(owner: Owner, models: Models, is_new: bool) -> Caller {
+fn person(acting: Acting, models: Models) -> Caller {
+    let owner = acting.owner.clone();
     let credentials = vec![Credential::Person(owner.clone())];
     let (bounds, whence) = (Bounds::default(), Whence::default());
-    Caller { owner, standing: Standing::Person, credentials, models, is_new, bounds, whence }
+    Caller { owner, standing: Standing::Person, credentials, models, acting: Some(acting), bounds, whence }
 }
 
 /// The pepper a server needs.

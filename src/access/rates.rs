@@ -1,7 +1,8 @@
-//! Requests a minute, counted by this replica in its own memory.
+//! Requests a minute: counted once for all replicas where these share something, and by this one in its own memory where they
+//! do not, or while that is away.
 //!
-//! All that one request counts towards is looked at and taken under one lock, or not at all: who is refused by one bound has
-//! used up nothing of the others. [`Rates::take`] is the only way in, so that a store that replicas share can stand behind it.
+//! All that one request counts towards is looked at and taken at once, by one script of Redis or under one lock, or not at all: who
+//! is refused by one bound has used up nothing of the others. [`Rates::take`] is the only way in.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::cluster::Cluster;
+use crate::cluster::rates::Share;
 use crate::domain::quota::{Bound, Scope};
 use crate::domain::rate::{Left, Rate};
 
@@ -24,6 +27,7 @@ pub struct Rates {
     hasher: RandomState,
     /// By a hash of whom it is kept of: two with the same share a bound, which is as likely as a wrong key's being right.
     taken: Mutex<HashMap<u64, u64>>,
+    shared: Option<Cluster>,
 }
 
 /// One count, and how many there may be of it.
@@ -48,11 +52,16 @@ pub struct Reached {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { begun: Instant::now(), hasher: RandomState::new(), taken: Mutex::default() }
+        Self { begun: Instant::now(), hasher: RandomState::new(), taken: Mutex::default(), shared: None }
     }
 }
 
 impl Rates {
+    /// Counted with the other replicas, where there is something to share.
+    pub fn new(shared: Option<Cluster>) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -66,14 +75,31 @@ impl Rates {
     ///
     /// # Errors
     /// The first that is reached; then nothing is taken.
-    pub fn take<'a>(
+    pub async fn take<'a>(
         &self,
         application: &str,
-        bounds: impl Iterator<Item = &'a Bound> + Clone,
+        bounds: impl Iterator<Item = &'a Bound> + Clone + Send,
     ) -> Result<Vec<Counted>, Box<Reached>> {
         if bounds.clone().next().is_none() {
             return Ok(Vec::new());
         }
+        if let Some(cluster) = &self.shared
+            && let Some(judged) = take_shared(cluster, application, bounds.clone().collect()).await
+        {
+            if judged.is_ok() {
+                // While Redis is away the replica goes on by what it let in itself.
+                let _never_more = self.take_here(application, bounds);
+            }
+            return judged;
+        }
+        self.take_here(application, bounds)
+    }
+
+    fn take_here<'a>(
+        &self,
+        application: &str,
+        bounds: impl Iterator<Item = &'a Bound> + Clone,
+    ) -> Result<Vec<Counted>, Box<Reached>> {
         let now = self.now();
         let mut all = self.taken.lock();
         let mut next = Vec::new();
@@ -106,9 +132,29 @@ impl Rates {
     }
 
     /// Counts a request that showed nothing good: how long until there is one again, where there was none for it.
-    pub fn count_stranger(&self, bound: &Bound) -> Option<Duration> {
-        self.take(STRANGERS, std::iter::once(bound)).err().map(|reached| reached.wait)
+    pub async fn count_stranger(&self, bound: &Bound) -> Option<Duration> {
+        self.take(STRANGERS, std::iter::once(bound)).await.err().map(|reached| reached.wait)
     }
+}
+
+/// What becomes of it where all replicas count; `None` while they do not.
+async fn take_shared(
+    cluster: &Cluster,
+    application: &str,
+    bounds: Vec<&Bound>,
+) -> Option<Result<Vec<Counted>, Box<Reached>>> {
+    let share = |bound: &&Bound| Share::new(&[application, bound.scope.as_str(), &bound.id], Rate::new(bound.most));
+    let shares: Vec<Share> = bounds.iter().map(share).collect();
+    let taken = cluster.take(&shares, None).await.ok()?;
+    let left = |(bound, owed): (&&Bound, &u64)| Counted {
+        bound: Bound::clone(bound),
+        left: Rate::new(bound.most).left(*owed, 0),
+    };
+    let counted: Vec<Counted> = bounds.iter().zip(&taken.owed).map(left).collect();
+    let Some(at) = taken.reached else { return Some(Ok(counted)) };
+    let (bound, owed) = (bounds.get(at)?, *taken.owed.get(at)?);
+    let wait = Rate::new(bound.most).take(owed, 0).err()?;
+    Some(Err(Box::new(Reached { counted, bound: Bound::clone(bound), wait })))
 }
 
 /// What stands for an application where nobody is known. No application has this name.
@@ -139,6 +185,8 @@ fn forget(all: &mut HashMap<u64, u64>, now: u64) {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
     use crate::domain::quota::{AddressQuota, Bounds, Measure, Quota, Quotas};
 
@@ -151,7 +199,7 @@ mod tests {
     #[test]
     fn who_is_refused_by_one_bound_uses_up_nothing_of_the_others() {
         let (rates, bounds) = (Rates::default(), bounds(10, 2));
-        let take = |application: &str| rates.take(application, bounds.on(&[Measure::Requests]));
+        let take = |application: &str| rates.take_here(application, bounds.on(&[Measure::Requests]));
         assert_eq!(take("shop").unwrap().iter().map(|one| one.left.remaining).collect::<Vec<_>>(), [9, 1]);
         take("shop").unwrap();
         for _ in 0..20 {
@@ -172,22 +220,23 @@ mod tests {
         };
         // One that has a minute to wait, among others that have taken a sixth of that.
         let busy = of(1, "busy".to_owned());
-        rates.take("shop", busy.on(&[Measure::Requests])).unwrap();
+        rates.take_here("shop", busy.on(&[Measure::Requests])).unwrap();
         for address in 0..1_000_000 {
-            rates.take("shop", of(6, address.to_string()).on(&[Measure::Requests])).unwrap();
+            rates.take_here("shop", of(6, address.to_string()).on(&[Measure::Requests])).unwrap();
             if address % 1000 == 0 {
                 assert!(rates.taken.lock().len() <= MOST);
             }
         }
-        assert!(rates.take("shop", busy.on(&[Measure::Requests])).is_err());
+        assert!(rates.take_here("shop", busy.on(&[Measure::Requests])).is_err());
     }
 
     #[test]
     fn a_stranger_is_counted_by_address_alone() {
         let (rates, bound) = (Rates::default(), stranger("192.0.2.7".parse().unwrap(), 2));
-        assert_eq!((rates.count_stranger(&bound), rates.count_stranger(&bound)), (None, None));
-        assert!(rates.count_stranger(&bound).is_some());
-        assert!(rates.count_stranger(&bound).is_some_and(|wait| wait <= Duration::from_secs(30)));
-        assert_eq!(rates.count_stranger(&stranger("192.0.2.8".parse().unwrap(), 2)), None);
+        let count = |bound: &Bound| rates.count_stranger(bound).now_or_never().expect("nobody is asked");
+        assert_eq!((count(&bound), count(&bound)), (None, None));
+        assert!(count(&bound).is_some());
+        assert!(count(&bound).is_some_and(|wait| wait <= Duration::from_secs(30)));
+        assert_eq!(count(&stranger("192.0.2.8".parse().unwrap(), 2)), None);
     }
 }

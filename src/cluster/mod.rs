@@ -9,6 +9,9 @@
 pub mod follow;
 pub mod news;
 pub mod piece;
+pub mod places;
+pub mod rates;
+mod script;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, Value};
 
 use follow::Follows;
+use script::Counting;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -51,6 +55,7 @@ struct Shared {
     /// Held while a connection is made: one does for all who wait.
     connecting: tokio::sync::Mutex<()>,
     follows: Arc<Follows>,
+    counting: Counting,
 }
 
 #[derive(Default)]
@@ -76,7 +81,7 @@ impl Cluster {
     pub fn new(url: &str) -> Result<Self> {
         let client = Client::open(url).map_err(Error::of)?;
         let (line, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Shared { client, line, connecting, follows: Arc::default() })))
+        Ok(Self(Arc::new(Shared { client, line, connecting, follows: Arc::default(), counting: Counting::default() })))
     }
 
     /// The version Redis says it is.

@@ -30,9 +30,9 @@ pub(super) fn tell(requests: &mut Pipeline, from: &str, changed: &[ConversationI
 
 /// What an entry says to `me`; nothing, if it is my own.
 pub(super) fn read(entry: &StreamId, me: &str) -> Option<News> {
-    let text = |name: &str| match entry.map.get(name)? {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
+    let text = |name: &str| {
+        let Value::BulkString(bytes) = entry.map.get(name)? else { return None };
+        String::from_utf8(bytes.clone()).ok()
     };
     let is_own = text("from").is_some_and(|from| from == me);
     text("conversation").filter(|_| !is_own).map(|conversation| News::Changed(conversation.into()))

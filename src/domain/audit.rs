@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::acting::Acting;
 use super::clock::Timestamp;
 use super::ids::{AuditId, ConversationId, KeyId, MessageId, RequestId, TurnId};
 use super::owner::{Kind, Owner};
@@ -218,12 +219,15 @@ pub struct Deed {
     pub object: Option<Object>,
     /// From where.
     pub whence: Whence,
+    /// The person who did it, or for whom; `None` where that is nobody.
+    pub acting: Option<Acting>,
 }
 
 impl Deed {
     /// What an actor of an application does at that time.
     pub fn new(application: Arc<str>, actor: Actor, action: Action, object: Option<Object>, at: Timestamp) -> Self {
-        Self { id: AuditId::new(at), application, at, actor, action, object, whence: Whence::default() }
+        let (id, whence) = (AuditId::new(at), Whence::default());
+        Self { id, application, at, actor, action, object, whence, acting: None }
     }
 
     /// What the gateway does of its own accord.

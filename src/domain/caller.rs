@@ -5,6 +5,7 @@ use std::sync::Arc;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::acting::Acting;
 use super::audit::{Action, Actor, ActorKind, Deed, Object, Whence};
 use super::clock::Timestamp;
 use super::ids::{ConversationId, KeyId, TurnId};
@@ -131,8 +132,8 @@ pub struct Caller {
     pub credentials: Vec<Credential>,
     /// The models they may name.
     pub models: Models,
-    /// A person who has done nothing yet: the record does not know them.
-    pub is_new: bool,
+    /// The person they are, or whom they act for or hold a ticket of; `None` where that is nobody.
+    pub acting: Option<Acting>,
     /// From where they ask.
     pub whence: Whence,
     /// What bounds them. Where they ask from is part of it, so it is known only once they are let in.
@@ -156,13 +157,13 @@ impl Caller {
         let (owner, standing) = (Owner::local(), Standing::Local);
         let (credentials, models) = (Vec::new(), Models::default());
         let (bounds, whence) = (Bounds::default(), Whence::default());
-        Self { owner, standing, credentials, models, is_new: false, bounds, whence }
+        Self { owner, standing, credentials, models, acting: None, bounds, whence }
     }
 
     /// What they do at that time, for the audit log.
     pub fn deed(&self, action: Action, object: Option<Object>, at: Timestamp) -> Deed {
         let deed = Deed::new(self.owner.application_id.clone(), self.actor(), action, object, at);
-        Deed { whence: self.whence.clone(), ..deed }
+        Deed { whence: self.whence.clone(), acting: self.acting.clone(), ..deed }
     }
 
     fn actor(&self) -> Actor {
@@ -191,6 +192,14 @@ impl Caller {
         self.credentials.iter().find_map(|credential| match credential {
             Credential::Key(id) => Some(id),
             Credential::Person(_) | Credential::Application(_) | Credential::Widget { .. } => None,
+        })
+    }
+
+    /// The key of the widget they came through.
+    pub fn widget(&self) -> Option<&Arc<str>> {
+        self.credentials.iter().find_map(|credential| match credential {
+            Credential::Widget { key, .. } => Some(key),
+            Credential::Key(_) | Credential::Person(_) | Credential::Application(_) => None,
         })
     }
 

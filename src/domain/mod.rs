@@ -4,6 +4,7 @@
 //! 3. its schema in `http/schema/event.rs`, and its line in `events()` of `http/schema/frame.rs`, from which both documents
 //! follow. The compiler names every other place.
 
+pub mod acting;
 pub mod audit;
 pub mod called;
 pub mod caller;

@@ -1,4 +1,10 @@
 //! What an application's limits bound: requests, tokens, turns, money and streams, by who asks.
+//!
+//! To add a limit of what is bounded already, for another scope: its field in the scope's struct, its line in `Quotas::of`, its
+//! key in `config/keys.rs`. To add something that is bounded: 1. a [`Measure`], with what the compiler then asks for; 2. its
+//! fields, lines and keys, as above; 3. where it is taken: what turns use goes into [`Measure::OF_TURNS`], [`Foreseen::of`] and
+//! `store/quotas.rs`, by which it is reserved and settled; what requests or streams use is counted in `access/`; 4. its rows in
+//! docs/limits.md, and a story of what is refused beyond it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,12 +56,12 @@ pub enum Measure {
     Day,
     /// Nano-USD of a month.
     Month,
-    /// Streams that are open on this replica.
+    /// Streams that are open.
     Streams,
 }
 
 impl Measure {
-    /// Those of turns: the record counts them. The others each replica counts by itself.
+    /// Those of turns: the record counts them. The others are counted in memory, or in what replicas share.
     pub const OF_TURNS: [Self; 4] = [Self::Tokens, Self::Turns, Self::Day, Self::Month];
 
     /// Its name, in the record and in the name of a policy.

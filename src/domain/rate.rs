@@ -28,13 +28,13 @@ impl Rate {
         Self { most: most.clamp(1, MINUTE) }
     }
 
-    /// How long one takes to come back.
-    fn each(self) -> u64 {
+    /// How long one takes to come back, in nanoseconds.
+    pub fn each(self) -> u64 {
         MINUTE / self.most
     }
 
-    /// All of it, as time.
-    fn whole(self) -> u64 {
+    /// All of it, as time in nanoseconds.
+    pub fn whole(self) -> u64 {
         self.each() * self.most
     }
 

@@ -15,7 +15,7 @@ use super::limits::{Quota, left};
 use super::prefer::RespondAsync;
 use super::problem::Problem;
 use super::stream::{Source, name, respond};
-use crate::access::limits::Place;
+use crate::access::streams::Place;
 use crate::domain::ids::TurnId;
 use crate::turn::reader::{Attached, Manner};
 use crate::turn::start::Started;
@@ -91,7 +91,7 @@ impl Wanted {
     ///
     /// # Errors
     /// 422 `invalid_cursor`, 429 `rate_limited`.
-    pub fn read(
+    pub async fn read(
         app: &App,
         who: &Who,
         headers: &HeaderMap,
@@ -101,7 +101,7 @@ impl Wanted {
     ) -> Result<Self, Problem> {
         let cursor = cursor::of_turn(headers, reading.after.as_deref())?;
         let streams = prefer.is_none() && chosen.encoding != Encoding::Json;
-        let place = if streams { who.open_stream(app)? } else { None };
+        let place = if streams { who.open_stream(app).await? } else { None };
         Ok(Self { chosen, reading, prefer, cursor, place })
     }
 }

@@ -73,6 +73,9 @@ impl From<Refused> for Problem {
                 Self::new(Code::ConversationEnded, "The conversation has ended.").conversation(&conversation)
             }
             Refused::Spent(spent) => spent.into(),
+            Refused::Outlived => {
+                Self::new(Code::AuthenticationRequired, "What let this request in has been revoked meanwhile.")
+            }
             Refused::Store(error) => error.into(),
         }
     }

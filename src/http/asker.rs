@@ -22,8 +22,8 @@ use super::limits::{Quota, limited};
 use super::problem::Problem;
 use super::query::{Id, pairs};
 use super::session;
-use crate::access::limits::Place;
 use crate::access::revoked::{Revocations, Watch};
+use crate::access::streams::Place;
 use crate::access::{Denied, Known, Presented};
 use crate::domain::audit::Whence;
 use crate::domain::caller::{Caller, Opened, Reach, Standing};
@@ -167,8 +167,8 @@ impl Who {
     ///
     /// # Errors
     /// 429 `rate_limited`.
-    pub fn open_stream(&self, app: &App) -> Result<Option<Place>, Problem> {
-        app.access.open_stream(&self.caller).map_err(|bound| limited(&bound, None, None))
+    pub async fn open_stream(&self, app: &App) -> Result<Option<Place>, Problem> {
+        app.access.open_stream(&self.caller).await.map_err(|bound| limited(&bound, None, None))
     }
 
     /// Watches for the revocation of what let the caller in; `None` for one who needs nothing.
@@ -311,14 +311,16 @@ async fn authenticate(parts: &mut Parts, app: &App) -> Result<Caller, Problem> {
     };
     let something = shown.bearer.or(shown.session).or(shown.ticket).or(shown.widget).is_some();
     let known = app.access.caller(shown).await;
-    let known = known.map_err(|denied| refuse(app, &parts.extensions, denied, something));
-    let Known { caller, ignored, visitor_token } = known?;
+    let Known { caller, ignored, visitor_token } = match known {
+        Ok(known) => known,
+        Err(denied) => return Err(refuse(app, &parts.extensions, denied, something).await),
+    };
     let mut caller = Coming::of_head(parts).of(caller);
     if let Some(Aside(aside)) = parts.extensions.get() {
         *aside.lock() = Said { ignored, visitor_token, attempt: None, quotas: Vec::new() };
     }
     if parts.uri.path().starts_with("/v1/") {
-        count(app, &parts.extensions, &mut caller)?;
+        count(app, &parts.extensions, &mut caller).await?;
     }
     // What is beyond a limit of requests is no row of the audit log: nobody could bound those.
     if let Some(Aside(aside)) = parts.extensions.get() {
@@ -344,9 +346,9 @@ fn client(extensions: &Extensions) -> Option<IpAddr> {
 /// The refusal of whoever is not let in. What they showed counts for their address, where it is good for nothing, and beyond what
 /// is allowed one it does not even say why. Whoever shows something good is let in all the same: they share the address with
 /// anybody, and a key is not found by guessing.
-pub fn refuse(app: &App, extensions: &Extensions, denied: Denied, shown: bool) -> Problem {
+pub async fn refuse(app: &App, extensions: &Extensions, denied: Denied, shown: bool) -> Problem {
     let counted = match &denied {
-        Denied::Unknown(_) if shown => app.access.count_stranger(client(extensions)),
+        Denied::Unknown(_) if shown => app.access.count_stranger(client(extensions)).await,
         Denied::Unknown(_) | Denied::Forbidden(_) | Denied::Origin | Denied::Store(_) => Ok(()),
     };
     match counted {
@@ -366,8 +368,8 @@ pub fn ignored(extensions: &Extensions) {
 ///
 /// # Errors
 /// 429 `rate_limited`.
-pub fn count(app: &App, extensions: &Extensions, caller: &mut Caller) -> Result<(), Problem> {
-    let counted = app.access.count(caller, client(extensions));
+pub async fn count(app: &App, extensions: &Extensions, caller: &mut Caller) -> Result<(), Problem> {
+    let counted = app.access.count(caller, client(extensions)).await;
     let quotas: Vec<Quota> = match &counted {
         Ok(counted) => counted.iter().map(Quota::from).collect(),
         Err(reached) => reached.counted.iter().map(Quota::from).collect(),

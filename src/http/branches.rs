@@ -75,7 +75,7 @@ pub async fn create(
     let on_disconnect = again.on_disconnect.as_deref().map(read_on_disconnect).transpose()?;
     let how = How { model: again.model, on_disconnect, if_busy: again.if_busy, key };
     let who = reach_or_own(&app, caller, &id).await?;
-    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers))?;
+    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers)).await?;
     let started = start(&app, &who, &id, &headers, how, wanted.prefer.is_none()).await;
     tell_started(&app, &who, started, wanted).await
 }

@@ -75,7 +75,7 @@ pub async fn post(
 ) -> Result<Response, Problem> {
     let chosen = negotiate(&headers, &Encoding::ALL)?;
     let who = Who::own(&app, caller);
-    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers))?;
+    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers)).await?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
     let started = start(&app, &who, &headers, body.value, key, &wanted).await;
@@ -149,7 +149,7 @@ async fn get_or_refuse(
     let key = key.ok_or_else(|| Problem::field("key", "is missing: an EventSource comes back by itself"))?;
     let key = idempotency::of_query(&key)?;
     let reading = Reading { after, events, heartbeat, follow: None };
-    let wanted = Wanted::read(app, &who, headers, chosen, reading, None)?;
+    let wanted = Wanted::read(app, &who, headers, chosen, reading, None).await?;
     let query = pairs(uri.query().unwrap_or_default())?;
     let key = Key { key, fingerprint: fingerprint::of_query("GET", uri.path(), &query) };
     let new = New { message: Content::Text(message), session_id, assistant_id, language, history: None, model };

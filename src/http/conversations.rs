@@ -28,6 +28,7 @@ use crate::domain::conversation::{Config, Conversation};
 use crate::domain::ids::ConversationId;
 use crate::domain::merge::merge;
 use crate::domain::message::Content;
+use crate::store::Error;
 use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
@@ -163,7 +164,10 @@ async fn make(
 ) -> Result<ConversationId, Problem> {
     let (store, owner) = (&app.turns.store, &caller.owner);
     let claimed = if !app.turns.lifecycle.soft().is_cancelled() {
-        store.create_conversation(owner, new, key, app.turns.kept_until(), caller.is_new, Some(deed)).await?
+        match store.create_conversation(owner, new, key, app.turns.kept_until(), Some(deed)).await {
+            Err(Error::Unchanged) => return Err(Refused::Outlived.into()),
+            made => made?,
+        }
     } else if let Some(key) = key
         && let Some(claimed) = store.claimed(owner, key, app.turns.now()).await?
     {
@@ -392,7 +396,7 @@ pub async fn events(
         let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
         let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
         let feed = feed.ok_or_else(no_conversation)?;
-        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app)?);
+        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app).await?);
         Ok(respond(&app, &who, source, wire, chosen.content_type, (None, &id), place))
     };
     match told.await {

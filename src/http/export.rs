@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -82,6 +82,7 @@ struct ExportedConversation {
 )]
 pub async fn get(
     State(app): State<App>,
+    method: Method,
     Mine { who, id }: Mine<ConversationId>,
     Query(exporting): Query<Exporting>,
 ) -> Result<Response, Problem> {
@@ -91,8 +92,10 @@ pub async fn get(
         .export(&who.owner, &id, format == Format::Markdown, who.caller.instructs())
         .await?
         .ok_or_else(no_conversation)?;
-    // Before the first byte of it leaves.
-    app.turns.store.note(&app.deed(&who.caller, Action::ConversationExport, Some((&id).into())), OK).await?;
+    // Before the first byte of it leaves. A HEAD hands nothing out.
+    if method == Method::GET {
+        app.turns.store.note(&app.deed(&who.caller, Action::ConversationExport, Some((&id).into())), OK).await?;
+    }
     let (kind, extension) = match format {
         Format::Json => ("application/json", "json"),
         Format::Markdown => ("text/markdown; charset=utf-8", "md"),

@@ -76,7 +76,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let who = reach_or_own(&app, caller, &id).await?;
     let chosen = negotiate(&headers, &Encoding::ALL)?;
-    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers))?;
+    let wanted = Wanted::read(&app, &who, &headers, chosen, reading, prefer::respond_async(&headers)).await?;
     let key = idempotency::of_headers(&headers)?
         .map(|key| Key { key, fingerprint: fingerprint::of_body("POST", uri.path(), &body.parsed) });
     let New { content, metadata, model, parent_id, on_disconnect, if_busy } = body.value;

@@ -9,6 +9,12 @@
 //! starts something its path in [`cross_site`]; 3. its schemas, its list in `schema/refusals.rs`, its row in the README, and a test that asks through the
 //! public door.
 //!
+//! A route that changes, starts or hands out something is told of as well: 4. its [`crate::domain::audit::Action`], its line in
+//! [`audited`], for what is refused, and in the table of `tests/stories/audit.rs`, which fails without it; 5. the deed
+//! ([`app::App::deed`]), which goes down to the store and is written there in the transaction of what it tells of (`insert_deed!`), only
+//! where that changed something; what has no transaction is noted before it is handed out; 6. where a row with a person's id is
+//! made, the condition `stands!` (`store/people.rs`): they may have been forgotten since they were let in.
+//!
 //! To add a refusal: one line in [`code`].
 
 pub mod accept;

@@ -70,8 +70,11 @@ pub async fn create(
     let Some(token) = token else {
         return Err(Problem::new(Code::AuthenticationRequired, "There is no Bearer token to keep."));
     };
-    let mut caller = app.access.session(token).await.map_err(|denied| refuse(&app, &extensions, denied, true))?;
-    count(&app, &extensions, &mut caller)?;
+    let mut caller = match app.access.session(token).await {
+        Ok(caller) => caller,
+        Err(denied) => return Err(refuse(&app, &extensions, denied, true).await),
+    };
+    count(&app, &extensions, &mut caller).await?;
     // A token is visible ASCII; what would end it in a cookie's line is in none of ours.
     let cookie = cookie(&app, token, "").filter(|_| !token.contains([';', ',', '"', '\\']));
     let cookie = cookie.ok_or_else(|| Problem::new(Code::AuthenticationRequired, "The token is none."))?;
@@ -95,7 +98,7 @@ pub async fn delete(State(app): State<App>, coming: Coming, headers: HeaderMap, 
     if app.access.is_required()
         && let Some(token) = token(headers.get_all(COOKIE), &app.own_origin)
         && let Ok(mut caller) = app.access.session(token).await
-        && count(&app, &extensions, &mut caller).is_ok()
+        && count(&app, &extensions, &mut caller).await.is_ok()
         && let Err(error) = app.turns.store.note(&app.deed(&coming.of(caller), Action::SessionDelete, None), OK).await
     {
         tracing::warn!(%error, "a sign-out could not be written into the audit log");

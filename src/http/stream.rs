@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::app::App;
 use super::asker::Who;
-use crate::access::limits::Place;
 use crate::access::revoked::Watch;
+use crate::access::streams::Place;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::meter::Counted;

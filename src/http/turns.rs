@@ -56,7 +56,7 @@ pub async fn events(
         let chosen = negotiate(&headers, &Encoding::ALL)?;
         encoding = chosen.encoding;
         let Mine { who, id } = mine?;
-        tell(&app, &who, &id, Wanted::read(&app, &who, &headers, chosen, reading, None)?).await
+        tell(&app, &who, &id, Wanted::read(&app, &who, &headers, chosen, reading, None).await?).await
     };
     match told.await {
         Ok(response) => response,

@@ -15,6 +15,7 @@ use super::body::Brief;
 use super::code::Code;
 use super::problem::Problem;
 use super::schema::refusals;
+use crate::access::Visit;
 use crate::domain::clock::Timestamp;
 use crate::identity::bearer;
 
@@ -63,14 +64,17 @@ pub async fn create(
     }
     let old = header(AUTHORIZATION).and_then(bearer::token);
     let visitor = app.access.visitor_token(&body.widget_key, header(ORIGIN), old).await;
-    let visitor = visitor.map_err(|denied| refuse(&app, &extensions, denied, true))?;
-    let Some((mut caller, token)) = visitor else {
-        app.access.count_stranger(Address::of(&extensions).map(Address::client))?;
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err(denied) => return Err(refuse(&app, &extensions, denied, true).await),
+    };
+    let Some(Visit { mut caller, is_new, token }) = visitor else {
+        app.access.count_stranger(Address::of(&extensions).map(Address::client)).await?;
         return Err(none());
     };
-    if caller.is_new && headers.contains_key(AUTHORIZATION) {
+    if is_new && headers.contains_key(AUTHORIZATION) {
         ignored(&extensions);
     }
-    count(&app, &extensions, &mut caller)?;
+    count(&app, &extensions, &mut caller).await?;
     Ok(json(StatusCode::OK, &Given { token: token.text.reveal().to_owned(), expires_at: token.expires_at }))
 }

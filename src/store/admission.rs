@@ -7,11 +7,12 @@ use super::conversations::{NewConversation, insert_conversation, json};
 use super::idempotency::{Claimed, Key, claim_key};
 use super::journal::{Chunk, Insert};
 use super::messages::columns;
-use super::people::insert_person;
+use super::people::{insert_person, stands};
 use super::pool::{Done, write};
 use super::quotas::{self, take_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
+use crate::domain::acting::Acting;
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::{Config, Silence, State, title_of};
@@ -69,8 +70,8 @@ pub struct NewTurn {
     pub key: Option<Key>,
     /// The replica that will run it.
     pub replica_id: ReplicaId,
-    /// Whether its owner is a person whom the record does not know yet.
-    pub first_seen: bool,
+    /// The person who asks, if one does.
+    pub acting: Option<Acting>,
     /// The API key it is asked with.
     pub key_id: Option<KeyId>,
     /// What the audit log has of it; a question has nothing there, since the turn is the record of itself.
@@ -134,7 +135,8 @@ pub enum Admission {
     Closed(ConversationId, State),
     /// A limit is reached.
     Spent(Box<Spent>),
-    /// The replica has lost its lease: whatever it admitted would be another's.
+    /// The replica has lost its lease: whatever it admitted would be another's. Or whoever asks is nobody any more
+    /// ([`Store::stands`]).
     Fenced,
 }
 
@@ -177,7 +179,8 @@ impl Store {
                     return Ok(Done::Rollback(Admission::Claimed(claimed)));
                 }
             }
-            if new.first_seen {
+            let acting = new.acting.as_ref();
+            if acting.is_some_and(|acting| acting.known_since.is_none()) {
                 insert_person!(conn, owner, new.now).later().await?;
             }
             let title = match &new.question {
@@ -326,12 +329,13 @@ impl Store {
             }
             let held: Vec<Hold> = holds.iter().map(|(hold, ..)| hold.clone()).collect();
             let status = if queued { "queued" } else { "running" };
-            conn.query(
+            conn.query(concat!(
                 "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
                  user_message_id, message_id, replica_id, epoch, seq, created_at, started_at, key_id, holds) \
                  select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, $12, $13, $14, $15 \
-                 where exists (select 1 from replicas r where r.id = $11 and r.fenced_at is null)",
-            )
+                 where exists (select 1 from replicas r where r.id = $11 and r.fenced_at is null) and ",
+                stands!("$2", "$16", "$17", "$18"),
+            ))
             .bind(new.id.as_str())
             .bind(&*owner.application_id)
             .bind(&*owner.owner_id)
@@ -347,6 +351,9 @@ impl Store {
             .bind((!queued).then_some(new.now.as_micros()))
             .bind(new.key_id.as_ref().map(KeyId::as_str))
             .bind((!held.is_empty()).then(|| crate::domain::json::to_string(&held)))
+            .bind(acting.map(|acting| &*acting.owner.owner_id))
+            .bind(acting.and_then(|acting| acting.known_since).map(Timestamp::as_micros))
+            .bind(acting.map(|acting| acting.let_in.as_micros()))
             .must_change()
             .await?;
             match &new.question {
@@ -423,13 +430,15 @@ impl Store {
     }
 
     /// Makes a conversation; a key already claimed makes none.
+    ///
+    /// # Errors
+    /// [`Error::Unchanged`] where whoever does the `deed` is nobody any more ([`Store::stands`]), and when the database does not do it.
     pub async fn create_conversation(
         &self,
         owner: &Owner,
         new: &NewConversation,
         key: Option<&Key>,
         key_expires: Timestamp,
-        first_seen: bool,
         deed: Option<&Deed>,
     ) -> Result<Option<Claimed>> {
         write!(self, conn => {
@@ -439,10 +448,24 @@ impl Store {
                     return Ok(Done::Rollback(Some(claimed)));
                 }
             }
-            if first_seen {
+            let acting = deed.and_then(|deed| deed.acting.as_ref());
+            if acting.is_some_and(|acting| acting.known_since.is_none()) {
                 insert_person!(conn, owner, new.now).later().await?;
             }
             insert_conversation!(conn, owner, new, new.title.as_deref(), None::<&TurnId>).later().await?;
+            if let Some(acting) = acting {
+                conn.query(concat!(
+                    "update conversations set turn_count = turn_count where id = $1 and ",
+                    stands!("$2", "$3", "$4", "$5"),
+                ))
+                .bind(new.id.as_str())
+                .bind(&*owner.application_id)
+                .bind(&*acting.owner.owner_id)
+                .bind(acting.known_since.map(Timestamp::as_micros))
+                .bind(acting.let_in.as_micros())
+                .must_change()
+                .await?;
+            }
             if let Some(deed) = deed {
                 insert_deed!(conn, deed, OK).later().await?;
             }

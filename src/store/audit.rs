@@ -54,17 +54,23 @@ pub struct Filter {
     pub from: Option<Timestamp>,
 }
 
-/// The statement that writes a row; written again it changes nothing.
+/// The statement that writes a row; written again it changes nothing. Where whoever acts is being forgotten it has what stands for
+/// them, and nobody where they have been.
 macro_rules! insert_deed {
     ($conn:expr, $deed:expr, $result:expr) => {{
         let deed: &$crate::domain::audit::Deed = $deed;
-        let object = deed.object.as_ref();
+        let (object, acting) = (deed.object.as_ref(), deed.acting.as_ref());
         $conn
-            .query(
+            .query(concat!(
                 "insert into audit (id, application_id, at, actor_kind, actor_id, acting_for, action, object_kind, \
-                 object_id, result, times, address, request_id) \
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, $11, $12) on conflict (id) do nothing",
-            )
+                 object_id, result, times, address, request_id) select $1, $2, $3, $4, \
+                 case when s.stands or $4 = 'key' then $5 when $5 is null then null else s.pseudonym end, \
+                 case when s.stands or $6 is null then $6 else s.kind || ':' || s.pseudonym end, $7, $8, $9, $10, 1, \
+                 case when s.stands or $4 = 'key' then $11 else null end, $12 from (select ",
+                $crate::store::people::stands!("$2", "$13", "$14", "$15"),
+                " as stands, g.pseudonym, g.kind from (select 1 as one) l left join people g on g.application_id = $2 \
+                 and g.owner_id = $13 and g.forgetting_at is not null) s where true on conflict (id) do nothing",
+            ))
             .bind(deed.id.as_str())
             .bind(&*deed.application)
             .bind(deed.at.as_micros())
@@ -77,6 +83,9 @@ macro_rules! insert_deed {
             .bind($result)
             .bind(deed.whence.address.as_deref())
             .bind(deed.whence.request_id.as_ref().map($crate::domain::ids::RequestId::as_str))
+            .bind(acting.map(|acting| &*acting.owner.owner_id))
+            .bind(acting.and_then(|acting| acting.known_since).map($crate::domain::clock::Timestamp::as_micros))
+            .bind(acting.map(|acting| acting.let_in.as_micros()))
     }};
 }
 

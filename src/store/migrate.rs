@@ -25,6 +25,7 @@ migrations! {
     6 "0006_access";
     7 "0007_limits";
     8 "0008_audit";
+    9 "0009_widgets";
 }
 
 pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {

@@ -6,6 +6,7 @@ use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
+use crate::domain::acting::Acting;
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::KeyId;
@@ -49,7 +50,43 @@ macro_rules! insert_person {
     };
 }
 
-pub(super) use insert_person;
+/// The condition under which what an [`Acting`] does may be written as theirs, by the places of its values in a statement:
+/// application, owner (`null` where nobody acts), known since, and let in. They must be whom the record knew. Of whom it did not
+/// know, nobody may have been forgotten meanwhile: no row tells any more whether it was they.
+///
+/// It is asked where something is written and not before: between the two there is no time for a whole forgetting, which waits
+/// for transactions that were under way when it began.
+macro_rules! stands {
+    ($application:literal, $owner:literal, $known_since:literal, $let_in:literal) => {
+        concat!(
+            "(",
+            $owner,
+            " is null or case when ",
+            $known_since,
+            " is null then not exists (select 1 from people p \
+             where p.application_id = ",
+            $application,
+            " and p.owner_id = ",
+            $owner,
+            " and p.forgetting_at is not null) \
+             and not exists (select 1 from audit f where f.application_id = ",
+            $application,
+            " and f.at >= ",
+            $let_in,
+            " \
+             and f.action = 'user.forget') else exists (select 1 from people p where p.application_id = ",
+            $application,
+            " \
+             and p.owner_id = ",
+            $owner,
+            " and p.created_at = ",
+            $known_since,
+            " and p.forgetting_at is null) end)"
+        )
+    };
+}
+
+pub(super) use {insert_person, stands};
 
 macro_rules! person_row {
     ($row:expr) => {{
@@ -77,6 +114,24 @@ impl Store {
                 .fetch_optional(conn)
                 .await?;
             row.map(|row| Ok(person_row!(row))).transpose()
+        })
+    }
+
+    /// Whether what somebody does who was let in earlier may still be written as theirs.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stands(&self, acting: &Acting) -> Result<bool> {
+        read!(self, conn => {
+            let row: Option<(i64,)> =
+                sqlx::query_as(concat!("select cast(1 as bigint) where ", stands!("$1", "$2", "$3", "$4")))
+                    .bind(&*acting.owner.application_id)
+                    .bind(&*acting.owner.owner_id)
+                    .bind(acting.known_since.map(Timestamp::as_micros))
+                    .bind(acting.let_in.as_micros())
+                    .fetch_optional(conn)
+                    .await?;
+            Ok(row.is_some())
         })
     }
 

@@ -15,6 +15,7 @@ use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::conversation::Conversation;
 use crate::domain::ids::{ConversationId, MessageId};
+use crate::domain::json::to_string;
 use crate::domain::owner::Owner;
 use crate::domain::words::Sought;
 
@@ -86,11 +87,7 @@ impl Store {
                 return Ok(Listed { conversations: Vec::new(), next: None });
             };
             let (hits, next) = self.hits(owner, &asked, filter).await?;
-            let mut found = Vec::with_capacity(hits.len());
-            for (Place { id, .. }, number) in hits {
-                found.extend(self.found(owner, &id, number, filter).await?);
-            }
-            Ok(Listed { conversations: found, next })
+            Ok(Listed { conversations: self.found(owner, &hits, filter).await?, next })
         };
         tokio::time::timeout(self.patience, Box::pin(work)).await.unwrap_or(Err(Error::Slow(self.patience)))
     }
@@ -282,30 +279,42 @@ impl Store {
         })
     }
 
-    /// A hit as it is shown; `None` when it is gone by now.
-    async fn found(&self, owner: &Owner, id: &ConversationId, number: i64, filter: &Filter) -> Result<Option<Found>> {
+    /// Hits as they are shown, in their order, but for those that are gone by now.
+    async fn found(&self, owner: &Owner, hits: &[Hit], filter: &Filter) -> Result<Vec<Found>> {
+        if hits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hits: Vec<(&str, i64)> = hits.iter().map(|(Place { id, .. }, number)| (id.as_str(), *number)).collect();
+        let listed = if self.is_shared() {
+            "json_array_elements(cast($3 as json)) with ordinality as l (value, at)"
+        } else {
+            "(select value, key as at from json_each($3)) l"
+        };
         let sql = format!(
             "select {COLUMNS}, m.id as message_id, m.content_kind, case when m.content_kind = 'text' \
-             then substr(m.content, 1, {BYTES}) else m.content end as content from conversations c \
-             left join indexed i on i.number = $4 left join messages m on m.id = i.message_id \
-             where c.id = $1 and c.application_id = $2 and c.owner_id = $3"
+             then substr(m.content, 1, {BYTES}) else m.content end as content \
+             from (select l.value ->> 0 as id, cast(l.value ->> 1 as bigint) as number, l.at from {listed}) h \
+             join conversations c on c.id = h.id left join indexed i on i.number = h.number \
+             left join messages m on m.id = i.message_id where c.application_id = $1 and c.owner_id = $2 order by h.at"
         );
         read!(self, conn => {
-            let row = sqlx::query(AssertSqlSafe(sql))
-                .bind(id.as_str())
+            let rows = sqlx::query(AssertSqlSafe(sql))
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .bind(number)
-                .fetch_optional(conn)
+                .bind(to_string(&hits))
+                .fetch_all(conn)
                 .await?;
-            let Some(row) = row else { return Ok(None) };
-            let message = match row.try_get::<Option<String>, _>("message_id")? {
-                Some(id) => {
-                    Some((id.into(), beginning(row.try_get("content_kind")?, row.try_get("content")?)?))
-                }
-                None => None,
-            };
-            Ok(Some(Found { conversation: conversation_row!(row, filter.silence), message }))
+            let mut found = Vec::with_capacity(rows.len());
+            for row in rows {
+                let message = match row.try_get::<Option<String>, _>("message_id")? {
+                    Some(id) => {
+                        Some((id.into(), beginning(row.try_get("content_kind")?, row.try_get("content")?)?))
+                    }
+                    None => None,
+                };
+                found.push(Found { conversation: conversation_row!(row, filter.silence), message });
+            }
+            Ok(found)
         })
     }
 }

@@ -1,10 +1,13 @@
 //! Tickets: what whoever cannot send a header shows to read one turn or conversation.
 
+use std::sync::Arc;
+
 use sqlx::Row;
 
 use super::audit::{OK, insert_deed};
+use super::people::stands;
 use super::pool::{Done, read, write};
-use super::transaction::Transaction;
+use super::transaction::{OrUnchanged, Transaction};
 use super::{Error, Result, Store};
 use crate::domain::audit::Deed;
 use crate::domain::caller::Opened;
@@ -21,6 +24,8 @@ pub struct Ticket {
     pub opens: Opened,
     /// The key it was asked for with.
     pub key_id: Option<KeyId>,
+    /// The key of the widget through which it was asked for.
+    pub widget: Option<Arc<str>>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was first used.
@@ -30,32 +35,42 @@ pub struct Ticket {
 }
 
 impl Store {
-    /// Keeps a ticket by the pepper's mark of its text.
+    /// Keeps a ticket by the pepper's mark of its text. False when what it opens is gone by now, or whoever asked for it is
+    /// nobody any more.
     ///
     /// # Errors
     /// When the database does not do it.
-    pub async fn add_ticket(&self, ticket: &Ticket, mark: &[u8], deed: &Deed) -> Result<()> {
+    pub async fn add_ticket(&self, ticket: &Ticket, mark: &[u8], deed: &Deed) -> Result<bool> {
         let (turn, conversation) = match &ticket.opens {
             Opened::Turn(id) => (Some(id.as_str()), None),
             Opened::Conversation(id) => (None, Some(id.as_str())),
         };
-        write!(self, conn => {
-            conn.query(
-                "insert into tickets (mark, application_id, owner_id, turn_id, conversation_id, key_id, created_at) \
-                 values ($1, $2, $3, $4, $5, $6, $7)",
-            )
+        let (acting, owner) = (deed.acting.as_ref(), &ticket.owner);
+        let added = write!(self, conn => {
+            conn.query(concat!(
+                "insert into tickets (mark, application_id, owner_id, turn_id, conversation_id, key_id, created_at, widget) \
+                 select $1, $2, $3, $4, $5, $6, $7, $8 where (exists (select 1 from turns t where t.id = $4 \
+                 and t.application_id = $2 and t.owner_id = $3) or exists (select 1 from conversations c where c.id = $5 \
+                 and c.application_id = $2 and c.owner_id = $3)) and ",
+                stands!("$2", "$9", "$10", "$11"),
+            ))
             .bind(mark)
-            .bind(&*ticket.owner.application_id)
-            .bind(&*ticket.owner.owner_id)
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
             .bind(turn)
             .bind(conversation)
             .bind(ticket.key_id.as_ref().map(KeyId::as_str))
             .bind(ticket.created_at.as_micros())
-            .later()
+            .bind(ticket.widget.as_deref())
+            .bind(acting.map(|acting| &*acting.owner.owner_id))
+            .bind(acting.and_then(|acting| acting.known_since).map(Timestamp::as_micros))
+            .bind(acting.map(|acting| acting.let_in.as_micros()))
+            .must_change()
             .await?;
             insert_deed!(conn, deed, OK).later().await?;
-            Ok(Done::Commit(()))
-        })
+            Ok(Done::Commit(true))
+        });
+        added.or_unchanged(false)
     }
 
     /// The ticket of that mark.
@@ -84,6 +99,7 @@ impl Store {
                 owner: Owner { application_id: application.into(), owner_id: owner.into() },
                 opens,
                 key_id: row.try_get::<Option<String>, _>("key_id")?.map(Into::into),
+                widget: row.try_get::<Option<String>, _>("widget")?.map(Into::into),
                 created_at: Timestamp::from_micros(row.try_get("created_at")?),
                 opened_at: time(row.try_get("opened_at")?),
                 turn_ended_at: time(row.try_get("finished_at")?),

@@ -10,6 +10,7 @@ use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
 use super::run;
+use crate::domain::acting::Acting;
 use crate::domain::audit::Deed;
 use crate::domain::caller::{Caller, Models};
 use crate::domain::conversation::State;
@@ -37,8 +38,8 @@ const LANGUAGE: usize = 64;
 pub struct OnBehalf {
     /// The models they may name.
     pub models: Models,
-    /// A person whom the record does not know yet.
-    pub first_seen: bool,
+    /// The person they are, if they are one.
+    pub acting: Option<Acting>,
     /// The API key they ask with.
     pub key_id: Option<KeyId>,
     /// What bounds them.
@@ -48,7 +49,7 @@ pub struct OnBehalf {
 impl From<&Caller> for OnBehalf {
     fn from(caller: &Caller) -> Self {
         let (models, bounds) = (caller.models.clone(), caller.bounds.clone());
-        Self { models, first_seen: caller.is_new, key_id: caller.key_id().cloned(), bounds }
+        Self { models, acting: caller.acting.clone(), key_id: caller.key_id().cloned(), bounds }
     }
 }
 
@@ -121,6 +122,8 @@ pub enum Refused {
     Closed(ConversationId, State),
     /// A limit is reached.
     Spent(Box<Spent>),
+    /// Whoever asked has been forgotten since they were let in.
+    Outlived,
     /// The database did not do it.
     Store(Error),
 }
@@ -173,6 +176,11 @@ impl Turns {
         self.withdraw_same_key(owner, &new).await?;
         let mut admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
         if matches!(admission, Ok(Admission::Fenced)) {
+            if let Some(acting) = &new.acting
+                && !self.store.stands(acting).await.map_err(Refused::Store)?
+            {
+                return Err(Refused::Outlived);
+            }
             let patience = self.settings.limits.database();
             let renamed = tokio::time::timeout(patience, lease::fenced(self, &new.replica_id)).await;
             renamed.map_err(|_| Refused::Store(Error::Slow(patience)))?;
@@ -239,7 +247,7 @@ impl Turns {
             queued_turns: self.settings.limits.queued_turns,
             key: ask.key.clone(),
             replica_id: self.replica(),
-            first_seen: ask.on_behalf.first_seen,
+            acting: ask.on_behalf.acting.clone(),
             key_id: ask.on_behalf.key_id.clone(),
             deed: ask.deed.clone(),
             bounds: ask.on_behalf.bounds.clone(),

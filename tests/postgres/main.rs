@@ -1,6 +1,8 @@
 //! The stories, told on PostgreSQL. `scripts/test` starts a server for them.
 #![cfg(test)]
 
+#[path = "../stories/counted.rs"]
+mod counted;
 mod leaving;
 #[path = "../stories/migrations.rs"]
 mod migrations;

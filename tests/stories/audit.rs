@@ -333,3 +333,17 @@ async fn who_is_refused_over_and_over_hides_nobody_elses_refusals() {
     assert_eq!(scene.database.numbers(&format!("{rows} not null")).await, [32], "so many are told apart");
     assert_eq!(scene.database.numbers(&format!("{rows} null and action = 'conversation.delete'")).await, [1]);
 }
+
+#[tokio::test]
+async fn whoever_asks_for_the_head_of_a_file_is_handed_nothing() {
+    let scene = Scene::closed().await;
+    let admin = scene.bearing(&scene.gateway.key("shop", "admin").text);
+    let anna = scene.bearing(&user("anna"));
+    let path = format!("/v1/conversations/{}/export", anna.conversation().await);
+    let head = anna.send(request("head", &path, &Value::Null)).await;
+    assert_eq!((head.status, head.bytes.len()), (200, 0));
+    assert!(head.header("content-disposition").is_some_and(|name| name.starts_with("attachment")));
+    assert_eq!(rows(&admin, "&action=conversation.export").await, Vec::<Value>::new());
+    assert_eq!(anna.get(&path).await.status, 200);
+    assert_eq!(rows(&admin, "&action=conversation.export").await.len(), 1);
+}

@@ -28,6 +28,7 @@ mod limits;
 mod lives;
 mod once;
 mod operations;
+mod outlived;
 mod readers;
 mod refusals;
 mod replay;

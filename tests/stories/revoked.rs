@@ -69,6 +69,31 @@ async fn streams_end_with_the_application_the_widget_or_the_leave_that_let_them_
 }
 
 #[tokio::test]
+async fn a_visitors_ticket_goes_with_the_widget_they_came_through() {
+    let scene = Scene::closed().await;
+    let small = scene.bearing(&scene.visitor("wk_small").await);
+    let other = scene.bearing(&scene.visitor("wk_shop").await);
+    let mut feeds = Vec::new();
+    for client in [&small, &other] {
+        let conversation = client.conversation().await;
+        let ticket = client.post("/v1/tickets", &json!({ "conversation_id": conversation })).await.expect(200);
+        let path = format!("/v1/conversations/{conversation}");
+        let shown = format!("ticket={}", ticket["ticket"].as_str().unwrap());
+        let target = format!("{path}/events?{shown}");
+        let feed = scene.client.open(Request::get(&target).accept(Encoding::Ndjson)).await;
+        assert_eq!(feed.status(), 200);
+        feeds.push((feed, format!("{path}?{shown}")));
+    }
+    let widget = toml::toml! { key = "wk_small" origins = ["https://shop.example"] models = ["small-*"] };
+    let setup = Gateway::on(&scene.database).upstream(&scene.upstream).closed();
+    scene.gateway.reload(setup.set("applications.0.widgets", vec![Value::Table(widget)])).await;
+    assert_revoked(&mut feeds[1].0).await;
+    let refused = scene.client.get(&feeds[1].1).await;
+    assert_eq!(refused.expect(401)["code"], "authentication_required");
+    scene.client.get(&feeds[0].1).await.expect(200);
+}
+
+#[tokio::test]
 async fn keys_of_an_application_that_is_gone_are_seen_and_can_be_revoked() {
     let scene = Scene::with(|setup| setup.closed().set("metrics.application", "bank")).await;
     let (key, other) = (scene.gateway.key("shop", "admin"), scene.gateway.key("bank", "admin"));

@@ -242,7 +242,7 @@ async fn however_much_matches_the_newest_come_first_and_none_is_left_out() {
     let house = House::new().await;
     let mut made = house.conversation_of(None);
     made.title = Some("x".into());
-    house.store.create_conversation(&house.owner, &made, None, at(0), false, None).await.unwrap();
+    house.store.create_conversation(&house.owner, &made, None, at(0), None).await.unwrap();
     let (number, blob) = match house.database.kind() {
         Kind::Sqlite => ("substr('00000000000000000000000000000000' || n, -32)", "title"),
         Kind::Postgres => ("lpad(n::text, 32, '0')", "title"),

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Encoding, Fold, Frame, Gate, Request, Scene, Script, Stream, Task, Told, assert_stamps, chance};
+use crate::support::{
+    Encoding, Fold, Frame, Gate, Request, Scene, Script, Stream, Task, Told, assert_stamps, chance, eventually,
+};
 
 /// 100 ms are promised; a build without optimizations on a busy machine gets more.
 const AT_ONCE: Duration = Duration::from_millis(500);
@@ -65,6 +67,26 @@ async fn a_stop_before_the_first_word_has_nothing_to_keep() {
         // Whether the head of the second answer was there in time is for nobody to know.
         assert!(round == 1 || stopped["usage"].is_null(), "{stopped}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_was_taken_counts_though_it_is_stopped_before_the_first_word() {
+    let scene = Scene::new().await;
+    let conversation = scene.client.conversation().await;
+    // A stop may come before the head has been read: then the call was free, and the next try is another.
+    let usage = eventually("a stop after the head", async || {
+        let gate = Gate::new();
+        scene.upstream.push(Script::new().gate(&gate).hang());
+        let stream = scene.client.ask(&conversation, "How many words are these?").await;
+        gate.reached().await;
+        let stopped = scene.client.stop(&stream.turn()).await.expect(200);
+        assert_eq!((&stopped["status"], &stopped["content"]), (&json!("stopped"), &json!("")));
+        gate.open();
+        (!stopped["usage"].is_null()).then(|| stopped["usage"].clone())
+    })
+    .await;
+    assert!(usage["prompt_tokens"].as_u64().unwrap() >= 6, "{usage}");
+    assert_eq!((&usage["completion_tokens"], &usage["basis"]), (&json!(0), &json!("estimated")));
 }
 
 #[tokio::test]

@@ -88,9 +88,7 @@ async fn a_session_is_one_conversation_and_a_key_makes_one_only() {
     let new = house.conversation_of(None);
     let make = |new, fingerprint| {
         let (store, owner) = (house.store.clone(), house.owner.clone());
-        async move {
-            store.create_conversation(&owner, &new, Some(&key("c", fingerprint)), at(50), false, None).await.unwrap()
-        }
+        async move { store.create_conversation(&owner, &new, Some(&key("c", fingerprint)), at(50), None).await.unwrap() }
     };
     assert_eq!(make(new.clone(), "a").await, None);
     let again = house.conversation_of(None);

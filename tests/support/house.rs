@@ -94,7 +94,7 @@ impl House {
     /// One that is made.
     pub async fn conversation(&self) -> ConversationId {
         let new = self.conversation_of(None);
-        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0), false, None).await.unwrap(), None);
+        assert_eq!(self.store.create_conversation(&self.owner, &new, None, at(0), None).await.unwrap(), None);
         new.id
     }
 
@@ -110,7 +110,7 @@ impl House {
             queued_turns: 1,
             key: None,
             replica_id: self.me.clone(),
-            first_seen: false,
+            acting: None,
             key_id: None,
             deed: None,
             bounds: Bounds::default(),

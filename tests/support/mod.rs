@@ -42,6 +42,7 @@
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
 //!   `delay`, `hold_replies_after`.
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
+//! - [`kept::Kept`]: all that a database holds, to be looked through.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).
 //! - [`Redis`]: a Redis of the test's own: `start`, `url`, `through(&proxy)`, `address`, `cli(words)`, `kill`, `restart` (empty, on
 //!   the same port), `freeze`, `thaw`.
@@ -73,6 +74,7 @@ mod gate;
 mod gateway;
 pub mod house;
 mod http1;
+pub mod kept;
 mod outage;
 mod proxy;
 mod pulse;

@@ -135,7 +135,7 @@ fn new_turn(replica: &ReplicaId) -> NewTurn {
         queued_turns: 8,
         key: None,
         replica_id: replica.clone(),
-        first_seen: false,
+        acting: None,
         key_id: None,
         deed: None,
         bounds: Default::default(),

@@ -1,0 +1,2 @@
+-- A visitor's ticket dies with the widget they came through.
+alter table tickets add column widget text;
