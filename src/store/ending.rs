@@ -96,7 +96,7 @@ impl Store {
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
     /// the next queued turn then has, and the calls it made, kept and counted. What its run was told, a history of the request's own among it, is forgotten.
-    /// Done again, it changes nothing.
+    /// Done again, it changes nothing; a recovery, which makes its end anew each time, is told that there is one.
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
         let ended = write!(self, conn => {
@@ -112,7 +112,8 @@ impl Store {
             conn.query(
                 "update turns set status = $1, seq = $2, finished_at = $3, started_at = coalesce(started_at, $3), \
                  crash_saved = $4, crash_resumed = $5, request = '{}' \
-                 where id = $6 and replica_id = $7 and epoch = $8 and (finished_at is null or seq = $2)",
+                 where id = $6 and replica_id = $7 and epoch = $8 \
+                 and (finished_at is null or (seq = $2 and crash_saved is null))",
             )
             .bind(message.status.as_str())
             .bind(message.seq.cast_signed())

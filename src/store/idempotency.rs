@@ -107,6 +107,24 @@ impl Store {
         })
     }
 
+    /// Notes that somebody is told of the turn that a key has made: it is not undone any more. False where it is gone by now. A claim
+    /// is later than its turn by a microsecond for each who was told.
+    pub async fn note_told(&self, owner: &Owner, key: &Key, turn: &TurnId) -> Result<bool> {
+        write!(self, conn => {
+            let told = conn.query(
+                "update idempotency_keys set created_at = created_at + 1 \
+                 where application_id = $1 and owner_id = $2 and key = $3 and turn_id = $4",
+            )
+            .bind(&*owner.application_id)
+            .bind(&*owner.owner_id)
+            .bind(key.key.as_str())
+            .bind(turn.as_str())
+            .changes()
+            .await?;
+            Ok(Done::Commit(told > 0))
+        })
+    }
+
     /// Forgets up to `limit` keys that expired before `now`; says how many.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {

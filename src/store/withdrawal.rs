@@ -1,4 +1,7 @@
 //! Withdrawal: an admission of which nobody was told is undone.
+//!
+//! Whoever comes back under its key is told of it, here or through another replica, and notes that first
+//! ([`Store::note_told`]): from then on it stays.
 
 use super::conversations::json;
 use super::pool::{Done, write};
@@ -11,8 +14,8 @@ use crate::domain::quota::Hold;
 
 impl Store {
     /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
-    /// under it, and `made`, the conversation that was made for it.
-    pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<()> {
+    /// under it, and `made`, the conversation that was made for it. False where somebody was told of it meanwhile: it stays.
+    pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<bool> {
         write!(self, conn => {
             let conversation: Option<(String, Option<String>)> = conn.query(
                 "select conversation_id, holds from turns where id = $1 and application_id = $2 and owner_id = $3",
@@ -22,7 +25,20 @@ impl Store {
             .bind(&*owner.owner_id)
             .row()
             .await?;
-            let Some((conversation, holds)) = conversation else { return Ok(Done::Rollback(())) };
+            let Some((conversation, holds)) = conversation else { return Ok(Done::Rollback(true)) };
+            // The key first, as an admission does; whoever is being told of the turn has it, and is waited for.
+            conn.query(
+                "delete from idempotency_keys where turn_id = $1 \
+                 and created_at <= (select t.created_at from turns t where t.id = $1)",
+            )
+            .bind(turn.as_str())
+            .changes()
+            .await?;
+            let told: Option<(String,)> =
+                conn.query("select key from idempotency_keys where turn_id = $1").bind(turn.as_str()).row().await?;
+            if told.is_some() {
+                return Ok(Done::Rollback(false));
+            }
             // Taking the row first keeps every other writer of the conversation out.
             conn.query("update conversations set last_message_at = last_message_at where id = $1")
                 .bind(conversation.as_str())
@@ -38,11 +54,7 @@ impl Store {
             .bind(conversation.as_str())
             .later()
             .await?;
-            for erase in [
-                "delete from journal where turn_id = $1",
-                "delete from messages where turn_id = $1",
-                "delete from idempotency_keys where turn_id = $1",
-            ] {
+            for erase in ["delete from journal where turn_id = $1", "delete from messages where turn_id = $1"] {
                 conn.query(erase).bind(turn.as_str()).later().await?;
             }
             if let Some(holds) = holds {
@@ -69,7 +81,7 @@ impl Store {
                 .later()
                 .await?;
             }
-            Ok(Done::Commit(()))
+            Ok(Done::Commit(true))
         })
     }
 }

@@ -11,6 +11,7 @@ use super::calls;
 use super::fold;
 use super::live::{Cut, Live, Parts};
 use super::prompt::{Request, prompt};
+use super::run;
 use super::window::{Fitted, fit};
 use crate::cluster::piece::{Piece, Then};
 use crate::domain::cursor::Crash;
@@ -61,6 +62,22 @@ fn revive(turns: &Turns, record: &Record) -> Live {
         log: turns.new_log(),
         permit: None,
     })
+}
+
+/// Runs a turn that this replica admitted without being sure of it, and of which somebody was told meanwhile. No model was asked.
+pub fn take_up(turns: &Turns, record: &Record) {
+    let ours = record.replica_id == turns.replica() && record.epoch == 1 && !record.status.is_end();
+    if !ours || turns.registry.any(&record.id).is_some() {
+        // Another replica has it, or is about to; or it has ended.
+        return;
+    }
+    tracing::info!(turn_id = %record.id, "a turn that was not sure to be admitted is run");
+    let (live, queued) = (Arc::new(revive(turns, record)), record.status == Status::Queued);
+    if !queued {
+        live.log.append_saved(|append| append.event(run::started_event(&live)));
+        turns.pass_on(&live);
+    }
+    turns.run(live, queued, None);
 }
 
 /// Runs a queued turn here. Its readers are gone, so it goes on without one until one has come.

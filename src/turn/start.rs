@@ -9,6 +9,7 @@ use super::lease;
 use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
+use super::recover;
 use super::run;
 use crate::domain::acting::Acting;
 use crate::domain::audit::Deed;
@@ -199,7 +200,11 @@ impl Turns {
                 }
                 Ok(started)
             }
-            Ok(Admission::Claimed(claimed)) => judge(claimed),
+            Ok(Admission::Claimed(claimed)) => {
+                let joined = self.join(owner, ask.key.as_ref(), claimed).await?;
+                // Undone at this very moment: whoever asks again begins it anew.
+                joined.ok_or_else(|| Refused::Store(Error::Slow(self.settings.limits.database())))
+            }
             Ok(Admission::Busy(conversation, turn)) => Err(Refused::Busy(conversation, turn)),
             Ok(Admission::QueueFull) => Err(Refused::QueueFull),
             Ok(Admission::NoConversation) => Err(Refused::NoConversation),
@@ -226,10 +231,21 @@ impl Turns {
     async fn claimed(&self, owner: &Owner, key: Option<&Key>) -> Result<Option<Started>, Refused> {
         let Some(key) = key else { return Ok(None) };
         match self.store.claimed(owner, key, self.now()).await {
-            Ok(Some(claimed)) => judge(claimed).map(Some),
+            Ok(Some(claimed)) => self.join(owner, Some(key), claimed).await,
             Ok(None) => Ok(None),
             Err(error) => Err(Refused::Store(error)),
         }
+    }
+
+    /// What was started under the same key; `None` where that has been undone. An admission that does not live here may be one
+    /// whose commit nobody was sure of: before anybody is told of it, that is noted.
+    async fn join(&self, owner: &Owner, key: Option<&Key>, claimed: Claimed) -> Result<Option<Started>, Refused> {
+        let started = judge(claimed)?;
+        let Some(key) = key.filter(|_| self.registry.get(owner, &started.turn_id).is_none()) else {
+            return Ok(Some(started));
+        };
+        let told = self.store.note_told(owner, key, &started.turn_id).await.map_err(Refused::Store)?;
+        Ok(told.then_some(started))
     }
 
     fn new_turn(&self, ask: &Ask) -> NewTurn {
@@ -379,7 +395,7 @@ impl Turns {
         }
     }
 
-    /// Undoes admissions of unknown outcome, as far as the database answers.
+    /// Undoes admissions of unknown outcome, as far as the database answers. One of which somebody was told is run.
     pub(super) async fn withdraw_suspects(&self) {
         let _alone = self.suspects.undoing.lock().await;
         while let Some(suspect) = self.suspects.first(|_| true) {
@@ -391,7 +407,11 @@ impl Turns {
 
     async fn withdraw(&self, suspect: &Suspect) -> Result<(), Error> {
         let Suspect { owner, turn_id, made, .. } = suspect;
-        self.store.withdraw(owner, turn_id, made.as_ref()).await?;
+        if !self.store.withdraw(owner, turn_id, made.as_ref()).await?
+            && let Some(record) = self.store.turn(owner, turn_id).await?
+        {
+            recover::take_up(self, &record);
+        }
         self.suspects.known.lock().retain(|known| known.turn_id != *turn_id);
         Ok(())
     }

@@ -10,6 +10,8 @@ mod migrations;
 mod relay;
 #[path = "../stories/replicas.rs"]
 mod replicas;
+#[path = "../stories/rolling.rs"]
+mod rolling;
 #[path = "../stories/server.rs"]
 mod server;
 #[path = "../stories/mod.rs"]
@@ -17,6 +19,7 @@ mod stories;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod unsure;
 
 /// The kind of every fresh database here.
 const DATABASE: support::Kind = support::Kind::Postgres;

@@ -252,6 +252,11 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     assert_eq!(house.store.end_turn(&taken.lease(), &ending).await.unwrap(), Outcome::Written(None));
     let record = house.store.turn(&house.owner, &new.id).await.unwrap().unwrap();
     assert_eq!((record.crash, record.seq), (Some(crash), crash.resumed));
+    // A recovery whose commit was not confirmed is made anew, at another time: the first one stands.
+    ending.now = at(30);
+    assert_eq!(house.store.end_turn(&taken.lease(), &ending).await.unwrap(), Outcome::Lost);
+    let again = house.store.turn(&house.owner, &new.id).await.unwrap().unwrap();
+    assert_eq!((again.finished_at, again.message), (record.finished_at, record.message));
 
     // It admits nothing either, and leaves nothing behind.
     assert!(matches!(house.admit(&house.turn(&conversation)).await, Admission::Fenced));
@@ -273,11 +278,17 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     house.admitted(&new).await;
     house.store.withdraw(&stranger(), &new.id, None).await.unwrap();
     assert!(house.store.turn(&house.owner, &new.id).await.unwrap().is_some(), "a stranger withdraws nothing");
+    let other = house.turn(&conversation);
+    assert!(!house.store.note_told(&stranger(), &key("k", "a"), &new.id).await.unwrap(), "a stranger is told nothing");
+    assert!(
+        !house.store.note_told(&house.owner, &key("k", "a"), &other.id).await.unwrap(),
+        "nor is anybody of another"
+    );
     for _ in 0..2 {
-        house.store.withdraw(&house.owner, &new.id, None).await.unwrap();
+        assert!(house.store.withdraw(&house.owner, &new.id, None).await.unwrap());
     }
     assert!(house.store.turn(&house.owner, &new.id).await.unwrap().is_none());
-    assert_eq!(house.store.claimed(&house.owner, &key("k", "a"), at(1)).await.unwrap(), None);
+    assert!(!house.store.note_told(&house.owner, &key("k", "a"), &new.id).await.unwrap(), "it is gone");
     assert!(house.store.messages(&house.owner, &conversation, None, 9, usize::MAX).await.unwrap().0.is_empty());
     let made = house.conversation_of(Some("mine"));
     let fresh = NewTurn { target: Target::New(Box::new(made.clone())), ..house.turn(&made.id) };
@@ -324,6 +335,19 @@ async fn what_is_withdrawn_dropped_or_erased_is_gone() {
     assert_eq!(house.store.claimed(&house.owner, &key("k", "b"), at(9)).await.unwrap(), Some(Claimed::Deleted));
     assert_eq!(house.store.forget_keys(at(99), 10).await.unwrap(), 1);
     house.store.close().await;
+}
+
+#[tokio::test]
+async fn what_somebody_was_told_of_is_not_withdrawn() {
+    let house = House::new().await;
+    let conversation = house.conversation().await;
+    let told = NewTurn { key: Some(key("k", "a")), ..house.turn(&conversation) };
+    house.admitted(&told).await;
+    assert!(house.store.note_told(&house.owner, &key("k", "a"), &told.id).await.unwrap());
+    assert!(!house.store.withdraw(&house.owner, &told.id, None).await.unwrap(), "somebody knows of it");
+    assert!(house.store.turn(&house.owner, &told.id).await.unwrap().is_some());
+    let same = Claimed::Same(conversation, Some(told.id));
+    assert_eq!(house.store.claimed(&house.owner, &key("k", "a"), at(1)).await.unwrap(), Some(same));
 }
 
 #[tokio::test]

@@ -55,13 +55,18 @@ impl Database {
                 let Ok(server) = std::env::var("TIDEGATE_TEST_POSTGRES_URL") else {
                     panic!("TIDEGATE_TEST_POSTGRES_URL is not set: run scripts/test, which starts a server");
                 };
-                let mut url = url::Url::parse(&server).expect("TIDEGATE_TEST_POSTGRES_URL is a URL");
-                let name = format!("story_{:016x}", fastrand::u64(..));
-                psql(&url, &format!("create database {name}"));
-                url.set_path(&name);
-                Self(Place::Server { url, name })
+                Self::on(&server)
             }
         }
+    }
+
+    /// One on the PostgreSQL server at this URL.
+    pub fn on(server: &str) -> Self {
+        let mut url = url::Url::parse(server).expect("a PostgreSQL server's URL");
+        let name = format!("story_{:016x}", fastrand::u64(..));
+        psql(&url, &format!("create database {name}"));
+        url.set_path(&name);
+        Self(Place::Server { url, name })
     }
 
     /// Its kind.

@@ -46,4 +46,12 @@ impl Gate {
             permit.forget();
         }
     }
+
+    /// Waits until it is open to everybody.
+    pub async fn opened(&self) {
+        while let Ok(permit) = self.permits.acquire().await {
+            drop(permit);
+            tokio::task::yield_now().await;
+        }
+    }
 }

@@ -81,13 +81,20 @@ impl Gateway {
 
     /// Waits until it listens and, without TLS, says that it is ready.
     pub async fn await_ready(&mut self) {
+        if let Err(status) = self.try_ready().await {
+            panic!("the gateway ended ({status}):\n{}", self.log());
+        }
+    }
+
+    /// The same, where it may end before: then how.
+    pub async fn try_ready(&mut self) -> Result<(), ExitStatus> {
         let start = Instant::now();
         let (scheme, address) = loop {
             if let Some(announced) = self.announced() {
                 break announced;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the gateway ended ({status}):\n{}", self.log());
+                return Err(status);
             }
             assert!(start.elapsed() < PATIENCE, "the gateway does not say where it listens:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -95,15 +102,18 @@ impl Gateway {
         (self.scheme, self.address) = (scheme, Some(address));
         let client = self.client.get_or_insert_with(|| Client::new(address)).clone();
         if self.scheme == "https" {
-            return;
+            return Ok(());
         }
-        eventually("the gateway to be ready", async || {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the gateway ended ({status}):\n{}", self.log());
+                return Err(status);
             }
-            client.try_send(Request::get("/readyz")).await.ok().filter(|reply| reply.status == 200)
-        })
-        .await;
+            if client.try_send(Request::get("/readyz")).await.is_ok_and(|reply| reply.status == 200) {
+                return Ok(());
+            }
+            assert!(start.elapsed() < PATIENCE, "the gateway does not get ready:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Scheme and address on the first line it printed.

@@ -29,13 +29,14 @@
 //!   `read_to_close`, `pings`, `comments`, `retry`, `port` (for `Gateway::holds`). Framing
 //!   is checked on the way; a breach fails the test with the bytes.
 //! - [`Fold`]: the test's own fold, written from the contract.
-//! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port), `freeze`, `thaw`,
+//! - [`Gateway`]: `kill`, `signal`, `terminate`, `exit`, `restart` (same database, same port; `relaunch` and `try_ready` where
+//!   it may fail), `freeze`, `thaw`,
 //!   `memory`, `peak_memory`, `descriptors`, `holds(port)`, `log`; a panic in it fails the test at the end; `Gateway::on(..).fails()` for a start that must not succeed.
 //!   `reload(setup)` and `hang_up` (SIGHUP) give the line that answers.
 //! - [`Certificate`]: for a gateway under TLS (`setup.tls(&certificate)`): `fresh`, `renew`, `spoil`, `client`, `connect`.
 //! - [`Scene`]: all of them together: `new`, `with(|setup| …)`; `told(content)` → [`Told`], a turn from its first
 //!   event to its end with the saved message, checked against each other.
-//! - [`Database`]: `fresh`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `refuses(sql)`, `block` (nobody
+//! - [`Database`]: `fresh`, `on(server)`, `url`, `through(&proxy)`, `texts(sql)`, `numbers(sql)`, `run(sql)`, `refuses(sql)`, `block` (nobody
 //!   else may write while the guard lives); SQLite: `folder`; PostgreSQL: `server`, to put a proxy before.
 //! - [`Row`]: rows as JSON: `Database::tables`, `rows(table)`, `insert(table, row)`, `migrate_to(number)`.
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.

@@ -49,6 +49,8 @@ pub enum Step {
     Repeat { times: usize, every: Duration, piece: Arc<dyn Fn(usize) -> Vec<u8> + Send + Sync> },
     /// Wait for the test.
     Wait(Gate),
+    /// Wait so long, or until the test lets everybody through.
+    Linger(Duration, Gate),
     /// End the body by the rules.
     End,
     /// Close the connection in the middle of the body.
@@ -190,6 +192,14 @@ impl Script {
         let mut script = self.deltas(times, every, move |n| stamp(from + n));
         script.stamped += times;
         script
+    }
+
+    /// The next `times` stamps, so long apart until the gate is open, then at once.
+    pub fn paced_until(mut self, times: usize, every: Duration, gate: &Gate) -> Self {
+        for _ in 0..times {
+            self = self.step(Step::Linger(every, gate.clone())).stamped(1);
+        }
+        self
     }
 
     /// So many deltas, so long apart, each made when it is sent.

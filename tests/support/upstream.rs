@@ -200,6 +200,10 @@ async fn play(socket: &TcpStream, script: &Script) -> bool {
                 gate.wait().await;
                 Ok(())
             }
+            Step::Linger(most, gate) => {
+                let _ = tokio::time::timeout(*most, gate.opened()).await;
+                Ok(())
+            }
             Step::End => break,
             Step::Cut => return false,
             Step::Reset => {

@@ -1,0 +1,75 @@
+//! An admission whose commit nobody is sure of, and whoever comes back for it through another replica.
+
+use serde_json::json;
+
+use crate::support::{Database, Encoding, Fold, Gateway, Proxy, Record, Request, Script, Task, Upstream, eventually};
+
+#[tokio::test]
+async fn a_turn_that_somebody_was_told_of_under_its_key_is_not_undone_by_who_was_not_sure_of_it() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let start = |url: &str| Gateway::at(url).upstream(&upstream).set("limits.database_s", 1).start();
+    let (one, other) = (start(&database.through(&proxy)).await, start(&database.url()).await);
+    let (a, b) = (one.client(), other.client());
+    for if_busy in ["reject", "queue"] {
+        let conversation = b.conversation().await;
+        // With the other way of being busy there is a turn before it.
+        let before = if if_busy == "queue" {
+            upstream.push(Script::new().stamped(2).hang());
+            Some(b.ask(&conversation, "before").await.turn())
+        } else {
+            None
+        };
+        let body = json!({"content": format!("go and {if_busy}"), "if_busy": if_busy});
+        let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &body);
+        let request = request.header("idempotency-key", if_busy).accept(Encoding::Ndjson);
+        proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+        let asked = Task::start({
+            let (a, request) = (a.clone(), request.clone());
+            async move { a.open(request).await.status() }
+        });
+        proxy.held().await;
+        eventually("it to have happened", async || {
+            (database.texts("select key from idempotency_keys").await.contains(&if_busy.to_owned())).then_some(())
+        })
+        .await;
+        let mut stream = b.open(request.clone()).await;
+        let turn = stream.turn();
+        assert_eq!(asked.join().await, 503, "who was not sure says so");
+        proxy.release();
+        if let Some(before) = before {
+            b.stop(&before).await.expect(200);
+        }
+        let frames = stream.rest().await;
+        assert!(frames.last().unwrap().is_end(), "{:?}", frames.last());
+        let record = Record::read(&a, &turn).await;
+        assert_eq!(record.status(), "completed");
+        Fold::of(&frames).assert_same_as(&record.message);
+        assert_eq!(a.open(request).await.turn(), turn, "there too");
+        let asked = upstream.calls().into_iter().filter(|call| call.question() == format!("go and {if_busy}"));
+        assert_eq!(asked.count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_was_told_of_is_undone_and_a_key_begins_anew() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let start = |url: &str| Gateway::at(url).upstream(&upstream).set("limits.database_s", 1).start();
+    let (one, other) = (start(&database.through(&proxy)).await, start(&database.url()).await);
+    let (a, b) = (one.client(), other.client());
+    let conversation = b.conversation().await;
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
+    let request = request.header("idempotency-key", "k").accept(Encoding::Ndjson);
+    proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+    assert_eq!(a.open(request.clone()).await.status(), 503);
+    let unsure = database.texts("select id from turns").await;
+    assert_eq!(unsure.len(), 1, "it was committed all the same");
+    proxy.release();
+    let gone = async || database.texts("select id from turns").await.is_empty().then_some(());
+    eventually("it to be undone", gone).await;
+    let turn = b.open(request).await.turn();
+    assert_ne!(turn, unsure[0]);
+    assert_eq!(b.ended(&turn).await["status"], "completed");
+    assert_eq!(upstream.calls().len(), 1);
+}
