@@ -135,7 +135,7 @@ async fn written() -> Set {
     let answer = ann.answer(&rich).await;
     let feedback = json!({"rating": "up", "reason": "right", "note": "quite"});
     ann.post(&format!("/v1/messages/{}/feedback", id(&answer)), &feedback).await.expect(200);
-    ann.post("/v1/tickets", &json!({"conversation_id": rich})).await;
+    ann.post("/v1/tickets", &json!({"conversation_id": rich})).await.expect(200);
     for question in ["refused", "broken", "plain"] {
         hear(ann.ask(&rich, question).await).await;
     }
@@ -151,7 +151,8 @@ async fn written() -> Set {
     let visitor_token =
         visitor.post("/v1/visitors", &json!({"widget_key": "wk_shop"})).await.expect(200)["token"].clone();
     let visitor = gateway.client().bearing(visitor_token.as_str().unwrap());
-    visitor.post("/v1/chat/stream", &json!({"message": "Hello", "session_id": "s1"})).await.expect(200);
+    let greeted = visitor.post("/v1/chat/stream", &json!({"message": "Hello", "session_id": "s1"})).await.expect(200);
+    visitor.post("/v1/tickets", &json!({"turn_id": greeted["turn_id"]})).await.expect(200);
 
     let live = ann.conversation().await;
     let mut stream = ann.ask(&live, "running").await;
