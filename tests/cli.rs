@@ -85,7 +85,10 @@ fn a_setting_that_is_unknown_or_impossible_exits_2_with_one_line() {
         ("[limits]\nmax_boddy_bytes = 1\n", "tidegate: bad.toml: `limits.max_boddy_bytes` is no setting"),
         ("[cluster]\nlease_s = 0\n", "tidegate: bad.toml: `cluster.lease_s` must be at least 1"),
         ("[tls]\ncert_file = \"x\"\n", "tidegate: bad.toml: `tls.key_file` is missing"),
-        ("[cluster]\nredis_url = \"x\"\n", "tidegate: bad.toml: `cluster.redis_url` is not supported yet"),
+        (
+            "[cluster]\nredis_url = \"x\"\n",
+            "tidegate: bad.toml: `cluster.redis_url` must be redis://host:port/db, or rediss:// for TLS",
+        ),
         ("[[prices]]\nmodel = \"x\"\n", "tidegate: bad.toml: `prices.0` is wrong: missing field `valid_from`"),
         ("= 1\n", "tidegate: bad.toml:1: "),
     ] {

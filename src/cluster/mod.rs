@@ -23,8 +23,8 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, Value};
 use follow::Follows;
 use script::Counting;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an answer may take. A machine that is short of everything takes some of it, and Redis is not away for that.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_millis(500);
 /// So long nobody asks a Redis that did not answer.

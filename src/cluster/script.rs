@@ -1,17 +1,13 @@
 //! What is counted by scripts, each of them one thing that happens in Redis at once: they are few, run within microseconds, and
 //! go by Redis' own clock.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use redis::{FromRedisValue, Script, ScriptInvocation, Value};
 use sha2::{Digest, Sha256};
 
-use super::{CONNECT, Cluster, Error, Failure, REST, Result, places, rates};
-
-/// How long a count may take: somebody waits for it who has not even been let in. Where a connection is to be made first it may take
-/// [`CONNECT`] more.
-const BRIEF: Duration = Duration::from_millis(200);
+use super::{CONNECT, Cluster, Error, Failure, PATIENCE, REST, Result, places, rates};
 
 /// The scripts, and whether anybody counts by them at present.
 #[derive(Debug)]
@@ -61,7 +57,7 @@ impl Cluster {
             }
         };
         let connected = self.0.line.lock().connection.is_some();
-        let patience = if connected { BRIEF } else { CONNECT + BRIEF };
+        let patience = if connected { PATIENCE } else { CONNECT + PATIENCE };
         let asked = async {
             let mut connection = self.connection().await?;
             script.invoke_async::<Value>(&mut connection).await.map_err(Failure::from)

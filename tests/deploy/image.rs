@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Database, Gateway, Kind};
+use crate::support::{Database, Gateway, Kind, Redis};
 use crate::{content, file, longest_end, path, settings};
 
 /// The instructions of the Dockerfile: word and rest, each on one line.
@@ -169,6 +169,10 @@ fn the_settings_of_the_replicas_are_known_and_they_have_time_to_end() {
         let config = settings(&file("tidegate.toml"), &variables(service, folder.path()));
         assert_eq!(config.listen.port().to_string(), last("EXPOSE"), "{name}");
         assert!(config.database.url.starts_with("postgres://"), "{name}");
+        let others = [&config.database.url, config.cluster.redis_url.as_ref().unwrap()];
+        for url in others.map(|url| url::Url::parse(url).unwrap()) {
+            assert!(service["depends_on"].get(url.host_str().unwrap()).is_some(), "{name}: {url}");
+        }
         let grace = service["stop_grace_period"].as_str().unwrap().strip_suffix('s').unwrap();
         assert!(Duration::from_secs(grace.parse().unwrap()) > longest_end(&config), "{name}");
         let subnet = &compose["networks"]["front"]["ipam"]["config"][0]["subnet"];
@@ -179,7 +183,7 @@ fn the_settings_of_the_replicas_are_known_and_they_have_time_to_end() {
 #[tokio::test]
 async fn the_image_starts_the_program_and_knows_whether_it_lives() {
     let compose = compose();
-    let (folder, database) = (secrets(&compose), Database::of(Kind::Postgres));
+    let (folder, database, redis) = (secrets(&compose), Database::of(Kind::Postgres), Redis::start());
     let (_, service) = replicas(&compose)[0];
     assert_eq!(words(&last("ENTRYPOINT")), ["/usr/local/bin/tidegate"]);
     assert_eq!(words(&last("CMD")), ["serve"]);
@@ -193,6 +197,7 @@ async fn the_image_starts_the_program_and_knows_whether_it_lives() {
     for (name, value) in variables(service, folder.path()) {
         setup = setup.env(&name, &value);
     }
+    let setup = setup.env("TIDEGATE_CLUSTER__REDIS_URL", &redis.url());
     let setup = setup.env("TIDEGATE_DATABASE__URL", &database.url()).env("TIDEGATE_LIMITS__DRAIN_DELAY_S", "0");
     let setup = setup.env("TIDEGATE_LISTEN", "127.0.0.1:0").env("TIDEGATE_METRICS__LISTEN", "127.0.0.1:0");
     let mut gateway = setup.start().await;

@@ -10,6 +10,8 @@ mod migrations;
 mod relay;
 #[path = "../stories/replicas.rs"]
 mod replicas;
+#[path = "../stories/rolling.rs"]
+mod rolling;
 #[path = "../stories/server.rs"]
 mod server;
 #[path = "../stories/mod.rs"]
