@@ -128,9 +128,7 @@ pub async fn fenced(turns: &Turns, me: &ReplicaId) {
         return;
     }
     tracing::warn!(replica = %me, "this replica was silent for too long and has lost its turns");
-    for live in turns.registry.all().iter().filter(|live| live.lease.replica_id == *me) {
-        live.cut(Cut::Lost);
-    }
+    lose(turns, me);
     let anew = ReplicaId::new(turns.now());
     while let Err(error) = turns.store.enter(&anew, turns.now()).await {
         tracing::warn!(%error, "the replica's new name waits for the database");
@@ -140,6 +138,15 @@ pub async fn fenced(turns: &Turns, me: &ReplicaId) {
         }
     }
     turns.rename(anew);
+    // Those that were entered meanwhile; who comes later sees the new name (`Turns::run`).
+    lose(turns, me);
+}
+
+/// The turns that have a lease of this name are another's.
+fn lose(turns: &Turns, name: &ReplicaId) {
+    for live in turns.registry.all().iter().filter(|live| live.lease.replica_id == *name) {
+        live.cut(Cut::Lost);
+    }
 }
 
 /// Does what other replicas want of our turns.

@@ -370,6 +370,10 @@ impl Turns {
     /// Enters a turn and starts its task.
     pub(super) fn run(&self, live: Arc<Live>, queued: bool, first: Option<Content>) {
         self.registry.enter(live.clone());
+        if live.lease.replica_id != self.replica() {
+            // The name was lost between its admission and now: one that waits would never hear of it.
+            live.cut(Cut::Lost);
+        }
         self.lifecycle.spawn("turn", run::run(self.clone(), live, queued, first));
     }
 

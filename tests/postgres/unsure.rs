@@ -73,3 +73,33 @@ async fn what_nobody_was_told_of_is_undone_and_a_key_begins_anew() {
     assert_eq!(b.ended(&turn).await["status"], "completed");
     assert_eq!(upstream.calls().len(), 1);
 }
+
+#[tokio::test]
+async fn a_queued_turn_that_is_confirmed_after_its_lease_is_lost_keeps_no_reader_waiting() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let start = |url: &str| Gateway::at(url).upstream(&upstream).set("cluster.lease_s", 1).start();
+    let (one, other) = (start(&database.through(&proxy)).await, start(&database.url()).await);
+    let (a, b) = (one.client(), other.client());
+    let conversation = b.conversation().await;
+    upstream.push(Script::new().stamped(2).hang());
+    let before = b.ask(&conversation, "before").await.turn();
+    let body = json!({"content": "go", "if_busy": "queue"});
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &body);
+    proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+    let asked = Task::start(async move { a.open(request.accept(Encoding::Ndjson)).await });
+    let taken = async || (!database.texts("select id from turns where epoch = 2").await.is_empty()).then_some(());
+    eventually("the other to take the turn", taken).await;
+    proxy.release();
+    let mut stream = asked.join().await;
+    b.stop(&before).await.expect(200);
+    let turn = stream.turn();
+    assert_eq!(b.ended(&turn).await["status"], "completed");
+    let mut fold = Fold::new();
+    fold.all(&stream.rest().await);
+    let record = Record::read(&b, &turn).await;
+    if !fold.ended {
+        fold.all(&record.resume(&b, Encoding::Sse, fold.seq).await);
+    }
+    fold.assert_same_as(&record.message);
+}
