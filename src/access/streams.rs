@@ -153,9 +153,9 @@ impl Streams {
                 () = sleep_until(due) => false,
             };
             // What is renewed after this has not been left before.
+            let is_due = !over && Instant::now() >= due;
             let (left, taken) = {
                 let mut seats = shared.seats.lock();
-                let is_due = !over && Instant::now() >= due;
                 let taken: Vec<Seat> = if is_due { seats.taken.values().cloned().collect() } else { Vec::new() };
                 (std::mem::take(&mut seats.left), taken)
             };
@@ -166,7 +166,7 @@ impl Streams {
             if over {
                 return;
             }
-            if Instant::now() >= due {
+            if is_due {
                 let _later = shared.cluster.renew_places(&taken).await;
                 due = Instant::now() + RENEW;
             }

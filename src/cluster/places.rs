@@ -17,6 +17,8 @@ pub(super) const OPEN: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))
+-- Taken before the clock was set back: those that are still there are back with their next renewal.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%d', now + ARGV[3]), '+inf')
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then
     return 0
 end

@@ -11,7 +11,7 @@ use crate::domain::rate::Rate;
 /// For each key what it may owe and what one more is, after a time (empty: Redis' own) as second and microsecond. All are taken of, or
 /// none: the answer is the first that is reached, or 0, and what each owes then.
 ///
-/// Somebody who seems to owe more than there is has been counted by a clock that was set back since. A key goes a second after nothing
+/// Somebody who seems to owe more than there is has been counted by a clock that was set back since, and begins anew. A key goes a second after nothing
 /// is owed any more.
 pub(super) const TAKE: &str = r"
 local second, nanosecond = ARGV[1], ARGV[2]
@@ -28,7 +28,10 @@ for i, key in ipairs(KEYS) do
     if kept then
         local s, n = string.match(kept, '^(%d+) (%d+)$')
         owed[i] = (tonumber(s) - second) * 1e9 + tonumber(n) - nanosecond
-        owed[i] = math.min(math.max(owed[i], 0), whole)
+        owed[i] = math.max(owed[i], 0)
+        if owed[i] > whole then
+            owed[i] = 0
+        end
     end
     if reached == 0 and owed[i] + each > whole then
         reached = i

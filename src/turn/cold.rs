@@ -15,7 +15,7 @@ use crate::domain::ids::TurnId;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
 use crate::domain::turn::OnDisconnect;
-use crate::store::turns::Record;
+use crate::store::turns::{Record, Standing};
 
 /// How many rows of the journal are read at once.
 const ROWS: u32 = 2;
@@ -140,12 +140,13 @@ pub fn read(
                         cursor = last;
                     }
                 }
-                Step::Wait(policy) => {
+                Step::Wait(standing) => {
+                    let policy = super::prompt::Request::from_text(&standing.request).on_disconnect();
                     if !follow {
                         yield Piece::End;
                         return;
                     }
-                    match turns.mirror(&owner, &turn, holds && policy != OnDisconnect::Continue).await {
+                    match turns.mirror(&owner, &turn, &standing, holds).await {
                         Some(guest) if guest.log.locate(cursor).is_some() => {
                             yield Piece::Mirrored(guest);
                             return;
@@ -205,7 +206,7 @@ enum Step {
         seq: u64,
         line: Vec<u8>,
     },
-    Wait(OnDisconnect),
+    Wait(Box<Standing>),
 }
 
 /// What a reader at `cursor` is owed by the record now; `None` when there is no such turn.
@@ -238,8 +239,7 @@ async fn look(
                 return Ok(Some(Step::Rows(Vec::new())));
             }
             if rows.is_empty() {
-                let request = super::prompt::Request::from_text(&standing.request);
-                return Ok(Some(Step::Wait(request.on_disconnect())));
+                return Ok(Some(Step::Wait(Box::new(standing))));
             }
             let rows = rows.into_iter().map(|row| {
                 let (seq, lines) = after(cursor, row.first_seq, row.lines);

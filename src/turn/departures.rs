@@ -33,6 +33,17 @@ impl Departures {
     }
 }
 
+impl Turns {
+    /// Waits until whoever waits for a turn here, and reads none, is to go: once the process is told to stop; where others can serve
+    /// them, at some moment of the next seconds.
+    pub(super) async fn sent_away(&self) {
+        self.lifecycle.soft().cancelled().await;
+        if self.cluster.is_some() && self.store.is_shared() {
+            tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;
+        }
+    }
+}
+
 /// The task: once the process is told to stop, one step after the other.
 pub async fn run(turns: Turns) {
     turns.lifecycle.soft().cancelled().await;

@@ -125,7 +125,7 @@ impl Place {
             };
             tokio::select! {
                 changed = self.word.changed() => if changed.is_err() { return Found::Deleted },
-                () = self.turns.lifecycle.soft().cancelled() => return Found::Closed(Closed::Draining),
+                () = self.turns.sent_away() => return Found::Closed(Closed::Draining),
                 () = tokio::time::sleep(poll) => {}
             }
         }

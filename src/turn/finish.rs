@@ -171,7 +171,7 @@ impl End<'_> {
             self.live.keep_unsaved(message.clone());
         }
         let finished = Finished { saved: false, ..self.finished.clone() };
-        self.turns.pass_unsaved_on(self.live, self.seq - 1, &finished);
+        self.turns.pass_unsaved_on(self.live, &finished);
         self.live.log.tell(finished);
         self.live.shown.cancel();
     }

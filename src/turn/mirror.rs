@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -15,18 +15,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::Turns;
 use super::log::Log;
+use super::prompt::Request;
 use crate::cluster::follow::Follow;
 use crate::cluster::piece::{Piece, Then};
 use crate::cluster::{self, Cluster};
 use crate::domain::event::{Event, read_line};
-use crate::domain::ids::TurnId;
+use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
+use crate::domain::turn::OnDisconnect;
 use crate::store;
+use crate::store::turns::Standing;
 
 /// After so long without news the record is looked at: whoever ran the turn may be gone, or cut off from Redis.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_millis(750);
+/// How often it is looked whether there were any.
+const LOOK: Duration = Duration::from_millis(250);
 /// How often its owner is told that somebody here holds the turn.
 const TOUCH: Duration = Duration::from_millis(900);
+/// How long there is no new mirror of a turn after one lost touch: readers come from the record meanwhile.
+const REST: Duration = Duration::from_millis(300);
 /// How long a mirror that nobody reads is kept for whoever comes back.
 const KEPT: Duration = Duration::from_secs(2);
 /// So many are made at once.
@@ -37,6 +44,10 @@ const MAKING: usize = 16;
 pub struct Mirror {
     turn: TurnId,
     owner: Owner,
+    /// The conversation it is in.
+    pub conversation_id: ConversationId,
+    /// Whether readers may hold it.
+    can_be_held: bool,
     /// What it has said lately.
     pub log: Log,
     /// Cancelled when nothing more comes.
@@ -64,6 +75,7 @@ impl std::ops::Deref for Guest {
 
 impl Guest {
     fn new(mirror: &Arc<Mirror>, holds: bool) -> Self {
+        let holds = holds && mirror.can_be_held;
         mirror.guests.fetch_add(1, Ordering::AcqRel);
         if holds {
             mirror.holders.fetch_add(1, Ordering::AcqRel);
@@ -88,20 +100,49 @@ impl Drop for Guest {
 #[derive(Debug)]
 pub struct Mirrors {
     open: Mutex<HashMap<TurnId, Arc<Mirror>>>,
+    /// Turns whose mirror lost touch a moment ago.
+    torn: Mutex<HashMap<TurnId, Instant>>,
     making: Semaphore,
 }
 
 impl Default for Mirrors {
     fn default() -> Self {
-        Self { open: Mutex::default(), making: Semaphore::new(MAKING) }
+        Self { open: Mutex::default(), torn: Mutex::default(), making: Semaphore::new(MAKING) }
     }
 }
 
 impl Mirrors {
-    fn guest(&self, turn: &TurnId, holds: bool) -> Option<Guest> {
+    /// A guest of the owner's turn, where there is a mirror of it.
+    pub fn guest(&self, owner: &Owner, turn: &TurnId, holds: bool) -> Option<Guest> {
         let open = self.open.lock();
-        let mirror = open.get(turn).filter(|mirror| !mirror.over.is_cancelled())?;
+        let mirror = open.get(turn).filter(|mirror| mirror.owner == *owner && !mirror.over.is_cancelled())?;
         Some(Guest::new(mirror, holds))
+    }
+
+    /// Enters a mirror, and its first guest; where there is one of the turn already, a guest of that.
+    fn enter(&self, mirror: &Arc<Mirror>, holds: bool) -> Result<Guest, Guest> {
+        let mut open = self.open.lock();
+        if let Some(other) = open.get(&mirror.turn).filter(|other| !other.over.is_cancelled()) {
+            return Err(Guest::new(other, holds));
+        }
+        open.insert(mirror.turn.clone(), mirror.clone());
+        Ok(Guest::new(mirror, holds))
+    }
+
+    /// How many read the turn here.
+    pub fn readers(&self, turn: &TurnId) -> usize {
+        self.open.lock().get(turn).map_or(0, |mirror| mirror.guests.load(Ordering::Acquire))
+    }
+
+    /// Notes that a mirror lost touch.
+    fn tore(&self, turn: &TurnId) {
+        let mut torn = self.torn.lock();
+        torn.retain(|_, at| at.elapsed() < REST);
+        torn.insert(turn.clone(), Instant::now());
+    }
+
+    fn is_resting(&self, turn: &TurnId) -> bool {
+        self.torn.lock().get(turn).is_some_and(|at| at.elapsed() < REST)
     }
 
     /// All of them.
@@ -124,17 +165,21 @@ impl Mirrors {
 }
 
 impl Turns {
-    /// The mirror of an owner's turn that is open and does not run here; `None` where there is no Redis, or it does not answer.
-    pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, holds: bool) -> Option<Guest> {
+    /// The mirror of an owner's turn that is open, as `standing` tells of it, and does not run here; `None` where there is no Redis,
+    /// or it does not answer.
+    pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
-        if let Some(guest) = self.mirrors.guest(turn, holds) {
+        if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
             return Some(guest);
+        }
+        if self.mirrors.is_resting(turn) {
+            return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
-        if let Some(guest) = self.mirrors.guest(turn, holds) {
+        if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
             return Some(guest);
         }
-        match self.make(cluster, owner, turn, holds).await {
+        match self.make(cluster, owner, turn, standing, holds).await {
             Ok(guest) => Some(guest),
             Err(error) => {
                 tracing::debug!(%error, turn_id = %turn, "a turn of another replica is read from the record");
@@ -143,8 +188,18 @@ impl Turns {
         }
     }
 
-    async fn make(&self, cluster: &Cluster, owner: &Owner, turn: &TurnId, holds: bool) -> Result<Guest, Unmade> {
-        let pieces = cluster.pieces(turn).await?;
+    async fn make(
+        &self,
+        cluster: &Cluster,
+        owner: &Owner,
+        turn: &TurnId,
+        standing: &Standing,
+        holds: bool,
+    ) -> Result<Guest, Unmade> {
+        let mut pieces = cluster.pieces(turn).await?;
+        // The newest that follow each other: before them something was not passed on, and is in the record.
+        let gap = (1..pieces.len()).rev().find(|at| pieces[*at].first > pieces[at - 1].last + 1);
+        pieces.drain(..gap.unwrap_or(0));
         let begin = match pieces.first() {
             Some(first) => first.first.saturating_sub(1),
             None => self.store.journal_end(owner, turn).await?,
@@ -152,22 +207,30 @@ impl Turns {
         let mirror = Arc::new(Mirror {
             turn: turn.clone(),
             owner: owner.clone(),
+            conversation_id: standing.conversation_id.clone(),
+            can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
             log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
             guests: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             changed: Notify::new(),
         });
-        let follow = cluster.follow(turn, pieces.last()).await?;
-        let guest = Guest::new(&mirror, holds);
-        {
-            let mut open = self.mirrors.open.lock();
-            if let Some(other) = open.get(turn).filter(|other| !other.over.is_cancelled()) {
-                return Ok(Guest::new(other, holds));
+        let (mut epoch, last) = (0, pieces.last().cloned());
+        let is_open = pieces.into_iter().all(|piece| take(&mirror, &mut epoch, piece));
+        // Only one follows a turn: whoever comes second would take its news from the first.
+        let guest = match self.mirrors.enter(&mirror, holds) {
+            Ok(guest) => guest,
+            Err(other) => return Ok(other),
+        };
+        let follow = match cluster.follow(turn, last.as_ref()).await {
+            Ok(follow) => follow,
+            Err(error) => {
+                self.mirrors.close(&mirror, true);
+                mirror.log.tear();
+                return Err(error.into());
             }
-            open.insert(turn.clone(), mirror.clone());
-        }
-        self.lifecycle.spawn("mirror", run(self.clone(), mirror, pieces, follow));
+        };
+        self.lifecycle.spawn("mirror", run(self.clone(), mirror, is_open.then_some(epoch), follow));
         Ok(guest)
     }
 }
@@ -182,10 +245,9 @@ enum Unmade {
 }
 
 /// Follows a turn until it ends, touch is lost, or nobody reads it here any more.
-async fn run(turns: Turns, mirror: Arc<Mirror>, pieces: Vec<Piece>, mut follow: Follow) {
-    let mut epoch = 0;
-    let whole = pieces.into_iter().all(|piece| take(&mirror, &mut epoch, piece));
-    if whole {
+/// `epoch` is the lease that was written under last; `None` when nothing can come after what there is.
+async fn run(turns: Turns, mirror: Arc<Mirror>, epoch: Option<u64>, mut follow: Follow) {
+    if let Some(mut epoch) = epoch {
         tokio::select! {
             () = turns.lifecycle.hard().cancelled() => {}
             () = attend(&turns, &mirror) => {}
@@ -198,9 +260,11 @@ async fn run(turns: Turns, mirror: Arc<Mirror>, pieces: Vec<Piece>, mut follow: 
             } => {}
         }
     }
-    turns.mirrors.close(&mirror, true);
     // Where it has ended, that stays so.
-    mirror.log.tear();
+    if mirror.log.tear() {
+        turns.mirrors.tore(&mirror.turn);
+    }
+    turns.mirrors.close(&mirror, true);
 }
 
 /// Adds a piece. False when nothing can come after it here.
@@ -234,30 +298,35 @@ fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
 /// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
 /// when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
-    let mut seen = mirror.log.appended().seq;
-    let mut round = tokio::time::interval(TOUCH);
+    let (mut seen, mut heard) = (mirror.log.appended().seq, Instant::now());
+    let mut touched: Option<Instant> = None;
+    let mut round = tokio::time::interval(LOOK);
     loop {
-        let due = tokio::select! {
-            _ = round.tick() => true,
-            () = mirror.changed.notified() => false,
-        };
+        tokio::select! {
+            _ = round.tick() => {}
+            () = mirror.changed.notified() => touched = None,
+        }
         if mirror.guests.load(Ordering::Acquire) == 0 {
             tokio::time::sleep(KEPT).await;
             if turns.mirrors.close(mirror, false) {
                 return;
             }
         }
-        if mirror.holders.load(Ordering::Acquire) > 0
-            && let Err(error) = turns.store.touch(&mirror.owner, &mirror.turn, turns.now()).await
-        {
-            tracing::warn!(%error, turn_id = %mirror.turn, "another replica cannot be told of a reader");
+        let is_held = mirror.holders.load(Ordering::Acquire) > 0;
+        if is_held && touched.is_none_or(|at| at.elapsed() >= TOUCH) {
+            touched = Some(Instant::now());
+            if let Err(error) = turns.store.touch(&mirror.owner, &mirror.turn, turns.now()).await {
+                tracing::warn!(%error, turn_id = %mirror.turn, "another replica cannot be told of a reader");
+            }
         }
         let now = mirror.log.appended().seq;
-        if !due || now > seen {
-            seen = now;
+        if now > seen {
+            (seen, heard) = (now, Instant::now());
+        }
+        if heard.elapsed() < QUIET {
             continue;
         }
-        tokio::time::sleep(QUIET.saturating_sub(TOUCH)).await;
+        heard = Instant::now();
         match is_behind(turns, mirror).await {
             Ok(false) => {}
             Ok(true) => return,

@@ -1,7 +1,9 @@
 //! The heart: a turn is an append-only log that one task writes and everybody else reads.
 //!
 //! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
-//! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns.
+//! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns, [`awake`] sees
+//! that this one has slept; [`relay`] passes on to other replicas what runs here, [`mirror`] shows what runs there, [`departures`]
+//! sends readers to them.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
@@ -224,7 +226,9 @@ impl Turns {
             let (hard, (news, heard)) = (turns.lifecycle.hard().clone(), mpsc::channel(NEWS));
             turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&news, &hard).await });
             turns.lifecycle.spawn("news", relay::hear(turns.clone(), heard));
-            turns.lifecycle.spawn("departures", departures::run(turns.clone()));
+            if turns.store.is_shared() {
+                turns.lifecycle.spawn("departures", departures::run(turns.clone()));
+            }
         }
         if turns.store.is_shared() {
             turns.lifecycle.spawn_vital("awake", awake::run(turns.clone()));

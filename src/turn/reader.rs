@@ -130,12 +130,37 @@ impl Turns {
             reader.warm(live);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
+        // Where somebody reads it here already, what is in memory does for others as well.
+        if self.mirrors.readers(turn) >= self.settings.limits.readers_per_turn {
+            return Ok(Some(Attached::Crowded));
+        }
+        if manner.follow
+            && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
+            && guest.log.locate(cursor).is_some()
+        {
+            return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
+        }
         let Some(standing) = self.store.standing(owner, turn).await? else { return Ok(None) };
         if standing.extent().owed(cursor) == Owed::Nothing {
             return Ok(Some(Attached::Nothing(standing.conversation_id)));
         }
+        // What others passed on lately may be all that it needs; the record has the rest.
+        if manner.follow
+            && !standing.status.is_end()
+            && standing.crash.is_none()
+            && let Some(guest) = self.mirror(owner, turn, &standing, manner.holds).await
+            && guest.log.locate(cursor).is_some()
+        {
+            return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
+        }
         let reader = Reader::new(self, owner, turn, standing.conversation_id, cursor, manner);
         Ok(Some(Attached::Reader(Box::new(reader))))
+    }
+
+    fn reader_of(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner, guest: Guest) -> Attached {
+        let mut reader = Reader::new(self, owner, turn, guest.conversation_id.clone(), cursor, manner);
+        reader.attend(guest);
+        Attached::Reader(Box::new(reader))
     }
 }
 

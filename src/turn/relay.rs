@@ -63,7 +63,9 @@ impl Turns {
     }
 
     /// Passes on that a turn has ended and that cannot be saved for now.
-    pub(super) fn pass_unsaved_on(&self, live: &Live, last: u64, finished: &Finished) {
+    pub(super) fn pass_unsaved_on(&self, live: &Live, finished: &Finished) {
+        // What readers may see: in `strict` that may not be all there is.
+        let last = live.log.visible();
         let lines = serde_json::to_vec(&Unnumbered::Unsaved(finished)).unwrap_or_default();
         let (epoch, first, then) = (live.lease.epoch, last + 1, Then::Unsaved);
         self.pass_end_on(&live.lease.turn_id, Piece { epoch, first, last, lines: lines.into(), then });
@@ -108,6 +110,8 @@ pub async fn run(turns: Turns, cluster: Cluster) {
             turns.doubt.notify_one();
         }
         if unanswered {
+            let unsure = parcels.iter().filter(|parcel| parcel.keep.is_some());
+            unsure.filter_map(|parcel| turns.registry.any(&parcel.turn)).for_each(|live| live.log.keep_anew());
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
                 () = over.cancelled() => return,
@@ -148,13 +152,15 @@ fn gather(relay: &Relay) -> Vec<Parcel> {
             break;
         }
     }
-    if turns.len() > 0 {
-        let mut waiting = relay.waiting.lock();
-        let new = std::mem::take(&mut waiting.turns);
-        waiting.turns.extend(turns.chain(new));
-        relay.wake.notify_one();
+    if turns.len() == 0 {
+        // These come after what their turns' logs had.
+        parcels.extend(last);
+        return parcels;
     }
-    // These come after what their turns' logs had.
-    parcels.extend(last);
+    let mut waiting = relay.waiting.lock();
+    let new = std::mem::take(&mut *waiting);
+    waiting.turns.extend(turns.chain(new.turns));
+    waiting.parcels.extend(last.into_iter().chain(new.parcels));
+    relay.wake.notify_one();
     parcels
 }

@@ -80,7 +80,9 @@ impl Turns {
                 let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
                 match pieces.next().await {
                     Some(Piece::Mirrored(guest)) => tokio::select! {
-                        () = guest.over.cancelled() => {}
+                        () = guest.over.cancelled() => if guest.log.is_unsaved() {
+                            return Ok(Outcome::Unsaved);
+                        },
                         () = self.lifecycle.curfew().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),
                     },
                     None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => break,

@@ -4,8 +4,8 @@
 //! replicas and a balancer of its own; every reader is a [`witness`], and when all is calm every turn is judged
 //! ([`verdict`]). `scripts/soak` plays many, and one again.
 //!
-//! To add a fault: 1. a variant in `fault.rs`, and whether it may cost something; 2. how it is done, in `replica.rs` or
-//! `stage.rs`. To add a promise: a check in `verdict.rs`.
+//! To add a fault: 1. a variant in `fault.rs`, and whether it may cost something; 2. its share there in `at_random`, which makes other
+//! schedules of all seeds; 3. how it is done, in `replica.rs` or `stage.rs`. To add a promise: a check in `verdict.rs`.
 #![cfg(test)]
 
 mod asker;
@@ -28,7 +28,6 @@ mod verdict;
 mod witness;
 
 use std::net::TcpListener;
-use std::process::Command;
 
 use futures::FutureExt;
 
@@ -44,7 +43,7 @@ macro_rules! fixed {
     ($($name:ident: $seed:literal),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let tally = Box::pin(story::tell(&Schedule::of($seed, QUESTIONS, speaks_redis()))).await;
+            let tally = Box::pin(story::tell(&Schedule::of($seed, QUESTIONS))).await;
             println!("{}\n{tally}", Tally::HEAD);
         }
     )*};
@@ -75,7 +74,7 @@ async fn soak() {
     let (mut sum, mut failed) = (Tally::default(), Vec::new());
     println!("{}", Tally::HEAD);
     for seed in first..first + count {
-        let schedule = Schedule::of(seed, questions, speaks_redis());
+        let schedule = Schedule::of(seed, questions);
         match std::panic::AssertUnwindSafe(Box::pin(story::tell(&schedule))).catch_unwind().await {
             Ok(tally) => {
                 println!("{tally}");
@@ -108,7 +107,7 @@ async fn soak() {
 
 #[test]
 fn a_schedule_is_made_from_its_seed_alone() {
-    let told = |seed| Schedule::of(seed, QUESTIONS, true).to_string();
+    let told = |seed| Schedule::of(seed, QUESTIONS).to_string();
     assert_eq!(told(7), told(7));
     assert_ne!(told(7), told(8));
 }
@@ -116,17 +115,4 @@ fn a_schedule_is_made_from_its_seed_alone() {
 /// A port that nobody has at this moment.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Whether the gateway takes `cluster.redis_url`.
-fn speaks_redis() -> bool {
-    let home = tempfile::TempDir::new().unwrap();
-    let file = home.path().join("tidegate.toml");
-    std::fs::write(
-        &file,
-        "[database]\nurl = \"postgres://x@127.0.0.1/x\"\n[cluster]\nredis_url = \"redis://127.0.0.1\"\n",
-    )
-    .unwrap();
-    let check = Command::new(support::program()).args(["config", "check"]).arg(&file).output().unwrap();
-    check.status.success()
 }

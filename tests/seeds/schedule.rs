@@ -32,10 +32,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of a seed. Where replicas may have a Redis, three seeds of four have.
-    pub fn of(seed: u64, questions: usize, redis: bool) -> Self {
+    /// The schedule of a seed. In three seeds of four the replicas share a Redis.
+    pub fn of(seed: u64, questions: usize) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let redis = rng.u32(..4) > 0 && redis;
+        let redis = rng.u32(..4) > 0;
         // However many questions there are, so many events come in a second.
         let pace = (questions as u64 * 1000 / 1500).clamp(15, 250);
         let conversations = questions - questions / 4;

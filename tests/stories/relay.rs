@@ -347,3 +347,55 @@ async fn a_feed_hears_of_what_is_done_through_the_other() {
     let last = feed.rest().await.pop().unwrap();
     assert_eq!(last.kind(), "conversation.deleted");
 }
+
+#[tokio::test]
+async fn after_redis_stood_still_in_mid_turn_nobody_asks_it_again_and_again() {
+    let pair = Pair::new().await;
+    pair.upstream.push(Script::new().role().paced(300, Duration::from_millis(20)).finish("stop").usage(1, 300).done());
+    let conversation = pair.a.conversation().await;
+    let mine = pair.a.ask(&conversation, "go").await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let mut seen = deltas(&mut theirs, 20).await;
+    pair.redis.freeze();
+    seen.extend(deltas(&mut theirs, 100).await);
+    pair.redis.thaw();
+    // What was said meanwhile is missing there.
+    seen.extend(deltas(&mut theirs, 50).await);
+    pair.redis.cli(&["CONFIG", "RESETSTAT"]);
+    seen.extend(deltas(&mut theirs, 50).await);
+    let stats = pair.redis.cli(&["INFO", "commandstats"]);
+    let ranges =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_xrange:calls=")?.split(',').next()?.parse().ok());
+    assert!(ranges.unwrap_or(0u64) < 10, "{stats}");
+    seen.extend(theirs.rest().await);
+    let mut mine = mine;
+    assert_eq!(bytes(&mine.rest().await), bytes(&seen));
+}
+
+#[tokio::test]
+async fn in_strict_an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
+    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
+    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
+    let start = || setup().set("limits.unsaved_s", 2).set("stream.durability", "strict").start();
+    let (one, other) = (start().await, start().await);
+    let (a, b) = (one.client(), other.client());
+    let gate = Gate::new();
+    upstream.push(gated(&gate));
+    let mut mine = a.ask(&a.conversation().await, "go").await;
+    let turn = mine.turn();
+    let mut theirs = b.events(Encoding::Ndjson, &turn, 0).await;
+    deltas(&mut theirs, 2).await;
+    eventually("the other to follow it", async || {
+        let asked = redis.cli(&["INFO", "commandstats"]);
+        asked.contains("cmdstat_xrange:").then_some(())
+    })
+    .await;
+    outage.begin().await;
+    gate.open();
+    let (here, there) = tokio::join!(mine.rest(), theirs.rest());
+    for last in [here.last().unwrap(), there.last().unwrap()] {
+        assert_eq!((last.kind(), &last.json["saved"], last.json.get("seq")), ("turn.finished", &json!(false), None));
+    }
+    outage.end();
+    assert_eq!(b.ended(&turn).await["status"], "completed");
+}

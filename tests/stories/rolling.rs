@@ -60,8 +60,9 @@ async fn a_replica_is_restarted_under_five_hundred_streams() {
             let mut refused = 0;
             for round in 0..40 {
                 let key = format!("quick-{round}");
-                let request =
-                    Request::post("/v1/chat/stream", &json!({"message": "quick"})).header("idempotency-key", &key);
+                let request = Request::post("/v1/chat/stream", &json!({"message": "quick"}))
+                    .header("idempotency-key", &key)
+                    .header("accept", "application/json");
                 let first = a.try_send(request.clone()).await;
                 let answer = match first {
                     Ok(reply) if reply.status == 200 => reply,

@@ -57,7 +57,8 @@ impl Log {
         if last <= end {
             return true;
         }
-        if first > end + 1 {
+        let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+        if first > end + 1 || count != last + 1 - first {
             return false;
         }
         let known = usize::try_from(end + 1 - first).unwrap_or(usize::MAX);
@@ -68,28 +69,41 @@ impl Log {
         let end = inner.segments.end();
         inner.segments.let_go(end.offset, self.memory as u64);
         inner.waiting.wake();
-        end.seq == last
+        true
     }
 
     /// Ends a copy whose last line is the turn's end.
     pub fn copy_ended(&self) {
-        self.shut(Closing::Ended);
+        let _first = self.shut(Closing::Ended);
     }
 
     /// Tells a copy's readers of an end that is not saved.
     pub fn copy_unsaved(&self, finished: Finished) {
-        self.shut(Closing::Unsaved(Box::new(finished)));
+        let _first = self.shut(Closing::Unsaved(Box::new(finished)));
     }
 
     /// A copy to which nothing is added any more, although the turn may go on: its readers go back to the record.
-    pub fn tear(&self) {
-        self.shut(Closing::Torn);
+    /// False when it has ended.
+    pub fn tear(&self) -> bool {
+        self.shut(Closing::Torn)
     }
 
-    fn shut(&self, closing: Closing) {
+    fn shut(&self, closing: Closing) -> bool {
         let mut inner = self.inner.lock();
+        let is_open = inner.closing.is_none();
         inner.closing.get_or_insert(closing);
         inner.waiting.wake();
+        is_open
+    }
+
+    /// Whether its readers were told of an end that is not saved.
+    pub fn is_unsaved(&self) -> bool {
+        matches!(self.inner.lock().closing, Some(Closing::Unsaved(_)))
+    }
+
+    /// How long its stream is to be kept is to be said again: it is not sure that it was heard.
+    pub fn keep_anew(&self) {
+        self.inner.lock().kept_at = None;
     }
 }
 
@@ -120,6 +134,8 @@ mod tests {
         assert_eq!(told(&log, 10), "11\n12\n13\n14\n");
         assert_eq!(told(&log, 13), "14\n");
         assert_eq!(told(&log, 9), "gone");
+        assert!(!log.copy_in(15, 16, &Bytes::from("15\n16\n17\n")), "one more than it says");
+        assert_eq!(told(&log, 14), "", "and nothing of it is shown");
         assert!(!log.copy_in(16, 16, &Bytes::from("16\n")), "15 is missing");
         assert!(!log.copy_in(14, 16, &Bytes::from("14\n15\n")), "16 is missing");
     }
