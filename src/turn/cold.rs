@@ -8,7 +8,7 @@ use futures::Stream;
 use super::Turns;
 use super::fold;
 use super::live::Live;
-use super::mirror::Guest;
+use super::mirror::{Guest, TOUCH, touch};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Event, write_line};
 use crate::domain::ids::TurnId;
@@ -25,8 +25,6 @@ const POLL: Duration = Duration::from_millis(300);
 const BLINK: Duration = Duration::from_millis(10);
 /// How long a record may be changing: one that still lacks lines then has lost them.
 const CHANGING: Duration = Duration::from_secs(5);
-/// How often its owner is told that it is read here.
-const TOUCH: Duration = Duration::from_millis(900);
 
 /// What comes out of the record.
 pub enum Piece {
@@ -99,7 +97,15 @@ pub fn read(
                 continue;
             }
             let step = match look(&turns, &owner, &turn, cursor, shown).await {
-                Ok(Some(step)) => step,
+                Ok(Some((step, policy))) => {
+                    // However far behind: a reader that lags is one.
+                    let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
+                    if holds && policy != OnDisconnect::Continue && due {
+                        touched = Some(tokio::time::Instant::now());
+                        touch(&turns, &owner, &turn).await;
+                    }
+                    step
+                }
                 Ok(None) => {
                     yield Piece::Gone;
                     return;
@@ -141,7 +147,6 @@ pub fn read(
                     }
                 }
                 Step::Wait(standing) => {
-                    let policy = super::prompt::Request::from_text(&standing.request).on_disconnect();
                     if !follow {
                         yield Piece::End;
                         return;
@@ -161,13 +166,6 @@ pub fn read(
                             return;
                         }
                         None => {}
-                    }
-                    let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
-                    if holds && policy != OnDisconnect::Continue && due {
-                        touched = Some(tokio::time::Instant::now());
-                        if let Err(error) = turns.store.touch(&owner, &turn, turns.now()).await {
-                            tracing::warn!(%error, turn_id = %turn, "another replica cannot be told of a reader");
-                        }
                     }
                     tokio::select! {
                         () = tokio::time::sleep(POLL) => {}
@@ -209,15 +207,29 @@ enum Step {
     Wait(Box<Standing>),
 }
 
-/// What a reader at `cursor` is owed by the record now; `None` when there is no such turn.
+/// What a reader at `cursor` is owed by the record now, and what becomes of a turn that nobody reads; `None` when there is no such
+/// turn.
 async fn look(
     turns: &Turns,
     owner: &Owner,
     turn: &TurnId,
     cursor: u64,
     shown: bool,
-) -> crate::store::Result<Option<Step>> {
+) -> crate::store::Result<Option<(Step, OnDisconnect)>> {
     let Some(standing) = turns.store.standing(owner, turn).await? else { return Ok(None) };
+    let policy = super::prompt::Request::from_text(&standing.request).on_disconnect();
+    let step = owed(turns, owner, turn, cursor, shown, standing).await?;
+    Ok(step.map(|step| (step, policy)))
+}
+
+async fn owed(
+    turns: &Turns,
+    owner: &Owner,
+    turn: &TurnId,
+    cursor: u64,
+    shown: bool,
+    standing: Standing,
+) -> crate::store::Result<Option<Step>> {
     let step = match standing.extent().owed(cursor) {
         Owed::Nothing => Step::Nothing,
         Owed::Snapshot(seq) => {

@@ -161,5 +161,6 @@ async fn hear(turns: &Turns) -> Result<()> {
             live.cut(Cut::Stop(by));
         }
     }
+    turns.hearing.heard();
     Ok(())
 }

@@ -24,6 +24,39 @@ use crate::trace;
 /// A reader of another replica counts as long as it has been seen within this.
 const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
 
+/// Who is sent elsewhere by a replica that is told to stop counts for so long besides: it is asked to wait before it comes there.
+const SENT_AWAY: Duration = Duration::from_secs(3);
+/// Whoever hears nothing of other replicas for so long cannot tell whether they have readers.
+const DEAF: Duration = Duration::from_secs(1);
+
+/// Since when this process hears, without a break, what other replicas want of its turns, and of their readers.
+#[derive(Debug)]
+pub struct Hearing(Mutex<(Instant, Instant)>);
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self(Mutex::new((Instant::now(), Instant::now())))
+    }
+}
+
+impl Hearing {
+    /// Notes that it has just heard.
+    pub fn heard(&self) {
+        let mut all = self.0.lock();
+        let now = Instant::now();
+        if all.1.elapsed() >= DEAF {
+            all.0 = now;
+        }
+        all.1 = now;
+    }
+
+    /// Since when; `None` while it does not.
+    fn since(&self) -> Option<Instant> {
+        let (since, last) = *self.0.lock();
+        (last.elapsed() < DEAF).then_some(since)
+    }
+}
+
 /// Why a turn is ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -237,14 +270,23 @@ impl Live {
         self.holders.load(Ordering::Acquire)
     }
 
-    fn is_read_elsewhere(&self) -> Option<Instant> {
-        let until = self.elsewhere.lock().seen? + READ_ELSEWHERE;
+    /// Until when it counts as read elsewhere. While nothing is heard of other replicas, for a moment more: silence is no leaving.
+    fn is_read_elsewhere(&self, hearing: &Hearing) -> Option<Instant> {
+        let seen = self.elsewhere.lock().seen?;
+        let Some(since) = hearing.since() else { return Some(Instant::now() + DEAF / 4) };
+        let until = seen.max(since) + READ_ELSEWHERE;
         (until > Instant::now()).then_some(until)
+    }
+
+    /// Notes that a reader that holds it is sent to another replica.
+    pub fn sent_away(&self) {
+        self.elsewhere.lock().seen = Some(Instant::now() + SENT_AWAY);
+        self.readers_changed.notify_one();
     }
 
     /// Waits until readers that hold it have come, all have gone, and none has come back for as long as the turn allows.
     /// Never, if it is to go on without them.
-    pub async fn deserted(&self) {
+    pub async fn deserted(&self, hearing: &Hearing) {
         let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
         // A turn that starts without a reader runs on until one has come.
         let unread = || self.holders() == 0 && self.elsewhere.lock().seen.is_none();
@@ -256,7 +298,7 @@ impl Live {
                 self.readers_changed.notified().await;
                 continue;
             }
-            let elsewhere = self.is_read_elsewhere();
+            let elsewhere = self.is_read_elsewhere(hearing);
             let wait = match elsewhere {
                 Some(until) => tokio::time::sleep_until(until.into()),
                 None => tokio::time::sleep(grace),

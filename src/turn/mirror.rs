@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_millis(750);
 /// How often it is looked whether there were any.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often its owner is told that somebody here holds the turn.
-const TOUCH: Duration = Duration::from_millis(900);
+pub const TOUCH: Duration = Duration::from_millis(900);
 /// How long there is no new mirror of a turn after one lost touch: readers come from the record meanwhile.
 const REST: Duration = Duration::from_millis(300);
 /// How long a mirror that nobody reads is kept for whoever comes back.
@@ -278,7 +278,9 @@ fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
     match then {
         Then::More => mirror.log.copy_in(first, last, &lines),
         Then::Ended => {
-            if mirror.log.copy_in(first, last, &lines) {
+            let line = lines.strip_suffix(b"\n").unwrap_or(&lines);
+            let line = memchr::memrchr(b'\n', line).map_or(line, |at| &line[at + 1..]);
+            if matches!(read_line(line), Some(Event::TurnFinished(_))) && mirror.log.copy_in(first, last, &lines) {
                 mirror.log.copy_ended();
             }
             false
@@ -308,6 +310,10 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
         }
         if mirror.guests.load(Ordering::Acquire) == 0 {
             tokio::time::sleep(KEPT).await;
+            // Who was sent away from here is not gone.
+            if touched.is_some() && turns.lifecycle.soft().is_cancelled() {
+                touch(turns, &mirror.owner, &mirror.turn).await;
+            }
             if turns.mirrors.close(mirror, false) {
                 return;
             }
@@ -315,9 +321,7 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
         let is_held = mirror.holders.load(Ordering::Acquire) > 0;
         if is_held && touched.is_none_or(|at| at.elapsed() >= TOUCH) {
             touched = Some(Instant::now());
-            if let Err(error) = turns.store.touch(&mirror.owner, &mirror.turn, turns.now()).await {
-                tracing::warn!(%error, turn_id = %mirror.turn, "another replica cannot be told of a reader");
-            }
+            touch(turns, &mirror.owner, &mirror.turn).await;
         }
         let now = mirror.log.appended().seq;
         if now > seen {
@@ -332,6 +336,13 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
             Ok(true) => return,
             Err(error) => tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record"),
         }
+    }
+}
+
+/// Tells a turn's owner that somebody here holds it.
+pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
+    if let Err(error) = turns.store.touch(owner, turn, turns.now()).await {
+        tracing::warn!(%error, turn_id = %turn, "another replica cannot be told of a reader");
     }
 }
 

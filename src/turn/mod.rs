@@ -70,6 +70,7 @@ use awake::Awake;
 use departures::Departures;
 use forget::Leaving;
 use journal::Journal;
+use live::Hearing;
 use log::Appended;
 use mirror::Mirrors;
 use registry::Registry;
@@ -161,6 +162,7 @@ pub struct House {
     /// Told when there is reason to think that this process was fenced.
     doubt: Notify,
     awake: Awake,
+    hearing: Hearing,
     /// Cancelled when the process signs off: nothing is saved here any more, and no lease renewed.
     signed_off: CancellationToken,
     places: Arc<Semaphore>,
@@ -208,6 +210,7 @@ impl Turns {
             renaming: tokio::sync::Mutex::default(),
             doubt: Notify::new(),
             awake: Awake::new(lease),
+            hearing: Hearing::default(),
             signed_off,
             places,
             suspects: Suspects::default(),

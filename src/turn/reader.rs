@@ -235,6 +235,11 @@ impl Reader {
     /// Appends the next frames to `out`.
     pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
         if self.follow && self.turns.departures.is_due(self.lot) && !matches!(self.state, State::Over(_)) {
+            if let State::Hot { source: Source::Live(live), .. } = &self.state
+                && self.holds
+            {
+                live.sent_away();
+            }
             return self.closed(out, Closed::Draining);
         }
         loop {

@@ -129,7 +129,7 @@ where
         tokio::select! {
             biased;
             why = ended(turns, live) => ends::of_cut(why),
-            () = live.deserted() => Some(Ending::stopped(StoppedBy::Disconnect)),
+            () = live.deserted(&turns.hearing) => Some(Ending::stopped(StoppedBy::Disconnect)),
             () = tokio::time::sleep(most) => {
                 Some(Ending::problem(Status::Timeout, "timeout", "The answer took longer than a turn may."))
             }
@@ -147,7 +147,7 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
     tokio::select! {
         biased;
         why = ended(turns, live) => return Err(ends::of_cut(why)),
-        () = live.deserted() => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
+        () = live.deserted(&turns.hearing) => return Err(Some(Ending::stopped(StoppedBy::Disconnect))),
         () = live.due.cancelled() => {}
         () = due_already(turns, live) => {}
     }

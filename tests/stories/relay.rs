@@ -399,3 +399,53 @@ async fn in_strict_an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
     outage.end();
     assert_eq!(b.ended(&turn).await["status"], "completed");
 }
+
+#[tokio::test]
+async fn who_is_sent_away_is_not_gone() {
+    let pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let body = json!({"content": "go", "on_disconnect": "cancel"});
+    let mut mine = pair.a.ask_as(Encoding::Ndjson, &conversation, &body).await;
+    let turn = mine.turn();
+    let mut frames = deltas(&mut mine, 2).await;
+    pair.one.terminate();
+    frames.extend(mine.rest().await);
+    let closed = frames.pop().unwrap();
+    assert_eq!(closed.json["code"], "draining", "{}", closed.json);
+    tokio::time::sleep(Duration::from_millis(closed.json["retry_after_ms"].as_u64().unwrap())).await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, frames.len() as u64).await;
+    gate.pass(1);
+    frames.extend(deltas(&mut theirs, 2).await);
+    gate.open();
+    frames.extend(theirs.rest().await);
+    assert_eq!(frames.last().unwrap().json["status"], "completed", "{}", frames.last().unwrap().json);
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_nobody_is_taken_to_have_left() {
+    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
+    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
+    let (one, other) = (setup().start().await, setup().start().await);
+    let (a, b) = (one.client(), other.client());
+    let gate = Gate::new();
+    upstream.push(gated(&gate));
+    let conversation = a.conversation().await;
+    let body = json!({"content": "go", "on_disconnect": "cancel"});
+    let mut mine = a.ask_as(Encoding::Ndjson, &conversation, &body).await;
+    let mut theirs = b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    deltas(&mut mine, 2).await;
+    deltas(&mut theirs, 2).await;
+    // Its owner knows of it.
+    let touched = "select cast(count(*) as text) from turns where read_at is not null";
+    eventually("the reader to be told of", async || (outage.database.texts(touched).await == ["1"]).then_some(()))
+        .await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    mine.leave();
+    outage.begin().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    outage.end();
+    gate.open();
+    assert_eq!(theirs.rest().await.last().unwrap().json["status"], "completed");
+}
