@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::Turns;
 use super::log::Log;
 use super::prompt::Request;
-use crate::cluster::follow::Follow;
 use crate::cluster::piece::{Piece, Then};
 use crate::cluster::{self, Cluster};
 use crate::domain::event::{Event, read_line};
@@ -222,15 +221,9 @@ impl Turns {
             Ok(guest) => guest,
             Err(other) => return Ok(other),
         };
-        let follow = match cluster.follow(turn, last.as_ref()).await {
-            Ok(follow) => follow,
-            Err(error) => {
-                self.mirrors.close(&mirror, true);
-                mirror.log.tear();
-                return Err(error.into());
-            }
-        };
-        self.lifecycle.spawn("mirror", run(self.clone(), mirror, is_open.then_some(epoch), follow));
+        // At once: a reader may leave at any moment, and nobody is to find a mirror without its task.
+        let since = is_open.then_some(Since { epoch, last });
+        self.lifecycle.spawn("mirror", run(self.clone(), cluster.clone(), mirror, since));
         Ok(guest)
     }
 }
@@ -244,10 +237,20 @@ enum Unmade {
     Store(#[from] store::Error),
 }
 
-/// Follows a turn until it ends, touch is lost, or nobody reads it here any more.
-/// `epoch` is the lease that was written under last; `None` when nothing can come after what there is.
-async fn run(turns: Turns, mirror: Arc<Mirror>, epoch: Option<u64>, mut follow: Follow) {
-    if let Some(mut epoch) = epoch {
+/// From where a turn is followed.
+struct Since {
+    /// The lease that was written under last.
+    epoch: u64,
+    /// The last piece there is.
+    last: Option<Piece>,
+}
+
+/// Follows a turn until it ends, touch is lost, or nobody reads it here any more; not at all where nothing can come after what there
+/// is.
+async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<Since>) {
+    if let Some(Since { mut epoch, last }) = since
+        && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref()).await
+    {
         tokio::select! {
             () = turns.lifecycle.hard().cancelled() => {}
             () = attend(&turns, &mirror) => {}
@@ -301,7 +304,7 @@ fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
 /// when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
     let (mut seen, mut heard) = (mirror.log.appended().seq, Instant::now());
-    let mut touched: Option<Instant> = None;
+    let (mut touched, mut was_held): (Option<Instant>, bool) = (None, false);
     let mut round = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -311,7 +314,7 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
         if mirror.guests.load(Ordering::Acquire) == 0 {
             tokio::time::sleep(KEPT).await;
             // Who was sent away from here is not gone.
-            if touched.is_some() && turns.lifecycle.soft().is_cancelled() {
+            if was_held && turns.lifecycle.soft().is_cancelled() {
                 touch(turns, &mirror.owner, &mirror.turn).await;
             }
             if turns.mirrors.close(mirror, false) {
@@ -319,6 +322,7 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
             }
         }
         let is_held = mirror.holders.load(Ordering::Acquire) > 0;
+        was_held |= is_held;
         if is_held && touched.is_none_or(|at| at.elapsed() >= TOUCH) {
             touched = Some(Instant::now());
             touch(turns, &mirror.owner, &mirror.turn).await;
