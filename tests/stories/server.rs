@@ -30,6 +30,9 @@ impl Scene {
     }
 }
 
+/// What is said of the first end there is, and of nothing else: the index of words names the conversation too.
+const END: [&str; 2] = ["update turns set status = $1, seq = $2", "COMMIT"];
+
 #[tokio::test]
 async fn killed_between_the_last_commit_and_its_answer_a_turn_keeps_its_end() {
     let mut scene = scene(|setup| setup.set("cluster.lease_s", 60).set("limits.database_s", 30)).await;
@@ -41,7 +44,7 @@ async fn killed_between_the_last_commit_and_its_answer_a_turn_keeps_its_end() {
     let turn = stream.turn();
     let saved = format!("select max(last_seq) from journal where turn_id = '{turn}'");
     eventually("the deltas to be saved", async || (scene.database.numbers(&saved).await == [5]).then_some(())).await;
-    scene.proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+    scene.proxy.hold_replies_after(&END);
     gate.open();
     scene.proxy.held().await;
     let ended = format!("select count(*) from turns where id = '{turn}' and status = 'completed'");
@@ -69,7 +72,7 @@ async fn an_end_whose_commit_is_not_answered_is_written_once() {
     let conversation = scene.client.conversation().await;
     let mut stream = scene.client.ask(&conversation, "go").await;
     let mut seen = stream.events(5).await;
-    scene.proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+    scene.proxy.hold_replies_after(&END);
     gate.open();
     scene.proxy.held().await;
     scene.proxy.cut();
