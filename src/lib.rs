@@ -57,7 +57,7 @@ use crate::meter::Meter;
 use crate::store::Store;
 use crate::trace::Tracer;
 use crate::turn::Turns;
-use crate::upstream::Upstreams;
+use crate::upstream::{Ticks, Upstreams};
 
 /// How long a server that ends waits for the last answers to leave, beyond its time of grace.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -100,7 +100,8 @@ impl Parts {
     /// # Errors
     /// [`OpenError`]: a setting that cannot be, a file that another process serves, a database that does not answer.
     pub async fn open(config: &Config, life: &Lifecycle) -> Result<Self, OpenError> {
-        let upstreams = Latest::new(upstreams(config)?);
+        let ticks = Ticks::default();
+        let upstreams = Latest::new(upstreams(config, ticks.clone())?);
         let prices = Latest::new(prices(config));
         let certificate = certificate(config)?;
         let applications = Latest::new(applications(config)?);
@@ -120,16 +121,18 @@ impl Parts {
             None => None,
         };
         let clock = Clock::System;
+        // Not vital: without it all connections are read whenever something comes.
+        life.spawn("ticks", ticks.run(life.hard().clone()));
         Ok(Self { clock, store, cluster, upstreams, prices, certificate, applications, pepper, meter, tracer, metrics })
     }
 }
 
-/// The upstreams that `config` asks for.
+/// The upstreams that `config` asks for; their fast connections are read at `ticks`.
 ///
 /// # Errors
 /// [`OpenError::Setting`].
-pub fn upstreams(config: &Config) -> Result<Upstreams, OpenError> {
-    Upstreams::new(&config.upstreams, &config.limits).map_err(|error| OpenError::Setting(error.to_string()))
+pub fn upstreams(config: &Config, ticks: Ticks) -> Result<Upstreams, OpenError> {
+    Upstreams::new(&config.upstreams, &config.limits, ticks).map_err(|error| OpenError::Setting(error.to_string()))
 }
 
 /// The prices that `config` has, before those of well-known models.

@@ -18,7 +18,7 @@ use tidegate::config::{Flags, load};
 use tidegate::lifecycle::Lifecycle;
 use tidegate::upstream::openai::Openai;
 use tidegate::upstream::transport::Transport;
-use tidegate::upstream::{Answer, Batch, Call, Line, Part, Progress, Speaker, Upstream};
+use tidegate::upstream::{Answer, Batch, Call, Line, Part, Progress, Speaker, Ticks, Upstream};
 use tidegate::{Parts, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn openai(url: &str) -> Openai {
         serde_json::from_value(json!({"name": "a", "kind": "openai", "base_url": url})).unwrap();
     Openai {
         name: "a".into(),
-        transport: Transport::new(&settings, None, PATIENCE).unwrap().into(),
+        transport: Transport::new(&settings, None, PATIENCE, Ticks::default()).unwrap().into(),
         rename: settings.rename,
         extra_body: settings.extra_body,
         first_token: PATIENCE,

@@ -18,7 +18,7 @@ use support::{
 use tidegate::config::load::File;
 use tidegate::config::{Flags, load};
 use tidegate::lifecycle::Lifecycle;
-use tidegate::upstream::{self, Answer, Batch, Call, Fault, Progress, Refusal};
+use tidegate::upstream::{self, Answer, Batch, Call, Fault, Progress, Refusal, Ticks};
 use tidegate::{Parts, ServeError, serve};
 use tokio::net::TcpListener;
 
@@ -65,7 +65,7 @@ impl Server {
         let config = load(Some(&file), Vec::<(String, String)>::new(), Flags::default()).unwrap().config;
         let life = Lifecycle::new();
         let parts = Parts::open(&config, &life).await.unwrap();
-        let upstreams = tidegate::upstreams(&config).unwrap();
+        let upstreams = tidegate::upstreams(&config, Ticks::default()).unwrap();
         parts.upstreams.replace(upstreams.and("faulty", Arc::new(Faulty), &["faulty-at-once", "faulty-in-answer"]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(listener.local_addr().unwrap());

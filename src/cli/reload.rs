@@ -91,7 +91,8 @@ impl Reload {
         let Config { upstreams, prices, tls, applications, .. } = config;
         let next = Config { upstreams, prices, tls, applications, ..self.started.config.clone() };
         check::check(&next).map_err(|error| format!("{error}; a new default_model takes a restart"))?;
-        let upstreams = crate::upstreams(&next).map_err(|error| error.to_string())?;
+        let upstreams =
+            crate::upstreams(&next, self.upstreams.get().ticks().clone()).map_err(|error| error.to_string())?;
         let prices = crate::prices(&next);
         let applications = crate::applications(&next).map_err(|error| error.to_string())?;
         let certificate = match &self.certificate {

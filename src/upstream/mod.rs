@@ -32,6 +32,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 pub use self::setup::SetupError;
+pub use self::transport::raw::ticks::Ticks;
 pub use self::upstreams::{Entry, Model, Upstreams};
 use crate::domain::ids::TurnId;
 use crate::domain::message::{Source, StepStatus, Visualization};

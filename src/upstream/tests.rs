@@ -76,7 +76,7 @@ fn openai(url: &str, fields: Value, patience: (Duration, Duration)) -> openai::O
     let secret = settings.api_key.clone();
     openai::Openai {
         name: "a".into(),
-        transport: transport::Transport::new(&settings, secret, HANG_LIMIT).unwrap().into(),
+        transport: transport::Transport::new(&settings, secret, HANG_LIMIT, Ticks::default()).unwrap().into(),
         rename: settings.rename,
         extra_body: settings.extra_body,
         first_token: patience.0,
@@ -473,7 +473,7 @@ async fn lists(answer: String) -> (Vec<String>, Vec<String>) {
         "name": "a", "kind": "openai", "base_url": url, "models": ["plain", "gpt-*"], "rename": {"fast": "gpt-1"},
     }]);
     let settings: Vec<settings::Settings> = serde_json::from_value(settings).unwrap();
-    let upstreams = Upstreams::new(&settings, &Limits::default()).unwrap();
+    let upstreams = Upstreams::new(&settings, &Limits::default(), Ticks::default()).unwrap();
     let ids = |models: Vec<Model>| models.into_iter().map(|model| model.id).collect::<Vec<_>>();
     // The fake takes one connection only: two that ask at once, and one that asks later, share its answer.
     let (one, two) = tokio::join!(upstreams.models(), upstreams.models());

@@ -14,6 +14,7 @@ use super::openai::catalog::Catalog;
 use super::settings::{Kind, Settings};
 use super::setup::SetupError;
 use super::transport::Transport;
+use super::transport::raw::ticks::Ticks;
 use crate::domain::called::OTHER;
 use crate::domain::limits::Limits;
 use crate::domain::secret::Secret;
@@ -22,6 +23,7 @@ use crate::domain::secret::Secret;
 #[derive(Debug)]
 pub struct Upstreams {
     entries: Vec<Entry>,
+    ticks: Ticks,
 }
 
 /// One upstream, and which models it serves.
@@ -47,8 +49,9 @@ pub struct Model {
 }
 
 impl Upstreams {
-    /// Reads keys and certificates, and makes ready to call. An absent time is taken from `limits`.
-    pub fn new(settings: &[Settings], limits: &Limits) -> Result<Self, SetupError> {
+    /// Reads keys and certificates, and makes ready to call. An absent time is taken from `limits`; fast connections are read at
+    /// `ticks`.
+    pub fn new(settings: &[Settings], limits: &Limits, ticks: Ticks) -> Result<Self, SetupError> {
         let mut names = HashSet::new();
         let mut entries = Vec::with_capacity(settings.len());
         for (index, settings) in settings.iter().enumerate() {
@@ -56,9 +59,14 @@ impl Upstreams {
                 let problem = if settings.name.is_empty() { "is empty" } else { "is the name of another upstream" };
                 return Err(SetupError::new("name", problem).of(index));
             }
-            entries.push(Entry::new(settings, limits).map_err(|error| error.of(index))?);
+            entries.push(Entry::new(settings, limits, &ticks).map_err(|error| error.of(index))?);
         }
-        Ok(Self { entries })
+        Ok(Self { entries, ticks })
+    }
+
+    /// When fast connections are read.
+    pub fn ticks(&self) -> &Ticks {
+        &self.ticks
     }
 
     /// With one more that is made already, and is asked after the others. `models` are names, not patterns.
@@ -108,7 +116,7 @@ fn is_name(model: &str) -> bool {
 }
 
 impl Entry {
-    fn new(settings: &Settings, limits: &Limits) -> Result<Self, SetupError> {
+    fn new(settings: &Settings, limits: &Limits, ticks: &Ticks) -> Result<Self, SetupError> {
         let (plain, patterns): (Vec<_>, Vec<_>) = settings.models.iter().partition(|model| is_plain(model));
         let mut named: Vec<String> = plain.into_iter().chain(settings.rename.keys()).cloned().collect();
         let globs = globs(settings)?;
@@ -128,7 +136,7 @@ impl Entry {
                 (Arc::new(Demo::new(first_token, idle)), None)
             }
             Kind::Openai => {
-                let transport = Arc::new(Transport::new(settings, secret, connect)?);
+                let transport = Arc::new(Transport::new(settings, secret, connect, ticks.clone())?);
                 let catalog = (!patterns.is_empty()).then(|| Catalog::new(name.clone(), transport.clone()));
                 let openai = Openai {
                     name: name.clone(),
@@ -247,11 +255,11 @@ mod tests {
     }
 
     fn of(settings: &[Settings]) -> Upstreams {
-        Upstreams::new(settings, &Limits::default()).unwrap()
+        Upstreams::new(settings, &Limits::default(), Ticks::default()).unwrap()
     }
 
     fn error(fields: Value) -> String {
-        Upstreams::new(&[settings(fields)], &Limits::default()).unwrap_err().to_string()
+        Upstreams::new(&[settings(fields)], &Limits::default(), Ticks::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -302,7 +310,7 @@ mod tests {
             assert!(error.starts_with(start) && !error.contains('\n'), "{error}");
         }
         let twins = [settings(json!({})), settings(json!({}))];
-        let error = Upstreams::new(&twins, &Limits::default()).unwrap_err();
+        let error = Upstreams::new(&twins, &Limits::default(), Ticks::default()).unwrap_err();
         assert_eq!(error.setting(), "upstreams.1.name");
     }
 

@@ -24,6 +24,7 @@ use url::Url;
 
 pub use self::body::Body;
 use self::raw::Raw;
+use self::raw::ticks::Ticks;
 use super::settings::Settings;
 use super::setup::SetupError;
 use crate::domain::secret::Secret;
@@ -83,11 +84,16 @@ impl Transport {
     ///
     /// # Errors
     /// The setting that is wrong.
-    pub fn new(settings: &Settings, secret: Option<Secret>, connect: Duration) -> Result<Self, SetupError> {
+    pub fn new(
+        settings: &Settings,
+        secret: Option<Secret>,
+        connect: Duration,
+        ticks: Ticks,
+    ) -> Result<Self, SetupError> {
         let base = envelope::base_url(settings)?;
         let client = client::client(settings, &base, connect)?;
         let is_plain = !settings.http2 && settings.proxy.is_none();
-        let raw = is_plain.then(|| Raw::new(settings, &base, connect)).transpose()?;
+        let raw = is_plain.then(|| Raw::new(settings, &base, connect, ticks)).transpose()?;
         let (base, mut headers) = envelope::credentials(&client, base)?;
         headers.extend(envelope::headers(settings, secret.as_ref())?);
         let values = settings.headers.values().filter(|value| value.reveal().len() >= SECRET_BYTES).cloned();
@@ -194,7 +200,8 @@ mod tests {
             "headers": {"api-key": "0123456789", "x-team": "tide"},
         });
         let settings: Settings = serde_json::from_value(settings).unwrap();
-        let transport = Transport::new(&settings, Some("sk-secret".into()), Duration::from_secs(1)).unwrap();
+        let transport =
+            Transport::new(&settings, Some("sk-secret".into()), Duration::from_secs(1), Ticks::default()).unwrap();
         assert_eq!(transport.for_log("bad key sk-secret (0123456789) of tide"), "bad key … (…) of tide");
         assert_eq!(transport.for_log(&"é".repeat(10_000)).len(), EXCERPT_BYTES);
     }
@@ -219,7 +226,7 @@ NaKhIdTWAiEA1Edr95Ow2Y/4udQbLcTCS5UpVVIJCm0S/aFSGR4WmZg=\n\
             file.write_all(text.as_bytes()).unwrap();
             let settings = json!({"name": "a", "kind": "openai", "base_url": "https://h", "ca_file": file.path()});
             let settings: Settings = serde_json::from_value(settings).unwrap();
-            let made = Transport::new(&settings, None, Duration::from_secs(1));
+            let made = Transport::new(&settings, None, Duration::from_secs(1), Ticks::default());
             assert_eq!(
                 made.map_err(|error| error.setting().to_owned()).err(),
                 (!is_good).then(|| "ca_file".to_owned())
@@ -236,7 +243,7 @@ NaKhIdTWAiEA1Edr95Ow2Y/4udQbLcTCS5UpVVIJCm0S/aFSGR4WmZg=\n\
         ] {
             let settings = json!({"name": "a", "kind": "openai", "base_url": base});
             let settings: Settings = serde_json::from_value(settings).unwrap();
-            let transport = Transport::new(&settings, None, Duration::from_secs(1)).unwrap();
+            let transport = Transport::new(&settings, None, Duration::from_secs(1), Ticks::default()).unwrap();
             assert_eq!(transport.url(&["a", "b"]).as_str(), expected);
         }
     }

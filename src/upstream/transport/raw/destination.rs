@@ -15,6 +15,8 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::socket::Socket;
+use super::tcp::Tcp;
+use super::ticks::Ticks;
 use super::tls;
 use crate::upstream::settings::Settings;
 use crate::upstream::setup::SetupError;
@@ -37,6 +39,7 @@ pub struct Destination {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     patience: Duration,
+    ticks: Ticks,
 }
 
 impl Destination {
@@ -44,7 +47,7 @@ impl Destination {
     ///
     /// # Errors
     /// When there is no server in it, or no certificates to verify it by.
-    pub fn new(settings: &Settings, base: &Url, patience: Duration) -> Result<Self, SetupError> {
+    pub fn new(settings: &Settings, base: &Url, patience: Duration, ticks: Ticks) -> Result<Self, SetupError> {
         let wrong = || SetupError::new("base_url", "names no server");
         let host = base.host().ok_or_else(wrong)?.to_owned();
         let port = base.port_or_known_default().ok_or_else(wrong)?;
@@ -58,7 +61,7 @@ impl Destination {
         } else {
             None
         };
-        Ok(Self { host, port, tls, patience })
+        Ok(Self { host, port, tls, patience, ticks })
     }
 
     /// Opens a connection.
@@ -81,9 +84,10 @@ impl Destination {
             Host::Ipv6(address) => TcpStream::connect((*address, self.port)).await?,
         };
         prepare(&tcp)?;
+        let tcp = Tcp::new(tcp, self.ticks.clone());
         match &self.tls {
-            None => Ok(Socket::plain(tcp)),
-            Some((connector, name)) => connector.connect(name.clone(), tcp).await.map(Socket::tls),
+            None => Ok(Socket::Plain(tcp)),
+            Some((connector, name)) => connector.connect(name.clone(), tcp).await.map(|tls| Socket::Tls(Box::new(tls))),
         }
     }
 }

@@ -18,6 +18,8 @@ mod pool;
 mod scratch;
 mod sending;
 mod socket;
+mod tcp;
+pub mod ticks;
 mod tls;
 
 #[cfg(test)]
@@ -33,6 +35,7 @@ use self::destination::Destination;
 use self::exchange::Answered;
 use self::pool::Pool;
 use self::sending::Sending;
+use self::ticks::Ticks;
 use super::Unanswered;
 use crate::upstream::settings::Settings;
 use crate::upstream::setup::SetupError;
@@ -47,16 +50,17 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// The way to the server of this URL. A connection may take `connect` to open, TLS and all.
+    /// The way to the server of this URL. A connection may take `connect` to open, TLS and all; one that is fast is read at
+    /// `ticks`.
     ///
     /// # Errors
     /// When there is no server in it, or no certificates to verify it by.
-    pub fn new(settings: &Settings, base: &Url, connect: Duration) -> Result<Self, SetupError> {
+    pub fn new(settings: &Settings, base: &Url, connect: Duration, ticks: Ticks) -> Result<Self, SetupError> {
         let wrong = || SetupError::new("base_url", "names no server");
         let name = base.host_str().ok_or_else(wrong)?;
         let host = base.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
         let host = HeaderValue::try_from(host).map_err(|_| wrong())?;
-        let destination = Destination::new(settings, base, connect)?;
+        let destination = Destination::new(settings, base, connect, ticks)?;
         Ok(Self { destination, host, pool: Arc::default() })
     }
 

@@ -1,6 +1,7 @@
 //! The raw way, from outside: over pipes whose every cut the test commands, over sockets, and beside another client.
 
 mod connections;
+mod floods;
 mod hyper;
 mod refusals;
 mod requests;
@@ -19,11 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::exchange::exchange;
 use super::pool::Pool;
 use super::sending::Sending;
+use super::ticks::Ticks;
 use crate::lifecycle::Lifecycle;
 use crate::upstream::transport::{Reply, Transport, Unanswered};
 
@@ -144,7 +147,9 @@ async fn serve(listener: &TcpListener, answer: &str) -> TcpStream {
 fn transport(url: &str, fields: Value) -> Transport {
     let mut settings = json!({"name": "a", "kind": "openai", "base_url": url});
     settings.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    let transport = Transport::new(&serde_json::from_value(settings).unwrap(), None, HANG_LIMIT).unwrap();
+    let ticks = Ticks::default();
+    Lifecycle::new().spawn("ticks", ticks.clone().run(CancellationToken::new()));
+    let transport = Transport::new(&serde_json::from_value(settings).unwrap(), None, HANG_LIMIT, ticks).unwrap();
     assert!(transport.raw.is_some());
     transport
 }

@@ -71,8 +71,8 @@ async fn addresses_of_every_kind_are_reached() {
     }
 }
 
-#[test]
-fn a_port_that_goes_without_saying_is_not_said() {
+#[tokio::test]
+async fn a_port_that_goes_without_saying_is_not_said() {
     for (url, host) in [
         ("http://h:80", "h"),
         ("http://h:443", "h:443"),
@@ -84,8 +84,8 @@ fn a_port_that_goes_without_saying_is_not_said() {
     }
 }
 
-#[test]
-fn nothing_secret_is_printed() {
+#[tokio::test]
+async fn nothing_secret_is_printed() {
     let transport = transport("http://user:hush@h", json!({"headers": {"x-key": "hush"}}));
     let printed = format!("{transport:?}");
     assert!(!printed.contains("hush") && !printed.contains("dXNlcjpodXNo"), "{printed}");

@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// An authority of one's own, as a file, and a server it vouches for.
-fn authority() -> (NamedTempFile, TlsAcceptor) {
+pub fn authority() -> (NamedTempFile, TlsAcceptor) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
