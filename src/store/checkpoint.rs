@@ -3,16 +3,15 @@
 //! Left to itself SQLite does it within the commit that makes the log long, with two fsyncs, and somebody's first delta
 //! waits for it. Where there are fewer cores than work, the thread that does it here is the one to wait.
 
-use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Pid, setpriority_process};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
 use super::pool::Pool;
+use super::thread::{self, Share};
 use super::writer::Writer;
 
 /// How often the log is looked at.
@@ -34,7 +33,7 @@ const TRIES: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(100);
 /// What the connection's thread is called, in at most 15 bytes.
 const THREAD: &str = "sqlite-log";
-/// How nice that is to the others (Linux sched(7)): a tenth of their share while they want it.
+/// How nice that is to the others: a tenth of their share while they want it.
 const NICE: i32 = 10;
 
 /// The task: keeps the log short until `end`, looking every `every`. PostgreSQL does so by itself.
@@ -120,8 +119,8 @@ async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sql
     let connection = match connection {
         Some(connection) => connection,
         None => {
-            let opened = writer.another(THREAD).await?;
-            yield_to_others();
+            let mut opened = writer.another(THREAD).await?;
+            thread::set_share(&mut opened, Share::Nice(NICE)).await?;
             connection.insert(opened)
         }
     };
@@ -140,20 +139,6 @@ async fn tidy(writer: &Writer, connection: &mut Option<SqliteConnection>) -> sql
     Ok(())
 }
 
-/// Has the kernel prefer every other thread of the process. Where it will not, the log is kept short all the same.
-fn yield_to_others() {
-    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let is_ours = fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim_end() == THREAD);
-        let thread = task.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
-        if is_ours
-            && thread.is_some()
-            && let Err(error) = setpriority_process(thread, NICE)
-        {
-            tracing::debug!(%error, "the thread that keeps SQLite's log short has the priority of the others");
-        }
-    }
-}
-
 /// How long the log is, and how much of it is in the database.
 struct Log {
     pages: i64,
@@ -170,6 +155,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;

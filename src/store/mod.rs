@@ -34,6 +34,7 @@ pub mod quotas;
 pub mod search;
 pub mod summaries;
 pub mod tail;
+mod thread;
 pub mod tickets;
 mod transaction;
 pub mod turns;

@@ -9,6 +9,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnecti
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Executor, SqlStr};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
+use super::thread::{self, Share};
 use super::transaction::{Transaction, answer};
 use super::{Error, Result};
 
@@ -46,8 +47,8 @@ struct Line {
 
 impl Writer {
     pub(super) async fn open(options: SqliteConnectOptions) -> sqlx::Result<Self> {
-        let connection = options.connect().await?;
-        Ok(Self { options, seat: Mutex::new(Seat::Open(Line { connection, begun: false })) })
+        let line = Line::open(&options).await?;
+        Ok(Self { options, seat: Mutex::new(Seat::Open(line)) })
     }
 
     /// A connection beside it, set up alike, whose thread has this name.
@@ -66,7 +67,7 @@ impl Writer {
             let _nothing_of_it_matters = line.connection.close().await;
         }
         if let Seat::Empty = *seat {
-            *seat = Seat::Open(Line { connection: self.options.connect().await?, begun: false });
+            *seat = Seat::Open(Line::open(&self.options).await?);
         }
         MutexGuard::try_map(seat, Seat::line).map_err(|_closed| sqlx::Error::PoolClosed)
     }
@@ -95,6 +96,12 @@ impl Writer {
 }
 
 impl Line {
+    async fn open(options: &SqliteConnectOptions) -> sqlx::Result<Self> {
+        let mut connection = options.connect().await?;
+        thread::set_share(&mut connection, Share::Batch).await?;
+        Ok(Self { connection, begun: false })
+    }
+
     /// Undoes what was left open: by a statement that failed, by a future that was dropped. A full disk ends a
     /// transaction by itself (sqlite.org/lang_transaction.html, section 3), and then there is nothing to roll back;
     /// that none is open is told by one that can be begun.
