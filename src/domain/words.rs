@@ -21,32 +21,22 @@ pub fn words(text: &str) -> impl Iterator<Item = (Range<usize>, String)> {
     let mut signs = text.char_indices().peekable();
     std::iter::from_fn(move || {
         let (start, first) = signs.find(|(_, sign)| sign.is_alphanumeric())?;
-        let mut word = Word::default();
-        word.push(first);
         let mut end = start + first.len_utf8();
         if !stands_alone(first) {
             while let Some((at, sign)) = signs.next_if(|(_, sign)| sign.is_alphanumeric() && !stands_alone(*sign)) {
-                word.push(sign);
                 end = at + sign.len_utf8();
             }
         }
-        Some((start..end, word.text))
+        Some((start..end, lower(&text[start..end])))
     })
 }
 
-#[derive(Default)]
-struct Word {
-    text: String,
-    long: usize,
-}
-
-impl Word {
-    fn push(&mut self, sign: char) {
-        self.long += 1;
-        if self.long <= LONGEST {
-            self.text.extend(sign.to_lowercase());
-        }
+/// A word in lower case, at its full length or the longest.
+fn lower(word: &str) -> String {
+    if word.is_ascii() {
+        return word[..word.len().min(LONGEST)].to_ascii_lowercase();
     }
+    word.chars().take(LONGEST).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether it is a sign of a writing that has no spaces between words: Chinese and Japanese.

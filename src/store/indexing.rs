@@ -102,11 +102,19 @@ pub(super) fn sort_title(title: Option<&str>) -> Vec<u8> {
 /// The different words of a text, each marked as its owner's, with spaces between.
 pub(super) fn marked_words(owner: &Owner, text: &str) -> String {
     let mut different: Vec<String> = words(text).map(|(_, word)| word).collect();
-    different.sort();
+    different.sort_unstable();
     different.dedup();
     different.truncate(WORDS);
     let mark = mark(owner);
-    different.iter().map(|word| format!("{mark}{word}")).collect::<Vec<_>>().join(" ")
+    let mut all = String::with_capacity(different.iter().map(|word| mark.len() + word.len() + 1).sum());
+    for word in &different {
+        if !all.is_empty() {
+            all.push(' ');
+        }
+        all.push_str(&mark);
+        all.push_str(word);
+    }
+    all
 }
 
 /// The size of the statement for so many.

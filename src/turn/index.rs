@@ -2,7 +2,7 @@
 //! for it. Turns that come and go note what is new. What was not noted, or lost with a process, is found by looking: through
 //! everything once at the start, then now and again through what is recent. Several replicas may do all of it at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Turns;
 use crate::domain::clock::Timestamp;
@@ -12,22 +12,25 @@ use crate::store::{Error, Result};
 
 /// How often news is taken…
 const PAUSE: Duration = Duration::from_millis(500);
-/// …and after how many times what is recent is looked through.
-const ROUND: u32 = 120;
+/// …and how often what is recent is looked through.
+const ROUND: Duration = Duration::from_secs(60);
 /// After how many times the index is tidied: once a day.
 const TIDY: u32 = 172_800;
-/// What is recent, in microseconds.
+/// What is recent, in microseconds before the last look began: what was said then may have ended since.
 const RECENT: i64 = 300_000_000;
 /// How much is looked through in one query.
 const STRIDE: u32 = 500;
 /// One transaction brings about so many bytes of words: on SQLite others wait for it, a millisecond or less.
 const WRITTEN: usize = 8 << 10;
+/// After each the database is left to others for so many times as long as it took: where many wait for it that is long.
+const LEFT: u32 = 2;
 
 /// The task. It ends with the lifecycle's soft token; what is not in the index by then is found at the next start.
 pub async fn run(turns: Turns) {
     let soft = turns.lifecycle.soft().clone();
-    let mut look = Look { messages: Some(String::new()), titles: Some(String::new()) };
+    let mut look = Look { messages: Some(String::new()), titles: Some(String::new()), begun: turns.now() };
     let (mut round, mut pause, mut tidying) = (0u32, PAUSE, Some(true));
+    let mut looked = Instant::now();
     loop {
         tokio::select! {
             () = soft.cancelled() => return,
@@ -44,7 +47,12 @@ pub async fn run(turns: Turns) {
             }
             Ok::<bool, Error>(false)
         };
-        pause = match work.await {
+        // What is left undone in the middle of it is found at the next start.
+        let done = tokio::select! {
+            () = soft.cancelled() => return,
+            done = work => done,
+        };
+        pause = match done {
             Ok(true) => Duration::ZERO,
             Ok(false) => PAUSE,
             Err(error) => {
@@ -56,7 +64,8 @@ pub async fn run(turns: Turns) {
         if round.is_multiple_of(TIDY) {
             tidying = Some(true);
         }
-        if round.is_multiple_of(ROUND) {
+        if looked.elapsed() >= ROUND {
+            looked = Instant::now();
             look.begin(turns.now());
         }
     }
@@ -69,13 +78,16 @@ struct Look {
     messages: Option<String>,
     /// The same among the conversations.
     titles: Option<String>,
+    /// When the last look began: what came since may not have been noted.
+    begun: Timestamp,
 }
 
 impl Look {
     /// Looks through what is recent, if it is not looking already. Ids say when they were made.
     fn begin(&mut self, now: Timestamp) {
-        let since = Timestamp::from_micros(now.as_micros() - RECENT);
         if self.messages.is_none() && self.titles.is_none() {
+            let since = Timestamp::from_micros(self.begun.as_micros() - RECENT);
+            self.begun = now;
             self.messages = Some(MessageId::new(since).as_str().to_owned());
             self.titles = Some(ConversationId::new(since).as_str().to_owned());
         }
@@ -112,8 +124,10 @@ async fn bring(turns: &Turns, items: &[Item]) -> Result<()> {
             };
             let some = rest.iter().take_while(fits).count().max(1);
             let (now, later) = rest.split_at(some);
+            let begun = Instant::now();
             turns.store.index(now).await?;
             rest = later;
+            tokio::time::sleep(begun.elapsed() * LEFT).await;
         }
     }
     Ok(())
