@@ -34,6 +34,9 @@ const PIECE: usize = 16 << 10;
 /// Events that have waited for so long are not saved as they should be; a quarter of a second is much already.
 const BEHIND: Duration = Duration::from_secs(3);
 
+/// How long who reads the metrics waits for Redis.
+const REDIS: Duration = Duration::from_millis(200);
+
 /// That the process lives.
 #[derive(Serialize, ToSchema)]
 struct Health {
@@ -248,10 +251,12 @@ pub async fn own_metrics(State(app): State<App>) -> Result<Response, Problem> {
 async fn figures(app: App) -> Result<Response, Problem> {
     let permit = app.scrapes.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Code::TooManyReaders, "As many read the metrics as may."))?;
+    let asked = tokio::time::timeout(REDIS, redis(&app)).await;
+    let is_up = asked.is_ok_and(|answer| answer.is_none_or(|answer| answer.is_ok()));
     let lives = app.turns.registry.all();
     let (unsaved, lag, meter) = (app.turns.journal.unsaved(), lag(&lives), app.turns.meter.clone());
     // On a thread of its own: it may be long, and streams do not wait for it.
-    let text = app.turns.lifecycle.blocking(move || meter.text(lives.len(), unsaved, lag)).await;
+    let text = app.turns.lifecycle.blocking(move || meter.text(lives.len(), unsaved, lag, is_up)).await;
     let text = Bytes::from(text.ok_or_else(Problem::internal)?);
     // In pieces, so that the permit is kept until almost all of it is taken.
     let pieces = stream::unfold((text, permit), async |(mut text, permit)| {

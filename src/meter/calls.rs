@@ -165,7 +165,7 @@ mod tests {
     };
 
     fn text(meter: &Meter) -> String {
-        meter.text(0, 0, Duration::ZERO)
+        meter.text(0, 0, Duration::ZERO, true)
     }
 
     #[test]

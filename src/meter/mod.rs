@@ -59,6 +59,7 @@ struct Inner {
     readers: Gauge,
     unsaved: Gauge,
     lag: Gauge<f64, AtomicU64>,
+    cluster_up: Gauge,
     stall: Histogram,
 }
 
@@ -114,6 +115,7 @@ impl Default for Meter {
             readers: Gauge::default(),
             unsaved: Gauge::default(),
             lag: Gauge::default(),
+            cluster_up: Gauge::default(),
             stall: stall::histogram(),
             registry: Mutex::default(),
         };
@@ -143,6 +145,7 @@ impl Inner {
         own.register("journal_failures", "Commits of the journal that failed", self.failures.clone());
         own.register_with_unit("journal_lag", "How long the oldest event waits that is not saved yet", Unit::Seconds, self.lag.clone());
         own.register_with_unit("unsaved", "Events not saved yet", Unit::Bytes, self.unsaved.clone());
+        own.register("cluster_up", "Whether Redis answers; 1 where there is none", self.cluster_up.clone());
         own.register_with_unit("event_loop_stall", "How late the event loop came back to a timer", Unit::Seconds, self.stall.clone());
         self.database.enter(own);
     }
@@ -206,8 +209,9 @@ impl Meter {
         Counted::new(&self.0.connections)
     }
 
-    /// All of it, as OpenMetrics text; the three figures are taken now.
-    pub fn text(&self, live_turns: usize, unsaved_bytes: u64, lag: Duration) -> String {
+    /// All of it, as OpenMetrics text; the four figures are taken now.
+    pub fn text(&self, live_turns: usize, unsaved_bytes: u64, lag: Duration, cluster_is_up: bool) -> String {
+        self.0.cluster_up.set(cluster_is_up.into());
         self.0.lag.set(lag.as_secs_f64());
         self.0.live.set(i64::try_from(live_turns).unwrap_or(i64::MAX));
         self.0.unsaved.set(i64::try_from(unsaved_bytes).unwrap_or(i64::MAX));
