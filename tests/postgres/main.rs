@@ -6,6 +6,8 @@ mod counted;
 mod leaving;
 #[path = "../stories/migrations.rs"]
 mod migrations;
+#[path = "../stories/outages.rs"]
+mod outages;
 #[path = "../stories/relay.rs"]
 mod relay;
 #[path = "../stories/replicas.rs"]

@@ -5,38 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Outage, Record, Redis, Request, Script, Setup, Stream,
-    Task, Upstream, assert_stamps, eventually, within,
+    Encoding, Fold, Frame, Gate, Pair, Record, Request, Script, Stream, Task, assert_stamps, eventually, within,
 };
 
 /// Only to catch hangs.
 const SOON: Duration = Duration::from_secs(30);
-
-struct Pair {
-    one: Gateway,
-    /// A client of each.
-    a: Client,
-    b: Client,
-    upstream: Upstream,
-    database: Database,
-    redis: Redis,
-    _other: Gateway,
-}
-
-impl Pair {
-    async fn new() -> Self {
-        Self::with(|setup| setup).await
-    }
-
-    async fn with(settings: impl Fn(Setup) -> Setup) -> Self {
-        let (database, upstream, redis) = (Database::fresh().await, Upstream::start().await, Redis::start());
-        let setup = || Gateway::on(&database).upstream(&upstream).set("cluster.redis_url", redis.url());
-        let start = || settings(setup().set("cluster.lease_s", 1)).start();
-        let (one, other) = (start().await, start().await);
-        let (a, b) = (one.client(), other.client());
-        Self { one, a, b, upstream, database, redis, _other: other }
-    }
-}
 
 fn gated(gate: &Gate) -> Script {
     Script::new().stamped(2).gate(gate).stamped(2).gate(gate).stamped(2).finish("stop").usage(1, 6).done()
@@ -64,7 +37,7 @@ async fn what_one_shows_the_other_shows_before_it_is_saved() {
     let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
     let (mut here, mut there) = (deltas(&mut mine, 2).await, deltas(&mut theirs, 2).await);
     // From here on nothing can be saved.
-    let block = pair.database.block_tables("journal").await;
+    let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
     here.extend(deltas(&mut mine, 2).await);
     there.extend(deltas(&mut theirs, 2).await);
@@ -124,6 +97,8 @@ async fn without_redis_the_other_reads_the_record_and_with_it_again_what_is_said
         .await
     };
     assert_eq!(state("degraded").await["components"]["cluster"]["status"], "unavailable");
+    let metrics = pair.b.get("/metrics").await.bytes;
+    assert!(String::from_utf8_lossy(&metrics).contains("\ntidegate_cluster_up 0\n"), "and to Prometheus");
     gate.pass(1);
     seen.extend(deltas(&mut theirs, 2).await);
     // It is back, and knows nothing.
@@ -143,7 +118,7 @@ async fn without_redis_the_other_reads_the_record_and_with_it_again_what_is_said
     let mut mine = pair.a.ask(&conversation, "go on").await;
     let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
     deltas(&mut theirs, 2).await;
-    let block = pair.database.block_tables("journal").await;
+    let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
     deltas(&mut theirs, 2).await;
     drop(block);
@@ -169,6 +144,8 @@ async fn a_redis_that_answers_nothing_keeps_nobody_waiting() {
     assert_eq!(here.len(), there.len());
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     assert_eq!(pair.b.get("/readyz").await.expect(200)["status"], "degraded");
+    let metrics = pair.b.get("/metrics").await.bytes;
+    assert!(String::from_utf8_lossy(&metrics).contains("\ntidegate_cluster_up 0\n"), "and Prometheus hears of it");
     pair.redis.thaw();
 }
 
@@ -187,35 +164,32 @@ async fn a_redis_without_memory_costs_nothing_but_time() {
 
 #[tokio::test]
 async fn an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
-    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
-    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
-    let start = || setup().set("limits.unsaved_s", 2).start();
-    let (one, other) = (start().await, start().await);
-    let (a, b) = (one.client(), other.client());
+    let mut pair = Pair::with(|setup| setup.set("limits.unsaved_s", 2)).await;
     let gate = Gate::new();
-    upstream.push(gated(&gate));
-    let conversation = a.conversation().await;
-    let mut mine = a.ask(&conversation, "go").await;
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let mut mine = pair.a.ask(&conversation, "go").await;
     let turn = mine.turn();
-    let mut theirs = b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
     let mut there = deltas(&mut theirs, 2).await;
     // What comes now comes through Redis.
-    let block = outage.database.block_tables("journal").await;
+    let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
     there.extend(deltas(&mut theirs, 2).await);
-    outage.begin().await;
+    pair.outage.begin().await;
     drop(block);
     gate.open();
     let (here, rest) = tokio::join!(mine.rest(), theirs.rest());
     there.extend(rest);
     for last in [here.last().unwrap(), there.last().unwrap()] {
-        assert_eq!((last.kind(), &last.json["saved"], last.json.get("seq")), ("turn.finished", &json!(false), None));
+        let told = (last.kind(), &last.json["saved"], last.json.get("seq"));
+        assert_eq!(told, ("turn.finished", &json!(false), None), "{}", last.json);
     }
-    outage.end();
-    let saved = b.ended(&turn).await;
+    pair.outage.end();
+    let saved = pair.b.ended(&turn).await;
     there.pop();
     let mut fold = Fold::of(&there);
-    fold.all(&b.events(Encoding::Ndjson, &turn, fold.seq).await.rest().await);
+    fold.all(&pair.b.events(Encoding::Ndjson, &turn, fold.seq).await.rest().await);
     fold.assert_same_as(&saved["message"]);
 }
 
@@ -300,7 +274,7 @@ async fn in_strict_the_other_shows_nothing_that_is_not_saved() {
     let mut mine = pair.a.ask(&conversation, "go").await;
     let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
     let mut seen = deltas(&mut theirs, 2).await;
-    let block = pair.database.block_tables("journal").await;
+    let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
     gate.reached_by(2).await;
     assert!(theirs.come().is_empty(), "it is not saved");
@@ -374,30 +348,29 @@ async fn after_redis_stood_still_in_mid_turn_nobody_asks_it_again_and_again() {
 
 #[tokio::test]
 async fn in_strict_an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
-    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
-    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
-    let start = || setup().set("limits.unsaved_s", 2).set("stream.durability", "strict").start();
-    let (one, other) = (start().await, start().await);
-    let (a, b) = (one.client(), other.client());
+    let mut pair = Pair::with(|setup| setup.set("limits.unsaved_s", 2).set("stream.durability", "strict")).await;
     let gate = Gate::new();
-    upstream.push(gated(&gate));
-    let mut mine = a.ask(&a.conversation().await, "go").await;
+    pair.upstream.push(gated(&gate));
+    let mut mine = pair.a.ask(&pair.a.conversation().await, "go").await;
     let turn = mine.turn();
-    let mut theirs = b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
     deltas(&mut theirs, 2).await;
     eventually("the other to follow it", async || {
-        let asked = redis.cli(&["INFO", "commandstats"]);
+        let asked = pair.redis.cli(&["INFO", "commandstats"]);
         asked.contains("cmdstat_xrange:").then_some(())
     })
     .await;
-    outage.begin().await;
+    // Its last look at the record is over by then.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    pair.outage.begin().await;
     gate.open();
     let (here, there) = tokio::join!(mine.rest(), theirs.rest());
     for last in [here.last().unwrap(), there.last().unwrap()] {
-        assert_eq!((last.kind(), &last.json["saved"], last.json.get("seq")), ("turn.finished", &json!(false), None));
+        let told = (last.kind(), &last.json["saved"], last.json.get("seq"));
+        assert_eq!(told, ("turn.finished", &json!(false), None), "{}", last.json);
     }
-    outage.end();
-    assert_eq!(b.ended(&turn).await["status"], "completed");
+    pair.outage.end();
+    assert_eq!(pair.b.ended(&turn).await["status"], "completed");
 }
 
 #[tokio::test]
@@ -425,27 +398,24 @@ async fn who_is_sent_away_is_not_gone() {
 
 #[tokio::test]
 async fn while_the_database_is_away_nobody_is_taken_to_have_left() {
-    let (mut outage, upstream, redis) = (Outage::fresh().await, Upstream::start().await, Redis::start());
-    let setup = || Setup::new(&outage.url()).upstream(&upstream).set("cluster.redis_url", redis.url());
-    let (one, other) = (setup().start().await, setup().start().await);
-    let (a, b) = (one.client(), other.client());
+    let mut pair = Pair::new().await;
     let gate = Gate::new();
-    upstream.push(gated(&gate));
-    let conversation = a.conversation().await;
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
     let body = json!({"content": "go", "on_disconnect": "cancel"});
-    let mut mine = a.ask_as(Encoding::Ndjson, &conversation, &body).await;
-    let mut theirs = b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let mut mine = pair.a.ask_as(Encoding::Ndjson, &conversation, &body).await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
     deltas(&mut mine, 2).await;
     deltas(&mut theirs, 2).await;
     // Its owner knows of it.
     let touched = "select cast(count(*) as text) from turns where read_at is not null";
-    eventually("the reader to be told of", async || (outage.database.texts(touched).await == ["1"]).then_some(()))
+    eventually("the reader to be told of", async || (pair.outage.database.texts(touched).await == ["1"]).then_some(()))
         .await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     mine.leave();
-    outage.begin().await;
+    pair.outage.begin().await;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    outage.end();
+    pair.outage.end();
     gate.open();
     assert_eq!(theirs.rest().await.last().unwrap().json["status"], "completed");
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::stories::usage::price;
 use crate::support::access::user;
 use crate::support::{
-    Client, Database, Encoding, Fold, Frame, Gate, Gateway, Record, Request, Script, Stream, Task, Upstream,
+    Database, Encoding, Fold, Frame, Gate, Gateway, Pair, Record, Request, Script, Stream, Task, Upstream,
     assert_stamps, eventually,
 };
 
@@ -16,24 +16,6 @@ use crate::support::{
 const BEHIND: Duration = Duration::from_secs(1);
 /// `lease_s`, the second that a taker has, and what an unoptimised build takes for it.
 const TAKEN: Duration = Duration::from_millis(1000 + 1000 + 500);
-
-struct Pair {
-    one: Gateway,
-    /// A client of each.
-    a: Client,
-    b: Client,
-    upstream: Upstream,
-    database: Database,
-    _other: Gateway,
-}
-
-async fn pair() -> Pair {
-    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let start = || Gateway::on(&database).upstream(&upstream).set("cluster.lease_s", 1).start();
-    let (one, other) = (start().await, start().await);
-    let (a, b) = (one.client(), other.client());
-    Pair { one, a, b, upstream, database, _other: other }
-}
 
 fn ask(conversation: &str, body: &Value) -> Request {
     Request::post(&format!("/v1/conversations/{conversation}/messages"), body).accept(Encoding::Ndjson)
@@ -53,7 +35,7 @@ async fn listen(mut stream: Stream) -> Vec<(Frame, Instant)> {
 
 #[tokio::test]
 async fn a_turn_of_one_is_read_on_the_other_at_most_a_second_behind() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.push(Script::new().role().paced(150, Duration::from_millis(20)).finish("stop").usage(1, 150).done());
     let conversation = pair.a.conversation().await;
     let mine = pair.a.ask(&conversation, "go").await;
@@ -71,7 +53,7 @@ async fn a_turn_of_one_is_read_on_the_other_at_most_a_second_behind() {
 
 #[tokio::test]
 async fn a_turn_of_one_is_stopped_through_the_other_within_a_second() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.push(Script::new().role().stamped(5).hang());
     let conversation = pair.a.conversation().await;
     let mut stream = pair.a.ask(&conversation, "go").await;
@@ -88,7 +70,7 @@ async fn a_turn_of_one_is_stopped_through_the_other_within_a_second() {
 
 #[tokio::test]
 async fn a_turn_queued_on_one_follows_the_live_turn_of_the_other() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     let gate = Gate::new();
     pair.upstream.when("first", Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
     let conversation = pair.a.conversation().await;
@@ -111,7 +93,7 @@ async fn a_turn_queued_on_one_follows_the_live_turn_of_the_other() {
 
 #[tokio::test]
 async fn a_turn_of_one_is_interrupted_through_the_other() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().stamped(2).hang());
     let conversation = pair.a.conversation().await;
     let first = pair.a.ask(&conversation, "first").await;
@@ -126,7 +108,7 @@ async fn a_turn_of_one_is_interrupted_through_the_other() {
 
 #[tokio::test]
 async fn a_reader_on_the_other_keeps_a_turn_that_is_to_end_with_its_last() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.push(Script::new().role().paced(1000, Duration::from_millis(20)).hang());
     let conversation = pair.a.conversation().await;
     let request = ask(&conversation, &json!({"content": "go", "on_disconnect": "cancel"}));
@@ -167,7 +149,7 @@ async fn whoever_only_looks_on_at_the_other_keeps_no_turn() {
 
 #[tokio::test]
 async fn a_key_used_on_one_joins_the_same_turn_on_the_other() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     let gate = Gate::new();
     pair.upstream.always(Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
     let conversation = pair.a.conversation().await;
@@ -236,7 +218,7 @@ async fn what_two_admit_together_is_what_one_may() {
 
 #[tokio::test]
 async fn what_a_dead_replica_leaves_is_taken_within_its_lease_and_a_second() {
-    let mut pair = pair().await;
+    let mut pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().role().paced(500, Duration::from_millis(10)).hang());
     let conversation = pair.a.conversation().await;
     let mut first = pair.a.ask(&conversation, "first").await;
@@ -269,7 +251,7 @@ async fn what_a_dead_replica_leaves_is_taken_within_its_lease_and_a_second() {
 
 #[tokio::test]
 async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
     let conversation = pair.a.conversation().await;
     let mut first = pair.a.ask(&conversation, "first").await;
@@ -280,7 +262,7 @@ async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so(
     assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
     let record = Record::read(&pair.b, &turn).await;
     let rows = "select cast(count(*) as text) || ' ' || max(last_seq) from journal";
-    let written = pair.database.texts(rows).await;
+    let written = pair.outage.database.texts(rows).await;
     pair.one.thaw();
     seen.extend(first.rest().await);
     let closed = seen.pop().unwrap();
@@ -290,29 +272,30 @@ async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so(
     let next = pair.a.ask_whole(&conversation, "next").await.expect(200);
     assert_eq!(next["status"], "completed");
     let others = format!("{rows} where turn_id = '{turn}'");
-    assert_eq!(pair.database.texts(&others).await, written);
+    assert_eq!(pair.outage.database.texts(&others).await, written);
     assert_eq!(Record::read(&pair.a, &turn).await.message, record.message);
     assert_ne!(next["turn_id"], turn);
     let mut fold = Fold::of(&seen);
     fold.all(&record.resume(&pair.a, Encoding::Sse, fold.seq).await);
     fold.assert_same_as(&record.message);
     let open = "select cast(count(*) as text) from turns where finished_at is null";
-    assert_eq!(pair.database.texts(open).await, ["0"]);
+    assert_eq!(pair.outage.database.texts(open).await, ["0"]);
 }
 
 #[tokio::test]
 async fn a_replica_that_freezes_in_the_middle_of_a_transaction_keeps_nobody_waiting() {
-    let pair = pair().await;
+    let pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
     let conversation = pair.a.conversation().await;
     let mut first = pair.a.ask(&conversation, "first").await;
     let turn = first.turn();
     first.events(5).await;
     // Its journal has taken the replica's own row, and waits for this one.
-    let block = pair.database.block_tables("journal").await;
+    let block = pair.outage.database.block_tables("journal").await;
     let waiting = "select cast(count(*) as text) from pg_locks l join pg_database d on d.oid = l.database \
                    where d.datname = current_database() and not l.granted";
-    eventually("the journal to wait", async || (pair.database.texts(waiting).await != ["0"]).then_some(())).await;
+    eventually("the journal to wait", async || (pair.outage.database.texts(waiting).await != ["0"]).then_some(()))
+        .await;
     pair.one.freeze();
     drop(block);
     assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");

@@ -77,6 +77,7 @@ pub mod house;
 mod http1;
 pub mod kept;
 mod outage;
+mod pair;
 mod proxy;
 mod pulse;
 mod record;
@@ -107,6 +108,7 @@ pub use self::{
     gateway::{Gateway, announced, program},
     http1::Closing,
     outage::Outage,
+    pair::Pair,
     proxy::Proxy,
     pulse::Pulse,
     record::Record,
