@@ -84,10 +84,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A question at random: the first one of each conversation, then further ones.
-    pub fn at_random(rng: &mut fastrand::Rng, number: usize, conversations: usize, last: u64) -> Self {
+    /// A question at random: the first one of each conversation, then further ones. In a crowd the first have long answers, so that
+    /// all of them are live at once.
+    pub fn at_random(rng: &mut fastrand::Rng, number: usize, conversations: usize, last: u64, crowd: bool) -> Self {
         let first = number < conversations;
-        let answers = [Answer::Short, Answer::Long, Answer::Long, Answer::Hasty, Answer::Held];
+        let all = [Answer::Short, Answer::Long, Answer::Long, Answer::Hasty, Answer::Held];
+        let answers = if crowd && first { &all[1..] } else { &all[..] };
         let keyed = rng.u32(..4) > 0;
         Self {
             at: if first { rng.u64(..last / 2) } else { rng.u64(last / 4..last) },

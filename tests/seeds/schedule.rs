@@ -9,6 +9,10 @@ use super::plan::Plan;
 pub const REPLICAS: usize = 3;
 /// The last moment at which a fault begins, in milliseconds.
 const LAST: u64 = 4200;
+/// More questions than this are a crowd: the first in each conversation are all asked before anything fails.
+const CROWD: usize = 100;
+/// So many milliseconds each question of a crowd gives the machine for that.
+const LEAD: u64 = 6;
 /// Questions are asked up to here.
 const ASKED: u64 = 3800;
 
@@ -39,11 +43,13 @@ impl Schedule {
         // However many questions there are, so many events come in a second.
         let pace = (questions as u64 * 1000 / 1500).clamp(15, 250);
         let conversations = questions - questions / 4;
-        let plans = (0..questions).map(|at| Plan::at_random(&mut rng, at, conversations, ASKED)).collect();
+        let crowd = questions > CROWD;
+        let lead = if crowd { (questions as u64 * LEAD).max(ASKED / 2) } else { 0 };
+        let plans = (0..questions).map(|at| Plan::at_random(&mut rng, at, conversations, ASKED, crowd)).collect();
         let faults = std::array::from_fn(|_| {
             let mut faults = Vec::new();
-            let mut at = rng.u64(300..1500);
-            while at < LAST {
+            let mut at = lead + rng.u64(300..1500);
+            while at < lead + LAST {
                 let fault = Fault::at_random(&mut rng, redis);
                 faults.push((at, fault));
                 at += fault.lasts() + rng.u64(300..1800);
@@ -51,8 +57,8 @@ impl Schedule {
             faults
         });
         let mut common = Vec::new();
-        let mut at = rng.u64(500..5000);
-        while at < LAST {
+        let mut at = lead + rng.u64(500..5000);
+        while at < lead + LAST {
             common.push((at, Common::at_random(&mut rng, redis)));
             at += rng.u64(1000..4000);
         }
