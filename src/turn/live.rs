@@ -31,29 +31,36 @@ const DEAF: Duration = Duration::from_secs(1);
 
 /// Since when this process hears, without a break, what other replicas want of its turns, and of their readers.
 #[derive(Debug)]
-pub struct Hearing(Mutex<(Instant, Instant)>);
+pub struct Hearing(Mutex<Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    since: Instant,
+    last: Instant,
+}
 
 impl Default for Hearing {
     fn default() -> Self {
-        Self(Mutex::new((Instant::now(), Instant::now())))
+        let now = Instant::now();
+        Self(Mutex::new(Heard { since: now, last: now }))
     }
 }
 
 impl Hearing {
     /// Notes that it has just heard.
     pub fn heard(&self) {
-        let mut all = self.0.lock();
+        let mut heard = self.0.lock();
         let now = Instant::now();
-        if all.1.elapsed() >= DEAF {
-            all.0 = now;
+        if now - heard.last >= DEAF {
+            heard.since = now;
         }
-        all.1 = now;
+        heard.last = now;
     }
 
     /// Since when; `None` while it does not.
     fn since(&self) -> Option<Instant> {
-        let (since, last) = *self.0.lock();
-        (last.elapsed() < DEAF).then_some(since)
+        let heard = self.0.lock();
+        (heard.last.elapsed() < DEAF).then_some(heard.since)
     }
 }
 
