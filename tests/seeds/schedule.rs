@@ -42,8 +42,8 @@ impl Schedule {
         let redis = rng.u32(..4) > 0;
         // However many questions there are, so many events come in a second.
         let pace = (questions as u64 * 1000 / 1500).clamp(15, 250);
-        let conversations = questions - questions / 4;
         let crowd = questions > CROWD;
+        let conversations = questions - questions / if crowd { 8 } else { 4 };
         let lead = if crowd { (questions as u64 * LEAD).max(ASKED / 2) } else { 0 };
         let plans = (0..questions).map(|at| Plan::at_random(&mut rng, at, conversations, ASKED, crowd)).collect();
         let faults = std::array::from_fn(|_| {
