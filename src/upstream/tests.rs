@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::domain::limits::Limits;
@@ -74,9 +75,11 @@ fn openai(url: &str, fields: Value, patience: (Duration, Duration)) -> openai::O
     settings.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let settings: settings::Settings = serde_json::from_value(settings).unwrap();
     let secret = settings.api_key.clone();
+    let ticks = Ticks::default();
+    Lifecycle::new().spawn("ticks", ticks.clone().run(CancellationToken::new()));
     openai::Openai {
         name: "a".into(),
-        transport: transport::Transport::new(&settings, secret, HANG_LIMIT, Ticks::default()).unwrap().into(),
+        transport: transport::Transport::new(&settings, secret, HANG_LIMIT, ticks).unwrap().into(),
         rename: settings.rename,
         extra_body: settings.extra_body,
         first_token: patience.0,

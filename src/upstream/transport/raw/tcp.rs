@@ -200,6 +200,7 @@ impl AsyncWrite for Tcp {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -319,6 +320,24 @@ mod tests {
         let (number, written) = tokio::join!(read_number(&mut tcp), other.write_u32(3));
         written.unwrap();
         assert_eq!((number, is_looked_at(&tcp)), (3, false));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_that_always_has_more_is_not_read_for_ever() {
+        let (mut tcp, mut other, _end) = connection().await;
+        tcp.look();
+        let life = Lifecycle::new();
+        life.spawn("flood", async move { while other.write_all(&[0; 1 << 16]).await.is_ok() {} });
+        tcp.read_exact(&mut [0; 1 << 16]).await.unwrap();
+        let reads = poll_fn(|cx| {
+            let mut reads = 0;
+            while Pin::new(&mut tcp).poll_read(cx, &mut ReadBuf::new(&mut [0; 16])).is_ready() {
+                reads += 1;
+                assert!(reads < 1000, "nobody else has a turn");
+            }
+            Poll::Ready(reads)
+        });
+        assert!(reads.await > 0);
     }
 
     #[tokio::test]
