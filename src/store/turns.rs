@@ -71,6 +71,8 @@ pub struct Standing {
     pub conversation_id: ConversationId,
     /// How it stands.
     pub status: Status,
+    /// The lease that counts.
+    pub epoch: u64,
     /// The last seq, once it has ended.
     pub seq: u64,
     /// Its crash, if it had one.
@@ -188,10 +190,10 @@ fn crash(saved: Option<i64>, resumed: Option<i64>) -> Option<Crash> {
 impl Store {
     /// How the turn stands, if it is the owner's.
     pub async fn standing(&self, owner: &Owner, id: &TurnId) -> Result<Option<Standing>> {
-        type Row = (String, String, i64, Option<i64>, Option<i64>, Option<i64>, String);
+        type Row = (String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>, String);
         read!(self, conn => {
             let row: Option<Row> = sqlx::query_as(
-                "select conversation_id, status, seq, crash_saved, crash_resumed, dropped_at, request from turns \
+                "select conversation_id, status, epoch, seq, crash_saved, crash_resumed, dropped_at, request from turns \
                  where id = $1 and application_id = $2 and owner_id = $3",
             )
             .bind(id.as_str())
@@ -199,10 +201,11 @@ impl Store {
             .bind(&*owner.owner_id)
             .fetch_optional(conn)
             .await?;
-            let Some((conversation, status, seq, saved, resumed, dropped, request)) = row else { return Ok(None) };
+            let Some((conversation, status, epoch, seq, saved, resumed, dropped, request)) = row else { return Ok(None) };
             Ok(Some(Standing {
                 conversation_id: conversation.into(),
                 status: Status::parse(&status).ok_or(Error::Corrupt("turns.status"))?,
+                epoch: epoch.unsigned_abs(),
                 seq: seq.unsigned_abs(),
                 crash: crash(saved, resumed),
                 dropped: dropped.is_some(),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -51,10 +51,27 @@ pub struct Mirror {
     pub log: Log,
     /// Cancelled when nothing more comes.
     pub over: CancellationToken,
+    /// The lease that its last piece was written under; 0 before the first.
+    epoch: AtomicU64,
+    /// When that came.
+    heard: Mutex<Instant>,
     guests: AtomicUsize,
     holders: AtomicUsize,
     /// Told when one that holds the turn has come, and when the last of all has left.
     changed: Notify,
+}
+
+impl Mirror {
+    /// Whether its owner has been heard of a moment ago. Otherwise it may be gone, and what it passed on last not be saved.
+    pub fn is_fresh(&self) -> bool {
+        self.heard.lock().elapsed() < QUIET
+    }
+
+    /// Whether the turn has been taken from whoever wrote it. What was not saved of it by then is lost, and shown to nobody else.
+    fn is_taken(&self, standing: &Standing) -> bool {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        epoch != 0 && epoch < standing.epoch
+    }
 }
 
 /// A reader of a mirror, which is there as long as it has any.
@@ -169,14 +186,14 @@ impl Turns {
     pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return Some(guest);
+            return (!guest.is_taken(standing)).then_some(guest);
         }
         if self.mirrors.is_resting(turn) {
             return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return Some(guest);
+            return (!guest.is_taken(standing)).then_some(guest);
         }
         match self.make(cluster, owner, turn, standing, holds).await {
             Ok(guest) => Some(guest),
@@ -196,6 +213,9 @@ impl Turns {
         holds: bool,
     ) -> Result<Guest, Unmade> {
         let mut pieces = cluster.pieces(turn).await?;
+        if pieces.last().is_some_and(|last| last.epoch < standing.epoch) {
+            return Err(Unmade::Taken);
+        }
         // The newest that follow each other: before them something was not passed on, and is in the record.
         let gap = (1..pieces.len()).rev().find(|at| pieces[*at].first > pieces[at - 1].last + 1);
         pieces.drain(..gap.unwrap_or(0));
@@ -210,6 +230,8 @@ impl Turns {
             can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
             log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
+            epoch: AtomicU64::new(0),
+            heard: Mutex::new(Instant::now()),
             guests: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -235,6 +257,8 @@ enum Unmade {
     Cluster(#[from] cluster::Error),
     #[error("the database: {0}")]
     Store(#[from] store::Error),
+    #[error("its replica has lost it")]
+    Taken,
 }
 
 /// From where a turn is followed.
@@ -278,6 +302,8 @@ fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
         return true;
     }
     *epoch = of;
+    mirror.epoch.store(of, Ordering::Release);
+    *mirror.heard.lock() = Instant::now();
     match then {
         Then::More => mirror.log.copy_in(first, last, &lines),
         Then::Ended => {

@@ -136,6 +136,7 @@ impl Turns {
         }
         if manner.follow
             && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
+            && guest.is_fresh()
             && guest.log.locate(cursor).is_some()
         {
             return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
