@@ -236,15 +236,15 @@ impl Turns {
             holders: AtomicUsize::new(0),
             changed: Notify::new(),
         });
-        let (mut epoch, last) = (0, pieces.last().cloned());
-        let is_open = pieces.into_iter().all(|piece| take(&mirror, &mut epoch, piece));
+        let last = pieces.last().cloned();
+        let is_open = pieces.into_iter().all(|piece| take(&mirror, piece));
         // Only one follows a turn: whoever comes second would take its news from the first.
         let guest = match self.mirrors.enter(&mirror, holds) {
             Ok(guest) => guest,
             Err(other) => return Ok(other),
         };
         // At once: a reader may leave at any moment, and nobody is to find a mirror without its task.
-        let since = is_open.then_some(Since { epoch, last });
+        let since = is_open.then_some(Since { last });
         self.lifecycle.spawn("mirror", run(self.clone(), cluster.clone(), mirror, since));
         Ok(guest)
     }
@@ -263,8 +263,6 @@ enum Unmade {
 
 /// From where a turn is followed.
 struct Since {
-    /// The lease that was written under last.
-    epoch: u64,
     /// The last piece there is.
     last: Option<Piece>,
 }
@@ -272,7 +270,7 @@ struct Since {
 /// Follows a turn until it ends, touch is lost, or nobody reads it here any more; not at all where nothing can come after what there
 /// is.
 async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<Since>) {
-    if let Some(Since { mut epoch, last }) = since
+    if let Some(Since { last }) = since
         && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref()).await
     {
         tokio::select! {
@@ -280,7 +278,7 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
             () = attend(&turns, &mirror) => {}
             () = async {
                 while let Some(piece) = follow.next().await {
-                    if !take(&mirror, &mut epoch, piece) {
+                    if !take(&mirror, piece) {
                         return;
                     }
                 }
@@ -295,13 +293,12 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
 }
 
 /// Adds a piece. False when nothing can come after it here.
-fn take(mirror: &Mirror, epoch: &mut u64, piece: Piece) -> bool {
+fn take(mirror: &Mirror, piece: Piece) -> bool {
     let Piece { epoch: of, first, last, lines, then } = piece;
-    if of < *epoch {
+    if of < mirror.epoch.load(Ordering::Acquire) {
         // Its writer does not know yet that the turn is another's.
         return true;
     }
-    *epoch = of;
     mirror.epoch.store(of, Ordering::Release);
     *mirror.heard.lock() = Instant::now();
     match then {
