@@ -27,8 +27,9 @@ use crate::store::indexing::Item;
 use crate::store::journal::Chunk;
 use crate::store::turns::Record;
 
-/// How many turns are ended at once: a dead process leaves thousands, and all are to end within a second.
-const AT_ONCE: usize = 8;
+/// How many turns are ended at once: a dead process leaves thousands, and all are to end within a second. More than there are
+/// connections to the database, so that none waits for work.
+const AT_ONCE: usize = 24;
 
 /// Picks up an open turn that is this replica's and does not live here. False when it does so under an older lease,
 /// which has to go first.
