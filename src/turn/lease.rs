@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::live::Cut;
 use super::{Turns, recover};
 use crate::domain::ids::ReplicaId;
@@ -40,49 +42,89 @@ struct Still {
 /// signs off, or with the lifecycle's hard token.
 pub async fn run(turns: Turns) {
     let over = turns.signed_off.clone();
-    let lease = Duration::from_secs(turns.settings.lease_s);
+    let (lease, taken) = (Duration::from_secs(turns.settings.lease_s), Notify::new());
     let period = POLL.min(lease / 4);
+    let work = async {
+        if turns.store.is_shared() {
+            // Beside each other: whoever has much to pick up must not seem dead meanwhile.
+            tokio::join!(
+                keep(&turns, lease, period),
+                look(&turns, lease, period, &taken),
+                pick_up(&turns, period, &taken)
+            );
+        } else {
+            look(&turns, lease, period, &taken).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = over.cancelled() => {}
+    }
+}
+
+/// Renews the lease, so often that a slow beat does not cost it.
+async fn keep(turns: &Turns, lease: Duration, period: Duration) {
+    loop {
+        let pause = match renew(turns).await {
+            Ok(()) => {
+                turns.awake.answered();
+                lease / 5
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the lease waits for the database");
+                period
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = turns.doubt.notified() => {}
+        }
+    }
+}
+
+/// Hears what others want, and takes the turns of those who are silent; `taken` is told.
+async fn look(turns: &Turns, lease: Duration, period: Duration, taken: &Notify) {
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
     let mut answered_at: Option<Instant> = None;
-    let mut renewed_at = Some(Instant::now());
-    // Turns were taken over, and not all of them are picked up.
-    let mut owing = false;
     loop {
         let round = async {
-            hear(&turns).await?;
+            hear(turns).await?;
             if !turns.store.is_shared() {
                 return Ok(());
-            }
-            // A beat is due often enough that a slow one does not cost the lease.
-            if renewed_at.is_none_or(|at| at.elapsed() >= lease / 5) {
-                renew(&turns).await?;
-                renewed_at = Some(Instant::now());
-                turns.awake.answered();
             }
             let seen = turns.store.peers(&turns.replica()).await?;
             let now = Instant::now();
             let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(period * 4);
             answered_at = Some(now);
-            let dead = watch(&mut peers, seen, gap, lease);
-            for peer in dead {
-                fence(&turns, &peer).await?;
+            for peer in watch(&mut peers, seen, gap, lease) {
+                fence(turns, &peer).await?;
                 peers.remove(&peer.id);
             }
-            owing |= turns.store.adopt(&turns.replica()).await? > 0;
-            if owing {
-                owing = !recover::all(&turns).await?;
+            if turns.store.adopt(&turns.replica()).await? > 0 {
+                taken.notify_one();
             }
             Ok(())
         };
         let done: Result<()> = round.await;
         if let Err(error) = done {
-            tracing::warn!(%error, "leases wait for the database");
+            tracing::warn!(%error, "what other replicas do and want waits for the database");
             answered_at = None;
         }
-        tokio::select! {
-            () = tokio::time::sleep(period) => {}
-            () = turns.doubt.notified() => renewed_at = None,
-            () = over.cancelled() => return,
+        tokio::time::sleep(period).await;
+    }
+}
+
+/// Picks up the turns that were taken, however long that takes.
+async fn pick_up(turns: &Turns, period: Duration, taken: &Notify) {
+    loop {
+        taken.notified().await;
+        loop {
+            match recover::all(turns).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "turns of a dead replica wait for the database"),
+            }
+            tokio::time::sleep(period).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::stories::usage::price;
 use crate::support::access::user;
 use crate::support::{
-    Database, Encoding, Fold, Frame, Gate, Gateway, Pair, Record, Request, Script, Stream, Task, Upstream,
+    Database, Encoding, Fold, Frame, Gate, Gateway, Pair, Record, Request, Script, Setup, Stream, Task, Upstream,
     assert_stamps, eventually,
 };
 
@@ -247,6 +247,41 @@ async fn what_a_dead_replica_leaves_is_taken_within_its_lease_and_a_second() {
     Record::read(&pair.b, &queued).await;
     let asked: Vec<_> = pair.upstream.calls().iter().map(|call| call.question()).collect();
     assert_eq!(asked, ["first", "second"]);
+}
+
+#[tokio::test]
+async fn whoever_has_long_to_do_with_what_a_dead_replica_left_keeps_its_own_turns() {
+    let mut pair = Pair::without_redis().await;
+    let third = Setup::new(&pair.outage.url()).upstream(&pair.upstream).set("cluster.lease_s", 1).start().await;
+    let gate = Gate::new();
+    pair.upstream.when("dies", Script::new().role().stamped(2).hang());
+    pair.upstream.when("lives", Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
+    let mut dies = pair.a.ask(&pair.a.conversation().await, "dies").await;
+    let turn = dies.turn();
+    dies.events(4).await;
+    let mut living = Vec::new();
+    for client in [pair.b.clone(), third.client()] {
+        let mut stream = client.ask(&client.conversation().await, "lives").await;
+        stream.events(4).await;
+        living.push(stream);
+    }
+    let unsaved = "select cast(count(*) as text) from turns t where coalesce((select max(j.last_seq) from journal j \
+                   where j.turn_id = t.id), 0) < 4";
+    eventually("all of it to be saved", async || (pair.outage.database.texts(unsaved).await == ["0"]).then_some(()))
+        .await;
+    // Nobody can end a turn, and those that live have nothing to save, which would renew a lease as well.
+    let block = pair.outage.database.block_tables("messages").await;
+    pair.one.kill();
+    let taken = "select cast(count(*) as text) from turns where epoch > 1";
+    eventually("its turn to be taken", async || (pair.outage.database.texts(taken).await == ["1"]).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    drop(block);
+    assert_eq!(pair.b.ended(&turn).await["status"], "interrupted");
+    gate.open();
+    for stream in &mut living {
+        assert_eq!(stream.rest().await.last().unwrap().json["status"], "completed");
+    }
+    assert_eq!(pair.outage.database.texts(taken).await, ["1"]);
 }
 
 #[tokio::test]
