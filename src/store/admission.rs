@@ -162,6 +162,9 @@ macro_rules! reopen {
 impl Store {
     /// Admits a turn. `plan` makes of the conversation's configuration what the run is told; `None` when no
     /// upstream serves the model.
+    ///
+    /// # Errors
+    /// When the database does not answer; whether it was admitted is not known then.
     pub async fn admit(
         &self,
         owner: &Owner,

@@ -137,6 +137,9 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str, column: &'static 
 
 impl Store {
     /// The conversation as it stands by now, if it is the owner's.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn conversation(
         &self,
         owner: &Owner,
@@ -221,6 +224,9 @@ impl Store {
     }
 
     /// The conversation the owner calls by this session id.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn session(&self, owner: &Owner, session_id: &str) -> Result<Option<ConversationId>> {
         read!(self, conn => {
             let id: Option<String> = sqlx::query_scalar(

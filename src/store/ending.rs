@@ -72,6 +72,9 @@ pub enum Outcome {
 
 impl Store {
     /// Starts a queued turn whose time has come.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again is safe.
     pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Outcome> {
         let started = write!(self, conn => {
             conn.query(
@@ -95,8 +98,12 @@ impl Store {
     }
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which
-    /// the next queued turn then has, and the calls it made, kept and counted. What its run was told, a history of the request's own among it, is forgotten.
+    /// the next queued turn then has, and the calls it made, kept and counted. What its run was told, a history of
+    /// the request's own among it, is forgotten.
     /// Done again, it changes nothing; a recovery, which makes its end anew each time, is told that there is one.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again is safe.
     pub async fn end_turn(&self, lease: &Lease, ending: &Ending) -> Result<Outcome> {
         let message = &ending.message;
         let ended = write!(self, conn => {

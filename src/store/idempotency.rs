@@ -88,6 +88,9 @@ pub(super) fn judge(
 
 impl Store {
     /// What a key stands for, if anything.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn claimed(&self, owner: &Owner, key: &Key, now: Timestamp) -> Result<Option<Claimed>> {
         read!(self, conn => {
             let row: Option<(String, String, Option<String>, Option<i64>)> = sqlx::query_as(
@@ -109,6 +112,9 @@ impl Store {
 
     /// Notes that somebody is told of the turn that a key has made: it is not undone any more. False where it is gone by now. A claim
     /// is later than its turn by a microsecond for each who was told.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn note_told(&self, owner: &Owner, key: &Key, turn: &TurnId) -> Result<bool> {
         write!(self, conn => {
             let told = conn.query(
@@ -126,6 +132,9 @@ impl Store {
     }
 
     /// Forgets up to `limit` keys that expired before `now`; says how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
             let forgotten = conn.query(

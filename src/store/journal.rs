@@ -150,6 +150,9 @@ impl Store {
     /// It renews the replica's lease as well, and is false, with nothing saved, when that is lost: another replica has
     /// these turns now. In SQLite's file, which no other process serves, what only adds to the tail does without a lease.
     /// Saving the same again changes nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
         let alone = !self.is_shared() && chunks.is_empty() && !tail.is_empty() && !tail.forgets();
         let saved = write!(self, first, conn => {
@@ -180,6 +183,9 @@ impl Store {
 
     /// The first saved chunks of a turn that hold events after `after`, at most `limit` of them, and none beyond a gap
     /// but that of a crash.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn journal(&self, owner: &Owner, turn: &TurnId, after: u64, limit: u32) -> Result<Vec<Saved>> {
         read!(self, conn => {
             let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
@@ -210,6 +216,9 @@ impl Store {
     }
 
     /// The last saved seq of a turn; 0 for none.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn journal_end(&self, owner: &Owner, turn: &TurnId) -> Result<u64> {
         read!(self, conn => {
             let last: Option<i64> = sqlx::query_scalar(
@@ -225,6 +234,9 @@ impl Store {
     }
 
     /// Drops the events of up to `limit` turns that ended before `before`, each turn's whole; says of how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn drop_journals(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
         // What somebody else drops or erases at this moment is not waited for.
         let free = if self.is_shared() { "for update skip locked" } else { "" };

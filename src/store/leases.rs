@@ -37,6 +37,9 @@ pub struct Request {
 
 impl Store {
     /// Enters a replica that has just started.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn enter(&self, replica: &ReplicaId, now: Timestamp) -> Result<()> {
         write!(self, conn => {
             conn.query("insert into replicas (id, beat, started_at) values ($1, 1, $2) on conflict (id) do nothing")
@@ -49,6 +52,9 @@ impl Store {
     }
 
     /// Removes a replica that has no turns left.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn leave(&self, replica: &ReplicaId) -> Result<()> {
         write!(self, conn => {
             conn.query(
@@ -63,6 +69,9 @@ impl Store {
     }
 
     /// Every other replica that is not fenced.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn peers(&self, me: &ReplicaId) -> Result<Vec<Peer>> {
         read!(self, conn => {
             let rows: Vec<(String, i64)> =
@@ -75,6 +84,9 @@ impl Store {
     }
 
     /// Fences a peer that has not moved since it was seen: nothing more of it is journalled. Says whether it was so.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn fence(&self, peer: &Peer, now: Timestamp) -> Result<bool> {
         write!(self, conn => {
             let fenced = conn.query(
@@ -91,6 +103,9 @@ impl Store {
 
     /// Takes every open turn whose replica is fenced or gone, those included that it admitted before it knew.
     /// Says how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
         write!(self, conn => {
             let adopted = conn.query(
@@ -106,6 +121,9 @@ impl Store {
     }
 
     /// Forgets up to `limit` replicas that were fenced before `before` and have no turns left.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn forget_replicas(&self, before: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
             let forgotten = conn.query(
@@ -122,6 +140,9 @@ impl Store {
     }
 
     /// What other replicas want of this one's turns.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn requests(&self, me: &ReplicaId) -> Result<Vec<Request>> {
         read!(self, conn => {
             let rows: Vec<(String, Option<String>, Option<i64>, i64)> = sqlx::query_as(
@@ -148,6 +169,9 @@ impl Store {
     }
 
     /// Asks the replica that has an open turn to stop it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn request_stop(&self, owner: &Owner, turn: &TurnId, by: StoppedBy, deed: Option<&Deed>) -> Result<()> {
         write!(self, conn => {
             let asked = conn
@@ -169,6 +193,9 @@ impl Store {
     }
 
     /// Tells the replica that has an open turn that somebody reads it here.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn touch(&self, owner: &Owner, turn: &TurnId, now: Timestamp) -> Result<()> {
         write!(self, conn => {
             conn.query(

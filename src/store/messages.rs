@@ -129,6 +129,9 @@ pub(super) fn columns(content: &Content) -> (&'static str, Vec<u8>) {
 impl Store {
     /// The newest `limit` messages of a conversation before `before`, oldest first, and whether fewer came because
     /// they hold `bytes` of text already. The newest always comes.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn messages(
         &self,
         owner: &Owner,
@@ -165,6 +168,9 @@ impl Store {
     }
 
     /// The message, if it is the owner's.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn message(&self, owner: &Owner, id: &MessageId) -> Result<Option<Message>> {
         let sql =
             format!("select {COLUMNS} from messages m where m.id = $1 and m.application_id = $2 and m.owner_id = $3");
@@ -184,6 +190,9 @@ impl Store {
 
     /// The messages of a conversation after the place `after` up to `last`, oldest first: at most `limit`, and no more once
     /// they hold `bytes` of text. The first always comes.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn messages_between(
         &self,
         owner: &Owner,
@@ -219,6 +228,9 @@ impl Store {
     }
 
     /// The places of a message and of what it answers, newest first, at most `limit`; and the message before those.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn places(&self, owner: &Owner, to: &MessageId, limit: u32) -> Result<(Vec<u64>, Option<MessageId>)> {
         read!(self, conn => {
             let rows: Vec<(Option<String>, i64)> = sqlx::query_as(
@@ -242,6 +254,9 @@ impl Store {
 
     /// The path to a message: it and what it answers, back to the first, newest first, as far as `bytes` of text
     /// reach. The message itself always comes.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn path(&self, owner: &Owner, to: &MessageId, bytes: usize) -> Result<Vec<Said>> {
         read!(self, conn => {
             let mut path = Vec::new();

@@ -175,6 +175,9 @@ pub enum OpenError {
 impl Store {
     /// Opens the database at `url`, for this process alone if it is a file, and applies the migrations.
     /// No call will wait longer than `patience`; each is counted by `meter`.
+    ///
+    /// # Errors
+    /// When the URL is not one of ours, the file is served by another process, or the database refuses.
     pub async fn open(
         url: &str,
         durability: Durability,
@@ -192,6 +195,9 @@ impl Store {
     }
 
     /// Opens the database beside whoever serves it, and applies the migrations.
+    ///
+    /// # Errors
+    /// When the URL is not one of ours, or the database refuses.
     pub async fn beside(url: &str, patience: Duration) -> std::result::Result<Self, OpenError> {
         let pool = match sqlite_path(url) {
             Some(path) => sqlite(&path, Durability::Strict, patience).await?,

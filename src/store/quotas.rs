@@ -147,6 +147,9 @@ pub(super) fn used(calls: &[Record]) -> Foreseen {
 
 impl Store {
     /// Drops up to `limit` counters that nobody needs any more at `now`; says how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn forget_quotas(&self, now: Timestamp, limit: u32) -> Result<u64> {
         write!(self, conn => {
             let gone = conn.query(

@@ -173,6 +173,9 @@ impl Store {
     /// Moves what the tail has of open turns into the journal, and empties it. For a process that has the database for
     /// itself and runs no turn: whoever left these is dead. Done in steps; what is left after one that failed is moved
     /// the next time.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn recall(&self) -> Result<()> {
         while self.recall_some().await? {}
         Ok(())

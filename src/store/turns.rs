@@ -189,6 +189,9 @@ fn crash(saved: Option<i64>, resumed: Option<i64>) -> Option<Crash> {
 
 impl Store {
     /// How the turn stands, if it is the owner's.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn standing(&self, owner: &Owner, id: &TurnId) -> Result<Option<Standing>> {
         type Row = (String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>, String);
         read!(self, conn => {
@@ -215,6 +218,9 @@ impl Store {
     }
 
     /// The turn, if it is the owner's.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn turn(&self, owner: &Owner, id: &TurnId) -> Result<Option<Record>> {
         read!(self, conn => {
             let row = sqlx::query(select("t.id = $1 and t.application_id = $2 and t.owner_id = $3"))
@@ -231,6 +237,9 @@ impl Store {
     }
 
     /// The first turn of a conversation whose number is at least `number`.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn turn_from(&self, owner: &Owner, conversation: &ConversationId, number: u64) -> Result<Option<Record>> {
         let sql = select(
             "t.conversation_id = $1 and t.application_id = $2 and t.owner_id = $3 and t.number >= $4 \
@@ -252,6 +261,9 @@ impl Store {
     }
 
     /// The open turns of a conversation, by number: id and number.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn open_turns(&self, owner: &Owner, conversation: &ConversationId) -> Result<Vec<(TurnId, u64)>> {
         read!(self, conn => {
             let rows: Vec<(String, i64)> = sqlx::query_as(
@@ -268,6 +280,9 @@ impl Store {
     }
 
     /// The open turns a replica has, in the order they were admitted.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
     pub async fn turns_of(&self, replica: &ReplicaId) -> Result<Vec<Record>> {
         let sql = select("t.replica_id = $1 and t.finished_at is null order by t.created_at, t.number");
         read!(self, conn => {
@@ -281,6 +296,9 @@ impl Store {
     }
 
     /// The ids of the open turns a replica has.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn open_turns_of(&self, replica: &ReplicaId) -> Result<Vec<TurnId>> {
         read!(self, conn => {
             let ids: Vec<String> =
@@ -293,6 +311,9 @@ impl Store {
     }
 
     /// The highest number among a conversation's turns; 0 for none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn last_number(&self, owner: &Owner, conversation: &ConversationId) -> Result<u64> {
         read!(self, conn => {
             let number: Option<i64> = sqlx::query_scalar(

@@ -15,6 +15,9 @@ use crate::domain::quota::Hold;
 impl Store {
     /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
     /// under it, and `made`, the conversation that was made for it. False where somebody was told of it meanwhile: it stays.
+    ///
+    /// # Errors
+    /// When the database does not answer.
     pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<bool> {
         write!(self, conn => {
             let conversation: Option<(String, Option<String>)> = conn.query(

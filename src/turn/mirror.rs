@@ -326,8 +326,7 @@ fn take(mirror: &Mirror, piece: Piece) -> bool {
 /// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
 /// when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
-    let (mut seen, mut heard) = (mirror.log.appended().seq, Instant::now());
-    let (mut touched, mut was_held): (Option<Instant>, bool) = (None, false);
+    let (mut touched, mut was_held, mut looked): (Option<Instant>, bool, Instant) = (None, false, Instant::now());
     let mut round = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -350,14 +349,10 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
             touched = Some(Instant::now());
             touch(turns, &mirror.owner, &mirror.turn).await;
         }
-        let now = mirror.log.appended().seq;
-        if now > seen {
-            (seen, heard) = (now, Instant::now());
-        }
-        if heard.elapsed() < QUIET {
+        if mirror.is_fresh() || looked.elapsed() < QUIET {
             continue;
         }
-        heard = Instant::now();
+        looked = Instant::now();
         match is_behind(turns, mirror).await {
             Ok(false) => {}
             Ok(true) => return,

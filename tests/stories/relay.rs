@@ -27,14 +27,31 @@ fn bytes(frames: &[Frame]) -> Vec<&[u8]> {
     frames.iter().map(|frame| &frame.bytes[..]).collect()
 }
 
+/// A turn of the one that waits at its gate twice, and a reader of it at each.
+struct Shown {
+    conversation: String,
+    turn: String,
+    gate: Gate,
+    mine: Stream,
+    theirs: Stream,
+}
+
+impl Shown {
+    async fn by(pair: &Pair) -> Self {
+        let gate = Gate::new();
+        pair.upstream.push(gated(&gate));
+        let conversation = pair.a.conversation().await;
+        let mine = pair.a.ask(&conversation, "go").await;
+        let turn = mine.turn();
+        let theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+        Self { conversation, turn, gate, mine, theirs }
+    }
+}
+
 #[tokio::test]
 async fn what_one_shows_the_other_shows_before_it_is_saved() {
     let pair = Pair::new().await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let conversation = pair.a.conversation().await;
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let Shown { conversation, gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     let (mut here, mut there) = (deltas(&mut mine, 2).await, deltas(&mut theirs, 2).await);
     // From here on nothing can be saved.
     let block = pair.outage.database.block_tables("journal").await;
@@ -81,11 +98,7 @@ async fn many_who_come_at_any_time_to_either_see_the_same_events_once() {
 #[tokio::test]
 async fn without_redis_the_other_reads_the_record_and_with_it_again_what_is_said() {
     let mut pair = Pair::new().await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let conversation = pair.a.conversation().await;
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let Shown { conversation, gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     let mut seen = deltas(&mut theirs, 2).await;
     pair.redis.kill();
     let state = async |wanted: &str| {
@@ -153,11 +166,7 @@ async fn a_redis_that_answers_nothing_keeps_nobody_waiting() {
 async fn a_redis_without_memory_costs_nothing_but_time() {
     let pair = Pair::new().await;
     pair.redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
-    let conversation = pair.a.conversation().await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let Shown { gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     gate.open();
     assert_eq!(bytes(&mine.rest().await), bytes(&theirs.rest().await));
 }
@@ -165,12 +174,7 @@ async fn a_redis_without_memory_costs_nothing_but_time() {
 #[tokio::test]
 async fn an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
     let mut pair = Pair::with(|setup| setup.set("limits.unsaved_s", 2)).await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let conversation = pair.a.conversation().await;
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let turn = mine.turn();
-    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let Shown { turn, gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     let mut there = deltas(&mut theirs, 2).await;
     // What comes now comes through Redis.
     let block = pair.outage.database.block_tables("journal").await;
@@ -268,11 +272,7 @@ async fn readers_of_a_replica_that_is_told_to_stop_go_on_elsewhere_one_after_the
 #[tokio::test]
 async fn in_strict_the_other_shows_nothing_that_is_not_saved() {
     let pair = Pair::with(|setup| setup.set("stream.durability", "strict")).await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let conversation = pair.a.conversation().await;
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+    let Shown { gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     let mut seen = deltas(&mut theirs, 2).await;
     let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
@@ -349,11 +349,7 @@ async fn after_redis_stood_still_in_mid_turn_nobody_asks_it_again_and_again() {
 #[tokio::test]
 async fn in_strict_an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
     let mut pair = Pair::with(|setup| setup.set("limits.unsaved_s", 2).set("stream.durability", "strict")).await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let mut mine = pair.a.ask(&pair.a.conversation().await, "go").await;
-    let turn = mine.turn();
-    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let Shown { turn, gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     deltas(&mut theirs, 2).await;
     eventually("the other to follow it", async || {
         let asked = pair.redis.cli(&["INFO", "commandstats"]);
@@ -423,12 +419,7 @@ async fn while_the_database_is_away_nobody_is_taken_to_have_left() {
 #[tokio::test]
 async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_comes_after_its_turns_are_taken() {
     let mut pair = Pair::new().await;
-    let gate = Gate::new();
-    pair.upstream.push(gated(&gate));
-    let conversation = pair.a.conversation().await;
-    let mut mine = pair.a.ask(&conversation, "go").await;
-    let turn = mine.turn();
-    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
     let before = deltas(&mut theirs, 2).await;
     deltas(&mut mine, 2).await;
     let saved = before.last().unwrap().json["seq"].to_string();
