@@ -13,6 +13,9 @@ use crate::domain::ids::{ReplicaId, TurnId};
 use crate::domain::owner::Owner;
 use crate::domain::turn::StoppedBy;
 
+/// Who takes turns of dead replicas holds this lock of PostgreSQL.
+const ADOPTING: i64 = 0x7469_6461;
+
 /// Another replica, as the database last saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -108,6 +111,11 @@ impl Store {
     /// When the database does not answer.
     pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
         write!(self, conn => {
+            if self.is_shared() {
+                // One after the other: whoever waits for a row that another has just taken does not look again whether its replica is
+                // alive (postgresql.org/docs/current/transaction-iso.html, section 13.2.1: what is looked at again is the row alone).
+                conn.query("select pg_advisory_xact_lock($1)").bind(ADOPTING).later().await?;
+            }
             let adopted = conn.query(
                 "update turns set replica_id = $1, epoch = epoch + 1 where finished_at is null \
                  and replica_id <> $1 and not exists (select 1 from replicas r \

@@ -170,6 +170,18 @@ impl Database {
         }
     }
 
+    /// Keeps the rows that a query locks (on SQLite everything) until the guard is dropped.
+    pub async fn hold(&self, query: &str) -> Block {
+        match &self.0 {
+            Place::File { .. } => self.block().await,
+            Place::Server { url, .. } => {
+                let mut connection = PgConnectOptions::from_str(url.as_str()).unwrap().connect().await.unwrap();
+                connection.execute(AssertSqlSafe(format!("begin; {query}"))).await.unwrap();
+                Block::Server { _connection: connection }
+            }
+        }
+    }
+
     /// Applies migrations.
     pub(super) async fn migrate(&self, migrator: &Migrator) {
         match &self.0 {
