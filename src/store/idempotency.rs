@@ -1,5 +1,7 @@
 //! Idempotency keys: who asked what under which key, and what came of it.
 
+use sqlx::AssertSqlSafe;
+
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
@@ -136,11 +138,13 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
+        // One that is used again at this moment is not waited for, nor forgotten after that.
+        let free = if self.is_shared() { "for update skip locked" } else { "" };
         write!(self, conn => {
-            let forgotten = conn.query(
+            let forgotten = conn.query(AssertSqlSafe(format!(
                 "delete from idempotency_keys where (application_id, owner_id, key) in \
-                 (select application_id, owner_id, key from idempotency_keys where expires_at <= $1 limit $2)",
-            )
+                 (select application_id, owner_id, key from idempotency_keys where expires_at <= $1 limit $2 {free})"
+            )))
             .bind(now.as_micros())
             .bind(i64::from(limit))
             .changes()

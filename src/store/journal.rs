@@ -158,8 +158,8 @@ impl Store {
         let saved = write!(self, first, conn => {
             if !alone {
                 let beat = "update replicas set beat = beat + 1 where id = $1 and fenced_at is null";
-                if self.is_shared() {
-                    // In the same round trip; the next statement sees what there is once nobody erases.
+                if self.is_shared() && !chunks.is_empty() {
+                    // In the same round trip; the next statement sees what there is once nobody erases. A beat alone waits for no erasure.
                     let beat = format!("{beat} and pg_advisory_xact_lock_shared($2) is not null");
                     conn.query(AssertSqlSafe(beat)).bind(replica.as_str()).bind(ERASING).must_change().await?;
                 } else {

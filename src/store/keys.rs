@@ -210,8 +210,11 @@ impl Store {
         if used.is_empty() {
             return Ok(());
         }
+        // In one order everywhere, so that two replicas do not wait for each other.
+        let mut used = used.to_vec();
+        used.sort_unstable_by(|one, other| one.0.as_str().cmp(other.0.as_str()));
         write!(self, conn => {
-            for (id, at) in used {
+            for (id, at) in &used {
                 conn.query("update api_keys set last_used_at = $1 where id = $2 and coalesce(last_used_at, 0) < $1")
                     .bind(at.as_micros())
                     .bind(id.as_str())

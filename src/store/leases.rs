@@ -3,6 +3,8 @@
 //! A replica lives as long as its `beat` rises. One that stands still is fenced: it can journal nothing more, and
 //! once its turns have changed hands it can end none of them.
 
+use sqlx::AssertSqlSafe;
+
 use super::audit::{OK, insert_deed};
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
@@ -15,6 +17,10 @@ use crate::domain::turn::StoppedBy;
 
 /// Who takes turns of dead replicas holds this lock of PostgreSQL.
 const ADOPTING: i64 = 0x7469_6461;
+
+/// The open turns of those that are fenced or gone; `$1` is who asks.
+const LEFT: &str = "finished_at is null and replica_id <> $1 and not exists (select 1 from replicas r \
+    where r.id = turns.replica_id and r.fenced_at is null)";
 
 /// Another replica, as the database last saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,20 +116,24 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
+        if self.is_shared() {
+            // Nearly always there is nothing to take: no lock for that.
+            let any: Option<i32> = read!(self, conn => {
+                let left = AssertSqlSafe(format!("select 1 from turns where {LEFT} limit 1"));
+                Ok(sqlx::query_scalar(left).bind(me.as_str()).fetch_optional(conn).await?)
+            })?;
+            if any.is_none() {
+                return Ok(0);
+            }
+        }
         write!(self, conn => {
             if self.is_shared() {
                 // One after the other: whoever waits for a row that another has just taken does not look again whether its replica is
                 // alive (postgresql.org/docs/current/transaction-iso.html, section 13.2.1: what is looked at again is the row alone).
                 conn.query("select pg_advisory_xact_lock($1)").bind(ADOPTING).later().await?;
             }
-            let adopted = conn.query(
-                "update turns set replica_id = $1, epoch = epoch + 1 where finished_at is null \
-                 and replica_id <> $1 and not exists (select 1 from replicas r \
-                 where r.id = turns.replica_id and r.fenced_at is null)",
-            )
-            .bind(me.as_str())
-            .changes()
-            .await?;
+            let take = AssertSqlSafe(format!("update turns set replica_id = $1, epoch = epoch + 1 where {LEFT}"));
+            let adopted = conn.query(take).bind(me.as_str()).changes().await?;
             Ok(Done::Commit(adopted))
         })
     }

@@ -4,6 +4,8 @@
 //! Counters are taken as the last rows of a transaction, in the order of the bounds: who waits for one holds none that
 //! comes after it.
 
+use sqlx::AssertSqlSafe;
+
 use super::pool::{Done, write};
 use super::transaction::Transaction;
 use super::{Result, Store};
@@ -151,12 +153,14 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_quotas(&self, now: Timestamp, limit: u32) -> Result<u64> {
+        // One that is taken of at this moment is not waited for, nor dropped after that.
+        let free = if self.is_shared() { "for update skip locked" } else { "" };
         write!(self, conn => {
-            let gone = conn.query(
+            let gone = conn.query(AssertSqlSafe(format!(
                 "delete from quota_counters where (application_id, scope, scope_id, measure, start) in \
                  (select application_id, scope, scope_id, measure, start from quota_counters \
-                 where until < $1 and (measure <> 'turns' or used <= 0) limit $2)",
-            )
+                 where until < $1 and (measure <> 'turns' or used <= 0) limit $2 {free})"
+            )))
             .bind(now.as_micros())
             .bind(i64::from(limit))
             .changes()

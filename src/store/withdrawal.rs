@@ -12,23 +12,31 @@ use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
 use crate::domain::quota::Hold;
 
+/// The turn, and what it took of what bounds its owner.
+const FIND: &str = "select conversation_id, holds from turns where id = $1 and application_id = $2 and owner_id = $3";
+
+/// A row that is undone again; of its turn there is none yet, nor can be one meanwhile.
+const STAND_IN: &str = "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, \
+    user_message_id, message_id, replica_id, epoch, seq, created_at) \
+    values ($1, '', '', $1, 0, 'queued', '', '', '', '', '', 0, 0, 0) on conflict do nothing";
+
 impl Store {
     /// Undoes an admission of which nobody was told, if it was committed at all: the turn goes with everything
-    /// under it, and `made`, the conversation that was made for it. False where somebody was told of it meanwhile: it stays.
+    /// under it, and `made`, the conversation that was made for it. False where somebody was told of it meanwhile, or another replica
+    /// has taken it: it stays.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn withdraw(&self, owner: &Owner, turn: &TurnId, made: Option<&ConversationId>) -> Result<bool> {
         write!(self, conn => {
-            let conversation: Option<(String, Option<String>)> = conn.query(
-                "select conversation_id, holds from turns where id = $1 and application_id = $2 and owner_id = $3",
-            )
-            .bind(turn.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .row()
-            .await?;
-            let Some((conversation, holds)) = conversation else { return Ok(Done::Rollback(true)) };
+            let mut found: Option<(String, Option<String>)> =
+                conn.query(FIND).bind(turn.as_str()).bind(&*owner.application_id).bind(&*owner.owner_id).row().await?;
+            // Its commit may be under way yet: whoever would have its place waits until that is decided.
+            if found.is_none() && self.is_shared() && conn.query(STAND_IN).bind(turn.as_str()).changes().await? == 0 {
+                let found_now = conn.query(FIND).bind(turn.as_str()).bind(&*owner.application_id).bind(&*owner.owner_id);
+                found = found_now.row().await?;
+            }
+            let Some((conversation, holds)) = found else { return Ok(Done::Rollback(true)) };
             // The key first, as an admission does; whoever is being told of the turn has it, and is waited for.
             conn.query(
                 "delete from idempotency_keys where turn_id = $1 \
@@ -47,6 +55,11 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
+            // What another replica took, or has ended, was told of.
+            let is_ours = "update turns set epoch = epoch where id = $1 and epoch = 1 and finished_at is null";
+            if conn.query(is_ours).bind(turn.as_str()).changes().await? == 0 {
+                return Ok(Done::Rollback(false));
+            }
             // Whoever answers what goes answers what that answered: its question, where it brought none of its own.
             conn.query(
                 "update messages set parent_id = (select q.parent_id from messages q where q.turn_id = $1 \

@@ -48,17 +48,28 @@ pub async fn run(turns: Turns) {
         if turns.store.is_shared() {
             // Beside each other: whoever has much to pick up must not seem dead meanwhile.
             tokio::join!(
+                listen(&turns, period),
                 keep(&turns, lease, period),
                 look(&turns, lease, period, &taken),
-                pick_up(&turns, period, &taken)
+                pick_up(&turns, period, &taken),
             );
         } else {
-            look(&turns, lease, period, &taken).await;
+            listen(&turns, period).await;
         }
     };
     tokio::select! {
         () = work => {}
         () = over.cancelled() => {}
+    }
+}
+
+/// Does what others want, and what is due.
+async fn listen(turns: &Turns, period: Duration) {
+    loop {
+        if let Err(error) = hear(turns).await {
+            tracing::warn!(%error, "what others want waits for the database");
+        }
+        tokio::time::sleep(period).await;
     }
 }
 
@@ -82,16 +93,12 @@ async fn keep(turns: &Turns, lease: Duration, period: Duration) {
     }
 }
 
-/// Hears what others want, and takes the turns of those who are silent; `taken` is told.
+/// Takes the turns of those who are silent; `taken` is told.
 async fn look(turns: &Turns, lease: Duration, period: Duration, taken: &Notify) {
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
     let mut answered_at: Option<Instant> = None;
     loop {
         let round = async {
-            hear(turns).await?;
-            if !turns.store.is_shared() {
-                return Ok(());
-            }
             let seen = turns.store.peers(&turns.replica()).await?;
             let now = Instant::now();
             let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(period * 4);
@@ -100,14 +107,16 @@ async fn look(turns: &Turns, lease: Duration, period: Duration, taken: &Notify) 
                 fence(turns, &peer).await?;
                 peers.remove(&peer.id);
             }
-            if turns.store.adopt(&turns.replica()).await? > 0 {
+            let adopted = turns.store.adopt(&turns.replica()).await;
+            // Where the answer is lost, it may be done.
+            if !matches!(adopted, Ok(0)) {
                 taken.notify_one();
             }
-            Ok(())
+            adopted.map(drop)
         };
         let done: Result<()> = round.await;
         if let Err(error) = done {
-            tracing::warn!(%error, "what other replicas do and want waits for the database");
+            tracing::warn!(%error, "what other replicas do waits for the database");
             answered_at = None;
         }
         tokio::time::sleep(period).await;

@@ -159,6 +159,8 @@ pub struct House {
     replica: RwLock<ReplicaId>,
     /// Held while the process takes a new name.
     renaming: tokio::sync::Mutex<()>,
+    /// Held by whoever picks up turns that are left over: two at once would each find the same.
+    picking_up: tokio::sync::Mutex<()>,
     /// Told when there is reason to think that this process was fenced.
     doubt: Notify,
     awake: Awake,
@@ -208,6 +210,7 @@ impl Turns {
             counts: Counts::default(),
             replica: RwLock::new(replica),
             renaming: tokio::sync::Mutex::default(),
+            picking_up: tokio::sync::Mutex::default(),
             doubt: Notify::new(),
             awake: Awake::new(lease),
             hearing: Hearing::default(),

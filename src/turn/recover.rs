@@ -38,11 +38,11 @@ const AT_ONCE: usize = 24;
 /// The store's; asking again is safe.
 pub async fn recover(turns: &Turns, record: Record) -> Result<bool> {
     if let Some(live) = turns.registry.any(&record.id) {
-        let same = live.lease.epoch == record.epoch;
-        if !same {
+        let is_older = live.lease.epoch < record.epoch;
+        if is_older {
             live.cut(Cut::Lost);
         }
-        return Ok(same);
+        return Ok(!is_older);
     }
     if record.status == Status::Queued {
         adopt(turns, record);
@@ -160,14 +160,16 @@ fn open_call(draft: &Draft) -> Option<StepId> {
 }
 
 /// Picks up every open turn of this replica that does not live here. One that has never changed hands and is young
-/// is about to live. False when some have to wait for an older lease to go.
+/// is about to live; an admission that nobody is sure of is another's to undo. False when some have to wait for an older lease to go.
 ///
 /// # Errors
 /// The store's; asking again is safe.
 pub async fn all(turns: &Turns) -> Result<bool> {
+    let _alone = turns.picking_up.lock().await;
     let mut records = turns.store.turns_of(&turns.replica()).await?;
     let (now, young) = (turns.now(), 2000 * turns.settings.limits.database_s);
     records.retain(|record| record.epoch > 1 || now.millis_since(record.created_at) > young);
+    records.retain(|record| !turns.suspects.knows(&record.id));
     let whole = AtomicBool::new(true);
     // Queued ones first: each must be here when the end before it makes it due.
     let (queued, running): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.status == Status::Queued);
@@ -194,7 +196,7 @@ pub async fn all(turns: &Turns) -> Result<bool> {
 /// The store's.
 pub async fn stragglers(turns: &Turns) -> Result<()> {
     let open = turns.store.open_turns_of(&turns.replica()).await?;
-    if open.iter().any(|turn| turns.registry.any(turn).is_none()) {
+    if open.iter().any(|turn| turns.registry.any(turn).is_none() && !turns.suspects.knows(turn)) {
         all(turns).await?;
     }
     Ok(())

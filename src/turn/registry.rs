@@ -1,6 +1,7 @@
 //! Which turns live in this process, and who is to hear of new ones.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -56,15 +57,20 @@ impl Registry {
         Self { changes: is_heard.then(Changes::default), ..Self::default() }
     }
 
-    /// Enters a turn, and tells the feeds of its conversation.
-    pub fn enter(&self, live: Arc<Live>) {
+    /// Enters a turn, and tells the feeds of its conversation. False where it lives here already: then it stays as it is.
+    #[must_use]
+    pub fn enter(&self, live: Arc<Live>) -> bool {
         let conversation = live.lease.conversation_id.clone();
+        match self.turns.lock().entry(live.lease.turn_id.clone()) {
+            Entry::Vacant(place) => place.insert(live.clone()),
+            Entry::Occupied(_) => return false,
+        };
         if live.number == 1 {
             self.note(Item::Title(conversation.clone()));
         }
         self.note(Item::Message(live.user_message_id.clone()));
-        self.turns.lock().insert(live.lease.turn_id.clone(), live);
         self.tell(&conversation, |word| word.turns += 1);
+        true
     }
 
     /// Removes a turn whose end is saved, or that is another replica's now.

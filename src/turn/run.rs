@@ -170,13 +170,18 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
 }
 
 /// Waits for ever, unless no open turn is before this one any more: the last may have ended before this one was there
-/// to be told.
+/// to be told. One that is not open itself was stopped before it was here, and is let go of.
 async fn due_already(turns: &Turns, live: &Live) {
     let lease = &live.lease;
     loop {
         match turns.store.open_turns(&lease.owner, &lease.conversation_id).await {
             Ok(open) if open.first().is_some_and(|(first, _)| *first == lease.turn_id) => return,
-            Ok(_) => return std::future::pending().await,
+            Ok(open) => {
+                if open.iter().all(|(turn, _)| *turn != lease.turn_id) {
+                    live.cut(Cut::Lost);
+                }
+                return std::future::pending().await;
+            }
             Err(error) => tracing::warn!(%error, turn_id = %lease.turn_id, "a queued turn waits for the database"),
         }
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -173,8 +173,8 @@ impl Turns {
                 None => Err(Refused::Full),
             };
         };
+        self.withdraw_same_key(owner, ask.key.as_ref()).await?;
         let mut new = self.new_turn(&ask);
-        self.withdraw_same_key(owner, &new).await?;
         let mut admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
         if matches!(admission, Ok(Admission::Fenced)) {
             if let Some(acting) = &new.acting
@@ -185,7 +185,8 @@ impl Turns {
             let patience = self.settings.limits.database();
             let renamed = tokio::time::timeout(patience, lease::fenced(self, &new.replica_id)).await;
             renamed.map_err(|_| Refused::Store(Error::Slow(patience)))?;
-            new.replica_id = self.replica();
+            // The time too: an old turn that is not here yet would be taken for one that is left over.
+            (new.replica_id, new.now) = (self.replica(), self.now());
             admission = self.store.admit(owner, &new, |config| self.plan(&ask, config)).await;
         }
         match admission {
@@ -369,7 +370,10 @@ impl Turns {
 
     /// Enters a turn and starts its task.
     pub(super) fn run(&self, live: Arc<Live>, queued: bool, first: Option<Content>) {
-        self.registry.enter(live.clone());
+        if !self.registry.enter(live.clone()) {
+            // Somebody else saw it in the record and was first.
+            return;
+        }
         if live.lease.replica_id != self.replica() {
             // The name was lost between its admission and now: one that waits would never hear of it.
             live.cut(Cut::Lost);
@@ -421,8 +425,8 @@ impl Turns {
     }
 
     /// The same for those under the key of a turn that is about to be admitted.
-    async fn withdraw_same_key(&self, owner: &Owner, new: &NewTurn) -> Result<(), Refused> {
-        let Some(key) = &new.key else { return Ok(()) };
+    async fn withdraw_same_key(&self, owner: &Owner, key: Option<&Key>) -> Result<(), Refused> {
+        let Some(key) = key else { return Ok(()) };
         let same = |suspect: &Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
         if self.suspects.first(same).is_none() {
             return Ok(());
@@ -436,6 +440,11 @@ impl Turns {
 }
 
 impl Suspects {
+    /// Whether the turn is one of them: it is theirs to undo, or to run.
+    pub(super) fn knows(&self, turn: &TurnId) -> bool {
+        self.first(|suspect| suspect.turn_id == *turn).is_some()
+    }
+
     fn first(&self, which: impl Fn(&Suspect) -> bool) -> Option<Suspect> {
         self.known.lock().iter().find(|suspect| which(suspect)).cloned()
     }

@@ -1,6 +1,7 @@
 //! The stories, told on PostgreSQL. `scripts/test` starts a server for them.
 #![cfg(test)]
 
+mod at_once;
 #[path = "../stories/counted.rs"]
 mod counted;
 mod leaving;

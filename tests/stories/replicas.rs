@@ -285,6 +285,25 @@ async fn whoever_has_long_to_do_with_what_a_dead_replica_left_keeps_its_own_turn
 }
 
 #[tokio::test]
+async fn a_long_erasure_makes_nobody_seem_dead() {
+    let pair = Pair::without_redis().await;
+    let replicas = "select cast(count(*) as text) from replicas where fenced_at is null";
+    assert_eq!(pair.outage.database.texts(replicas).await, ["2"]);
+    // As whoever erases holds it (`ERASING`).
+    let erasing = pair.outage.database.hold("select pg_advisory_xact_lock(1953064037)").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(pair.outage.database.texts(replicas).await, ["2"]);
+    drop(erasing);
+    let answer = pair.a.ask_whole(&pair.a.conversation().await, "go").await.expect(200);
+    assert_eq!(answer["status"], "completed");
+    assert_eq!(
+        pair.outage.database.texts("select cast(count(*) as text) from replicas").await,
+        ["2"],
+        "by the same names"
+    );
+}
+
+#[tokio::test]
 async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so() {
     let pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());

@@ -17,7 +17,6 @@ use tidegate::store::journal::Chunk;
 use tidegate::store::messages::Said;
 use tidegate::store::tail::Tail;
 
-use crate::support::eventually;
 use crate::support::house::{House, at, key, never, plan, question, stranger};
 
 /// Nothing of a conversation but itself.
@@ -208,32 +207,6 @@ async fn what_a_dead_process_left_in_the_tail_is_in_the_journal_once() {
             assert_eq!(found.len(), rows, "it ended with its own, beyond a gap");
         }
     }
-}
-
-#[tokio::test]
-async fn what_two_take_at_once_one_of_them_has() {
-    let house = House::new().await;
-    let new = house.turn(&house.conversation().await);
-    house.admitted(&new).await;
-    let takers = [ReplicaId::new(at(2)), ReplicaId::new(at(3))];
-    for taker in &takers {
-        house.store.enter(taker, at(3)).await.unwrap();
-    }
-    let peers = house.store.peers(&takers[0]).await.unwrap();
-    let dead = peers.iter().find(|peer| peer.id == house.me).unwrap();
-    assert!(house.store.fence(dead, at(4)).await.unwrap());
-    let held = house.database.hold("select 1 from turns for update").await;
-    let release = async {
-        let waiting =
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-        if house.store.is_shared() {
-            eventually("both to wait", async || (house.database.numbers(waiting).await == [2]).then_some(())).await;
-        }
-        drop(held);
-    };
-    let (one, other, ()) = tokio::join!(house.store.adopt(&takers[0]), house.store.adopt(&takers[1]), release);
-    assert_eq!(one.unwrap() + other.unwrap(), 1);
-    assert_eq!(house.database.numbers("select epoch from turns").await, [2]);
 }
 
 #[tokio::test]

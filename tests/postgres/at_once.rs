@@ -1,0 +1,82 @@
+//! What several replicas do to the same rows at the same moment. SQLite has one writer, and nothing of this.
+
+use tidegate::domain::ids::ReplicaId;
+
+use crate::support::eventually;
+use crate::support::house::{House, at, key};
+
+/// How many wait for what others have locked.
+async fn wait_for_locks(house: &House, count: i64) {
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("others to wait", async || (house.database.numbers(waiting).await == [count]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn what_two_take_at_once_one_of_them_has() {
+    let house = House::new().await;
+    let new = house.turn(&house.conversation().await);
+    house.admitted(&new).await;
+    let takers = [ReplicaId::new(at(2)), ReplicaId::new(at(3))];
+    for taker in &takers {
+        house.store.enter(taker, at(3)).await.unwrap();
+    }
+    let peers = house.store.peers(&takers[0]).await.unwrap();
+    let dead = peers.iter().find(|peer| peer.id == house.me).unwrap();
+    assert!(house.store.fence(dead, at(4)).await.unwrap());
+    let held = house.database.hold("select 1 from turns for update").await;
+    let release = async {
+        wait_for_locks(&house, 2).await;
+        drop(held);
+    };
+    let (one, other, ()) = tokio::join!(house.store.adopt(&takers[0]), house.store.adopt(&takers[1]), release);
+    assert_eq!(one.unwrap() + other.unwrap(), 1);
+    assert_eq!(house.database.numbers("select epoch from turns").await, [2]);
+}
+
+#[tokio::test]
+async fn what_another_replica_has_taken_is_not_undone() {
+    let house = House::new().await;
+    let conversation = house.conversation().await;
+    let new = house.turn(&conversation);
+    house.admitted(&new).await;
+    let taker = ReplicaId::new(at(2));
+    house.store.enter(&taker, at(2)).await.unwrap();
+    let peer = house.store.peers(&taker).await.unwrap().pop().unwrap();
+    assert!(house.store.fence(&peer, at(3)).await.unwrap());
+    assert_eq!(house.store.adopt(&taker).await.unwrap(), 1);
+    assert!(!house.store.withdraw(&house.owner, &new.id, None).await.unwrap());
+    assert_eq!(house.store.turns_of(&taker).await.unwrap()[0].id, new.id);
+}
+
+#[tokio::test]
+async fn an_admission_whose_commit_is_under_way_is_not_taken_for_none() {
+    let house = House::new().await;
+    let new = house.turn(&house.conversation().await);
+    let begun = format!(
+        "insert into turns (id, application_id, owner_id, conversation_id, number, status, model, request, user_message_id, \
+         message_id, replica_id, epoch, seq, created_at) values ('{}', '', '', '', 1, 'running', '', '', '', '', '', 1, 0, 0)",
+        new.id
+    );
+    let held = house.database.hold(&begun).await;
+    let decide = async {
+        wait_for_locks(&house, 1).await;
+        drop(held);
+    };
+    let (undone, ()) = tokio::join!(house.store.withdraw(&house.owner, &new.id, None), decide);
+    assert!(undone.unwrap(), "it was never committed");
+    house.admitted(&new).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_again_at_this_moment_is_not_forgotten() {
+    let house = House::new().await;
+    let mut new = house.turn(&house.conversation().await);
+    new.key = Some(key("k", "f"));
+    house.admitted(&new).await;
+    house.database.run("update idempotency_keys set expires_at = 1").await;
+    let held = house.database.hold("update idempotency_keys set expires_at = null").await;
+    assert_eq!(house.store.forget_keys(at(1), 9).await.unwrap(), 0);
+    drop(held);
+    assert_eq!(house.store.forget_keys(at(1), 9).await.unwrap(), 1, "it was not used after all");
+}
