@@ -55,7 +55,7 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
-            // What another replica took, or has ended, was told of.
+            // Of what another replica took somebody may know.
             let is_ours = "update turns set epoch = epoch where id = $1 and epoch = 1 and finished_at is null";
             if conn.query(is_ours).bind(turn.as_str()).changes().await? == 0 {
                 return Ok(Done::Rollback(false));

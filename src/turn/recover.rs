@@ -166,6 +166,10 @@ fn open_call(draft: &Draft) -> Option<StepId> {
 /// The store's; asking again is safe.
 pub async fn all(turns: &Turns) -> Result<bool> {
     let _alone = turns.picking_up.lock().await;
+    left_over(turns).await
+}
+
+async fn left_over(turns: &Turns) -> Result<bool> {
     let mut records = turns.store.turns_of(&turns.replica()).await?;
     let (now, young) = (turns.now(), 2000 * turns.settings.limits.database_s);
     records.retain(|record| record.epoch > 1 || now.millis_since(record.created_at) > young);
@@ -190,14 +194,15 @@ pub async fn all(turns: &Turns) -> Result<bool> {
     Ok(whole.into_inner())
 }
 
-/// Looks for open turns of this replica that nobody runs, and picks them up.
+/// Looks for open turns of this replica that nobody runs, and picks them up, unless somebody is about to.
 ///
 /// # Errors
 /// The store's.
 pub async fn stragglers(turns: &Turns) -> Result<()> {
+    let Ok(_alone) = turns.picking_up.try_lock() else { return Ok(()) };
     let open = turns.store.open_turns_of(&turns.replica()).await?;
     if open.iter().any(|turn| turns.registry.any(turn).is_none() && !turns.suspects.knows(turn)) {
-        all(turns).await?;
+        left_over(turns).await?;
     }
     Ok(())
 }
