@@ -138,8 +138,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_keys(&self, now: Timestamp, limit: u32) -> Result<u64> {
-        // One that is used again at this moment is not waited for, nor forgotten after that.
-        let free = if self.is_shared() { "for update skip locked" } else { "" };
+        // One may be used again at this moment.
+        let free = self.unless_locked();
         write!(self, conn => {
             let forgotten = conn.query(AssertSqlSafe(format!(
                 "delete from idempotency_keys where (application_id, owner_id, key) in \

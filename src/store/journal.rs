@@ -238,8 +238,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn drop_journals(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
-        // What somebody else drops or erases at this moment is not waited for.
-        let free = if self.is_shared() { "for update skip locked" } else { "" };
+        // Somebody else may drop or erase some at this moment.
+        let free = self.unless_locked();
         write!(self, conn => {
             let turns: Vec<(String,)> = conn.query(AssertSqlSafe(format!(
                 "update turns set dropped_at = $1 where id in (select id from turns \

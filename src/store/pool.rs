@@ -224,6 +224,12 @@ impl Store {
         read!(self, conn => Ok(sqlx::query_scalar(sql).fetch_one(conn).await?))
     }
 
+    /// How a sweep chooses its rows, behind their `select`: what somebody else has at this moment is not waited for, nor taken
+    /// after that. SQLite has one writer.
+    pub(super) fn unless_locked(&self) -> &'static str {
+        if self.is_shared() { "for update skip locked" } else { "" }
+    }
+
     /// What the database calls itself: `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
         match self.pool {

@@ -153,8 +153,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_quotas(&self, now: Timestamp, limit: u32) -> Result<u64> {
-        // One that is taken of at this moment is not waited for, nor dropped after that.
-        let free = if self.is_shared() { "for update skip locked" } else { "" };
+        // One may be taken of at this moment.
+        let free = self.unless_locked();
         write!(self, conn => {
             let gone = conn.query(AssertSqlSafe(format!(
                 "delete from quota_counters where (application_id, scope, scope_id, measure, start) in \

@@ -172,8 +172,8 @@ pub async fn all(turns: &Turns) -> Result<bool> {
 async fn left_over(turns: &Turns) -> Result<bool> {
     let mut records = turns.store.turns_of(&turns.replica()).await?;
     let (now, young) = (turns.now(), 2000 * turns.settings.limits.database_s);
-    records.retain(|record| record.epoch > 1 || now.millis_since(record.created_at) > young);
-    records.retain(|record| !turns.suspects.knows(&record.id));
+    let is_old = |record: &Record| record.epoch > 1 || now.millis_since(record.created_at) > young;
+    records.retain(|record| is_old(record) && !turns.suspects.knows(&record.id));
     let whole = AtomicBool::new(true);
     // Queued ones first: each must be here when the end before it makes it due.
     let (queued, running): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.status == Status::Queued);
