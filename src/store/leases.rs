@@ -82,7 +82,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or holds what this program cannot read.
     pub async fn peers(&self, me: &ReplicaId) -> Result<Vec<Peer>> {
-        read!(self, conn => {
+        read!(self, first, conn => {
             let rows: Vec<(String, i64)> =
                 sqlx::query_as("select id, beat from replicas where id <> $1 and fenced_at is null")
                     .bind(me.as_str())
@@ -97,7 +97,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn fence(&self, peer: &Peer, now: Timestamp) -> Result<bool> {
-        write!(self, conn => {
+        write!(self, first, conn => {
             let fenced = conn.query(
                 "update replicas set fenced_at = $1 where id = $2 and beat = $3 and fenced_at is null",
             )
@@ -118,7 +118,7 @@ impl Store {
     pub async fn adopt(&self, me: &ReplicaId) -> Result<u64> {
         if self.is_shared() {
             // Nearly always there is nothing to take: no lock for that.
-            let any: Option<i32> = read!(self, conn => {
+            let any: Option<i32> = read!(self, first, conn => {
                 let left = AssertSqlSafe(format!("select 1 from turns where {LEFT} limit 1"));
                 Ok(sqlx::query_scalar(left).bind(me.as_str()).fetch_optional(conn).await?)
             })?;
@@ -126,7 +126,7 @@ impl Store {
                 return Ok(0);
             }
         }
-        write!(self, conn => {
+        write!(self, first, conn => {
             if self.is_shared() {
                 // One after the other: whoever waits for a row that another has just taken does not look again whether its replica is
                 // alive (postgresql.org/docs/current/transaction-iso.html, section 13.2.1: what is looked at again is the row alone).
@@ -162,7 +162,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or holds what this program cannot read.
     pub async fn requests(&self, me: &ReplicaId) -> Result<Vec<Request>> {
-        read!(self, conn => {
+        read!(self, first, conn => {
             let rows: Vec<(String, Option<String>, Option<i64>, i64)> = sqlx::query_as(
                 "select t.id, t.stop_by, t.read_at, \
                  case when t.status = 'queued' and c.live_turn_id = t.id then cast(1 as bigint) \

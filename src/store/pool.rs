@@ -20,9 +20,15 @@ use crate::domain::stream::Durability;
 use crate::meter::Meter;
 use crate::meter::database::Access;
 
-/// Runs a body on a connection that reads; the body is compiled once for each database.
+/// Runs a body on a connection that reads; the body is compiled once for each database. `first` stands before all who queue.
 macro_rules! read {
     ($store:expr, $conn:ident => $body:expr) => {
+        $crate::store::pool::read!($store, false, $conn => $body)
+    };
+    ($store:expr, first, $conn:ident => $body:expr) => {
+        $crate::store::pool::read!($store, true, $conn => $body)
+    };
+    ($store:expr, $first:literal, $conn:ident => $body:expr) => {
         $store
             .within(
                 $crate::meter::database::Access::Read,
@@ -33,8 +39,8 @@ macro_rules! read {
                             let $conn = &mut *held;
                             $body
                         }
-                        $crate::store::pool::Pool::Postgres { pool, .. } => {
-                            let mut held = pool.acquire().await?;
+                        $crate::store::pool::Pool::Postgres { pool, first } => {
+                            let mut held = if $first { first } else { pool }.acquire().await?;
                             let $conn = &mut *held;
                             $body
                         }
@@ -117,8 +123,9 @@ pub(super) use {read, settle, write};
 const READERS: u32 = 4;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
-/// How many it takes besides for those who stand first: the journal, and the lease's renewal.
-const FIRST: u32 = 2;
+/// How many it takes besides for those who stand first: the journal, the lease's renewal, whoever takes turns over, and whoever looks
+/// what others want.
+const FIRST: u32 = 4;
 
 /// How long a transaction may be left alone before a PostgreSQL server undoes it. A replica that freezes in the middle of one holds
 /// its rows, its own among them: nobody could take its turns over. What still runs is here again within milliseconds.

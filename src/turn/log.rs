@@ -112,6 +112,8 @@ struct Inner {
     unfiled_since: Option<Instant>,
     /// The first row of the tail that has events after `filed`.
     tail: Option<u64>,
+    /// It is a copy, and shows only what is known to be saved.
+    held: bool,
     /// Up to here it was passed on to other replicas, and when it was said last how long they are to keep it.
     passed: Mark,
     kept_at: Option<Instant>,
@@ -435,8 +437,8 @@ impl Inner {
 
     fn visible(&self, durability: Durability) -> Mark {
         match durability {
-            Durability::Relaxed => self.segments.end(),
-            Durability::Strict => self.saved,
+            Durability::Relaxed if !self.held => self.segments.end(),
+            Durability::Relaxed | Durability::Strict => self.saved,
         }
     }
 }

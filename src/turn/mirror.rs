@@ -27,7 +27,7 @@ use crate::store::turns::Standing;
 
 /// After so long without news the record is looked at: whoever ran the turn may be gone, or cut off from Redis.
 const QUIET: Duration = Duration::from_millis(750);
-/// How often it is looked whether there were any.
+/// How often it is looked whether there were any, and how soon at the record where something is held back.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often its owner is told that somebody here holds the turn.
 pub const TOUCH: Duration = Duration::from_millis(900);
@@ -51,10 +51,10 @@ pub struct Mirror {
     pub log: Log,
     /// Cancelled when nothing more comes.
     pub over: CancellationToken,
-    /// The lease that its last piece was written under; 0 before the first.
+    /// The lease that counts, as far as is known here.
     epoch: AtomicU64,
-    /// When that came.
-    heard: Mutex<Instant>,
+    /// When the last piece came.
+    heard: Mutex<Option<Instant>>,
     guests: AtomicUsize,
     holders: AtomicUsize,
     /// Told when one that holds the turn has come, and when the last of all has left.
@@ -64,13 +64,12 @@ pub struct Mirror {
 impl Mirror {
     /// Whether its owner has been heard of a moment ago. Otherwise it may be gone, and what it passed on last not be saved.
     pub fn is_fresh(&self) -> bool {
-        self.heard.lock().elapsed() < QUIET
+        self.heard.lock().is_some_and(|at| at.elapsed() < QUIET)
     }
 
-    /// Whether the turn has been taken from whoever wrote it. What was not saved of it by then is lost, and shown to nobody else.
-    fn is_taken(&self, standing: &Standing) -> bool {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        epoch != 0 && epoch < standing.epoch
+    /// Whether it may be shown to one more, who knows how the turn stands: not what may be lost already.
+    fn may_be_shown(&self, standing: &Standing) -> bool {
+        self.epoch.load(Ordering::Acquire) >= standing.epoch && (self.is_fresh() || self.log.shows_saved())
     }
 }
 
@@ -186,14 +185,14 @@ impl Turns {
     pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return (!guest.is_taken(standing)).then_some(guest);
+            return guest.may_be_shown(standing).then_some(guest);
         }
         if self.mirrors.is_resting(turn) {
             return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return (!guest.is_taken(standing)).then_some(guest);
+            return guest.may_be_shown(standing).then_some(guest);
         }
         match self.make(cluster, owner, turn, standing, holds).await {
             Ok(guest) => Some(guest),
@@ -204,6 +203,8 @@ impl Turns {
         }
     }
 
+    /// A mirror of what the record has and of what was passed on. What is in the latter alone is held back until the turn's owner is
+    /// heard of: it may have died since, and never saved it.
     async fn make(
         &self,
         cluster: &Cluster,
@@ -213,16 +214,18 @@ impl Turns {
         holds: bool,
     ) -> Result<Guest, Unmade> {
         let mut pieces = cluster.pieces(turn).await?;
-        if pieces.last().is_some_and(|last| last.epoch < standing.epoch) {
-            return Err(Unmade::Taken);
-        }
+        // After them, so that it has what they have but for what is on its way.
+        let saved = self.store.journal_end(owner, turn).await?;
+        let last = pieces.last().cloned();
+        pieces.retain(|piece| piece.epoch >= standing.epoch);
         // The newest that follow each other: before them something was not passed on, and is in the record.
         let gap = (1..pieces.len()).rev().find(|at| pieces[*at].first > pieces[at - 1].last + 1);
         pieces.drain(..gap.unwrap_or(0));
-        let begin = match pieces.first() {
-            Some(first) => first.first.saturating_sub(1),
-            None => self.store.journal_end(owner, turn).await?,
-        };
+        if pieces.last().is_some_and(|last| last.then != Then::Ended && last.last < saved) {
+            // Between them and what is saved a crash may lie.
+            pieces.clear();
+        }
+        let begin = pieces.first().map_or(saved, |first| first.first.saturating_sub(1));
         let mirror = Arc::new(Mirror {
             turn: turn.clone(),
             owner: owner.clone(),
@@ -230,14 +233,14 @@ impl Turns {
             can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
             log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
-            epoch: AtomicU64::new(0),
-            heard: Mutex::new(Instant::now()),
+            epoch: AtomicU64::new(standing.epoch),
+            heard: Mutex::default(),
             guests: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             changed: Notify::new(),
         });
-        let last = pieces.last().cloned();
         let is_open = pieces.into_iter().all(|piece| take(&mirror, piece));
+        mirror.log.copy_saved(saved);
         // Only one follows a turn: whoever comes second would take its news from the first.
         let guest = match self.mirrors.enter(&mirror, holds) {
             Ok(guest) => guest,
@@ -257,8 +260,6 @@ enum Unmade {
     Cluster(#[from] cluster::Error),
     #[error("the database: {0}")]
     Store(#[from] store::Error),
-    #[error("its replica has lost it")]
-    Taken,
 }
 
 /// From where a turn is followed.
@@ -278,7 +279,7 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
             () = attend(&turns, &mirror) => {}
             () = async {
                 while let Some(piece) = follow.next().await {
-                    if !take(&mirror, piece) {
+                    if !hear(&mirror, piece) {
                         return;
                     }
                 }
@@ -292,15 +293,26 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
     turns.mirrors.close(&mirror, true);
 }
 
-/// Adds a piece. False when nothing can come after it here.
-fn take(mirror: &Mirror, piece: Piece) -> bool {
-    let Piece { epoch: of, first, last, lines, then } = piece;
-    if of < mirror.epoch.load(Ordering::Acquire) {
+/// Takes a piece that has just come. False when nothing can come after it here.
+fn hear(mirror: &Mirror, piece: Piece) -> bool {
+    let epoch = mirror.epoch.load(Ordering::Acquire);
+    if piece.epoch < epoch {
         // Its writer does not know yet that the turn is another's.
         return true;
     }
-    mirror.epoch.store(of, Ordering::Release);
-    *mirror.heard.lock() = Instant::now();
+    if piece.epoch > epoch && mirror.log.is_held() {
+        // What is held back was written by somebody else, who is not heard of any more.
+        return false;
+    }
+    *mirror.heard.lock() = Some(Instant::now());
+    mirror.log.show();
+    take(mirror, piece)
+}
+
+/// Adds a piece. False when nothing can come after it here.
+fn take(mirror: &Mirror, piece: Piece) -> bool {
+    let Piece { epoch, first, last, lines, then } = piece;
+    mirror.epoch.fetch_max(epoch, Ordering::AcqRel);
     match then {
         Then::More => mirror.log.copy_in(first, last, &lines),
         Then::Ended => {
@@ -349,7 +361,9 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
             touched = Some(Instant::now());
             touch(turns, &mirror.owner, &mirror.turn).await;
         }
-        if mirror.is_fresh() || looked.elapsed() < QUIET {
+        // What is held back is saved in a moment, or lost.
+        let pause = if mirror.log.is_held() { LOOK / 2 } else { QUIET };
+        if mirror.is_fresh() || looked.elapsed() < pause {
             continue;
         }
         looked = Instant::now();
@@ -368,11 +382,17 @@ pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
     }
 }
 
-/// Whether the record has more of the turn than the mirror, its end for one.
+/// Whether the record has more of the turn than the mirror, its end for one, or says that it was taken. Otherwise what it has is
+/// shown.
 async fn is_behind(turns: &Turns, mirror: &Mirror) -> store::Result<bool> {
     let Some(standing) = turns.store.standing(&mirror.owner, &mirror.turn).await? else { return Ok(true) };
-    if standing.status.is_end() {
+    if standing.status.is_end() || standing.epoch > mirror.epoch.load(Ordering::Acquire) {
         return Ok(true);
     }
-    Ok(turns.store.journal_end(&mirror.owner, &mirror.turn).await? > mirror.log.appended().seq)
+    let saved = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;
+    if saved > mirror.log.appended().seq {
+        return Ok(true);
+    }
+    mirror.log.copy_saved(saved);
+    Ok(false)
 }

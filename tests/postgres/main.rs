@@ -7,6 +7,8 @@ mod counted;
 mod leaving;
 #[path = "../stories/migrations.rs"]
 mod migrations;
+#[path = "../stories/mirror.rs"]
+mod mirror;
 #[path = "../stories/outages.rs"]
 mod outages;
 #[path = "../stories/relay.rs"]

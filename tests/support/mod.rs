@@ -100,7 +100,7 @@ pub use self::{
     certificate::Certificate,
     client::{Client, Encoding, Reply, Request},
     collector::{Collector, Span},
-    database::{Database, Kind},
+    database::{Block, Database, Kind},
     fold::Fold,
     foreign::Foreign,
     frames::Frame,

@@ -41,12 +41,21 @@ impl Log {
         Some(Passing { rows, ended: matches!(inner.closing, Some(Closing::Ended)), anew })
     }
 
-    /// A copy of a log that is written elsewhere, from behind the event `after`; it holds the newest `memory` bytes.
+    /// A copy of a log that is written elsewhere, from behind the event `after`; it keeps the newest `memory` bytes. What is not
+    /// saved is held back.
     pub fn copy(after: u64, memory: usize) -> Self {
         let segments = Segments::after(after);
         let end = segments.end();
-        let inner =
-            Inner { segments, taken: end, saved: end, filing: end, filed: end, passed: end, ..Inner::default() };
+        let inner = Inner {
+            segments,
+            taken: end,
+            saved: end,
+            filing: end,
+            filed: end,
+            passed: end,
+            held: true,
+            ..Inner::default()
+        };
         Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE }
     }
 
@@ -72,6 +81,37 @@ impl Log {
         true
     }
 
+    /// The events of a copy up to `seq` are saved. Where that is all, nothing is held back.
+    pub fn copy_saved(&self, seq: u64) {
+        let mut inner = self.inner.lock();
+        let end = inner.segments.end();
+        let to = if seq >= end.seq { Some(end) } else { inner.segments.locate(seq) };
+        if let Some(to) = to.filter(|to| to.offset >= inner.saved.offset) {
+            inner.saved = to;
+            inner.held &= to != end;
+            inner.waiting.wake();
+        }
+    }
+
+    /// Whether a copy holds back what is not saved.
+    pub fn is_held(&self) -> bool {
+        self.inner.lock().held
+    }
+
+    /// A copy holds nothing back any more.
+    pub fn show(&self) {
+        let mut inner = self.inner.lock();
+        if std::mem::take(&mut inner.held) {
+            inner.waiting.wake();
+        }
+    }
+
+    /// Whether all that readers may see is saved.
+    pub fn shows_saved(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.visible(self.durability).offset <= inner.saved.offset
+    }
+
     /// Ends a copy whose last line is the turn's end.
     pub fn copy_ended(&self) {
         let _first = self.shut(Closing::Ended);
@@ -91,6 +131,8 @@ impl Log {
     fn shut(&self, closing: Closing) -> bool {
         let mut inner = self.inner.lock();
         let is_open = inner.closing.is_none();
+        // Of a copy that is torn it stays held back.
+        inner.held &= matches!(closing, Closing::Torn);
         inner.closing.get_or_insert(closing);
         inner.waiting.wake();
         is_open
@@ -127,6 +169,7 @@ mod tests {
     #[test]
     fn a_copy_has_each_event_once_whatever_comes_twice_and_nothing_behind_a_gap() {
         let log = Log::copy(10, 1 << 20);
+        log.show();
         assert!(log.copy_in(9, 12, &Bytes::from("9\n10\n11\n12\n")));
         assert_eq!(told(&log, 10), "11\n12\n");
         assert!(log.copy_in(11, 12, &Bytes::from("11\n12\n")));
@@ -138,6 +181,38 @@ mod tests {
         assert_eq!(told(&log, 14), "", "and nothing of it is shown");
         assert!(!log.copy_in(16, 16, &Bytes::from("16\n")), "15 is missing");
         assert!(!log.copy_in(14, 16, &Bytes::from("14\n15\n")), "16 is missing");
+    }
+
+    #[test]
+    fn a_copy_holds_back_what_is_not_saved_until_it_is_or_its_writer_is_heard_of() {
+        let copy = || {
+            let log = Log::copy(10, 1 << 20);
+            assert!(log.shows_saved() && log.copy_in(11, 14, &Bytes::from("11\n12\n13\n14\n")));
+            log.copy_saved(12);
+            assert_eq!(told(&log, 10), "11\n12\n");
+            assert_eq!(told(&log, 14), "", "whoever has seen more waits");
+            assert!(log.is_held() && log.shows_saved());
+            log
+        };
+        let log = copy();
+        log.show();
+        assert_eq!(told(&log, 12), "13\n14\n");
+        assert!(!log.is_held() && !log.shows_saved());
+        log.copy_saved(14);
+        assert!(log.shows_saved());
+
+        let log = copy();
+        log.copy_saved(13);
+        assert_eq!((&*told(&log, 12), log.is_held()), ("13\n", true));
+        log.copy_saved(14);
+        assert_eq!((&*told(&log, 13), log.is_held()), ("14\n", false));
+
+        let log = copy();
+        log.tear();
+        assert_eq!(told(&log, 12), "", "it may be lost");
+        let log = copy();
+        log.copy_ended();
+        assert_eq!(told(&log, 12), "13\n14\n");
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! What a replica shows of a turn that runs on another, where that is not saved yet.
+
+use std::time::Duration;
+
+use crate::relay::{Shown, deltas, gated};
+use crate::support::{Block, Encoding, Fold, Gate, Pair, Stream, assert_stamps, eventually};
+
+/// A turn of the one that nobody reads at the other. Four deltas of it are passed on, and two of them cannot be saved.
+struct Unsaved {
+    conversation: String,
+    turn: String,
+    gate: Gate,
+    mine: Stream,
+    block: Block,
+}
+
+impl Unsaved {
+    async fn by(pair: &Pair) -> Self {
+        let gate = Gate::new();
+        pair.upstream.push(gated(&gate));
+        let conversation = pair.a.conversation().await;
+        let mut mine = pair.a.ask(&conversation, "go").await;
+        let turn = mine.turn();
+        let saved = deltas(&mut mine, 2).await.last().unwrap().json["seq"].to_string();
+        eventually("the first two to be saved", async || {
+            (pair.outage.database.texts("select cast(max(last_seq) as text) from journal").await == [&*saved])
+                .then_some(())
+        })
+        .await;
+        let block = pair.outage.database.block_tables("journal").await;
+        gate.pass(1);
+        let last = deltas(&mut mine, 2).await.last().unwrap().json["seq"].to_string();
+        let stream = format!("tidegate:turn:{turn}");
+        eventually("the other two to be passed on", async || {
+            pair.redis.cli(&["XREVRANGE", &stream, "+", "-", "COUNT", "1"]).contains(&format!("{last}-0")).then_some(())
+        })
+        .await;
+        Self { conversation, turn, gate, mine, block }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_saved_is_shown_to_who_comes_elsewhere_once_its_owner_is_heard_of() {
+    let pair = Pair::new().await;
+    let Unsaved { conversation, turn, gate, mut mine, block } = Unsaved::by(&pair).await;
+    let mut late = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut seen = deltas(&mut late, 2).await;
+    let more = tokio::time::timeout(Duration::from_millis(900), late.event()).await;
+    assert!(more.is_err(), "its owner may be dead: {more:?}");
+    gate.pass(1);
+    seen.extend(deltas(&mut late, 4).await);
+    deltas(&mut mine, 2).await;
+    drop(block);
+    seen.extend(late.rest().await);
+    assert_eq!(assert_stamps(Fold::of(&seen).content()), 6);
+    Fold::of(&seen).assert_same_as(&pair.b.answer(&conversation).await);
+}
+
+#[tokio::test]
+async fn what_is_not_saved_is_shown_to_who_comes_elsewhere_once_it_is() {
+    let pair = Pair::new().await;
+    let Unsaved { turn, gate, block, .. } = Unsaved::by(&pair).await;
+    let mut late = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    deltas(&mut late, 2).await;
+    drop(block);
+    deltas(&mut late, 2).await;
+    gate.open();
+    assert_eq!(late.rest().await.last().unwrap().json["status"], "completed");
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_comes_before_its_turns_are_taken() {
+    let mut pair = Pair::new().await;
+    let Unsaved { conversation, turn, block, .. } = Unsaved::by(&pair).await;
+    pair.one.kill();
+    let mut late = pair.b.events(Encoding::Sse, &turn, 0).await;
+    let mut seen = deltas(&mut late, 2).await;
+    eventually("its turn to be taken", async || {
+        (pair.outage.database.texts("select cast(epoch as text) from turns").await == ["2"]).then_some(())
+    })
+    .await;
+    drop(block);
+    seen.extend(late.rest().await);
+    assert_eq!(seen.iter().filter(|frame| frame.kind() == "delta").count(), 2, "the others are lost");
+    assert_eq!(seen.last().unwrap().json["status"], "interrupted");
+    Fold::of(&seen).assert_same_as(&pair.b.answer(&conversation).await);
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_comes_after_its_turns_are_taken() {
+    let mut pair = Pair::new().await;
+    let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
+    let before = deltas(&mut theirs, 2).await;
+    deltas(&mut mine, 2).await;
+    let saved = before.last().unwrap().json["seq"].to_string();
+    eventually("the first two to be saved", async || {
+        (pair.outage.database.texts("select cast(max(last_seq) as text) from journal").await == [&*saved]).then_some(())
+    })
+    .await;
+    // From here on nothing can be saved, not even an end.
+    let block = pair.outage.database.block_tables("journal").await;
+    gate.pass(1);
+    deltas(&mut theirs, 2).await;
+    pair.one.kill();
+    eventually("its turn to be taken", async || {
+        (pair.outage.database.texts("select cast(epoch as text) from turns").await == ["2"]).then_some(())
+    })
+    .await;
+    let mut late = pair.b.events(Encoding::Sse, &turn, 0).await;
+    let mut seen = deltas(&mut late, 2).await;
+    drop(block);
+    seen.extend(late.rest().await);
+    assert_eq!(seen.iter().filter(|frame| frame.kind() == "delta").count(), 2, "the others are lost");
+    assert_eq!(seen.last().unwrap().json["status"], "interrupted");
+    Fold::of(&seen).assert_same_as(&pair.b.answer(&conversation).await);
+}
