@@ -20,7 +20,8 @@ use crate::domain::stream::Durability;
 use crate::meter::Meter;
 use crate::meter::database::Access;
 
-/// Runs a body on a connection that reads; the body is compiled once for each database. `first` stands before all who queue.
+/// Runs a body on a connection that reads; the body is compiled once for each database. `first` does not queue with the others on
+/// PostgreSQL.
 macro_rules! read {
     ($store:expr, $conn:ident => $body:expr) => {
         $crate::store::pool::read!($store, false, $conn => $body)
@@ -123,8 +124,8 @@ pub(super) use {read, settle, write};
 const READERS: u32 = 4;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
-/// How many it takes besides for those who stand first: the journal, the lease's renewal, whoever takes turns over, and whoever looks
-/// what others want.
+/// How many it takes besides for those who stand first: the journal, the lease's renewal, who takes turns over, who looks what others
+/// want.
 const FIRST: u32 = 4;
 
 /// How long a transaction may be left alone before a PostgreSQL server undoes it. A replica that freezes in the middle of one holds
@@ -358,7 +359,7 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
             Box::pin(async move { conn.execute(AssertSqlSafe(&*bounds)).await.map(drop) })
         })
     };
-    // A ping before every commit would cost it a round trip; a connection that has died fails the next try alone.
+    // A ping before every commit would cost it a round trip; each connection that has died fails one try.
     let first = sized(FIRST).min_connections(1).test_before_acquire(false).connect_with(options.clone()).await?;
     Ok(Pool::Postgres { pool: sized(CONNECTIONS).connect_with(options).await?, first })
 }

@@ -53,7 +53,7 @@ pub struct Mirror {
     pub over: CancellationToken,
     /// The lease that counts, as far as is known here.
     epoch: AtomicU64,
-    /// When the last piece came.
+    /// When the last piece came of those that came while it was followed.
     heard: Mutex<Option<Instant>>,
     guests: AtomicUsize,
     holders: AtomicUsize,
@@ -67,9 +67,14 @@ impl Mirror {
         self.heard.lock().is_some_and(|at| at.elapsed() < QUIET)
     }
 
+    /// Whether the turn has been taken from whoever wrote it.
+    fn is_taken(&self, standing: &Standing) -> bool {
+        self.epoch.load(Ordering::Acquire) < standing.epoch
+    }
+
     /// Whether it may be shown to one more, who knows how the turn stands: not what may be lost already.
     fn may_be_shown(&self, standing: &Standing) -> bool {
-        self.epoch.load(Ordering::Acquire) >= standing.epoch && (self.is_fresh() || self.log.shows_saved())
+        !self.is_taken(standing) && (self.is_fresh() || self.log.shows_saved())
     }
 }
 
@@ -214,7 +219,7 @@ impl Turns {
         holds: bool,
     ) -> Result<Guest, Unmade> {
         let mut pieces = cluster.pieces(turn).await?;
-        // After them, so that it has what they have but for what is on its way.
+        // Asked after them: what they have and it lacks was not saved then.
         let saved = self.store.journal_end(owner, turn).await?;
         let last = pieces.last().cloned();
         pieces.retain(|piece| piece.epoch >= standing.epoch);
@@ -386,7 +391,7 @@ pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
 /// shown.
 async fn is_behind(turns: &Turns, mirror: &Mirror) -> store::Result<bool> {
     let Some(standing) = turns.store.standing(&mirror.owner, &mirror.turn).await? else { return Ok(true) };
-    if standing.status.is_end() || standing.epoch > mirror.epoch.load(Ordering::Acquire) {
+    if standing.status.is_end() || mirror.is_taken(&standing) {
         return Ok(true);
     }
     let saved = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;

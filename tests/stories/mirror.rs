@@ -3,7 +3,22 @@
 use std::time::Duration;
 
 use crate::relay::{Shown, deltas, gated};
-use crate::support::{Block, Encoding, Fold, Gate, Pair, Stream, assert_stamps, eventually};
+use crate::support::{Block, Encoding, Fold, Frame, Gate, Pair, Stream, assert_stamps, eventually};
+
+async fn saved_up_to(pair: &Pair, last: &Frame) {
+    let seq = last.json["seq"].to_string();
+    eventually("what is shown to be saved", async || {
+        (pair.outage.database.texts("select cast(max(last_seq) as text) from journal").await == [&*seq]).then_some(())
+    })
+    .await;
+}
+
+async fn taken(pair: &Pair) {
+    eventually("its turn to be taken", async || {
+        (pair.outage.database.texts("select cast(epoch as text) from turns").await == ["2"]).then_some(())
+    })
+    .await;
+}
 
 /// A turn of the one that nobody reads at the other. Four deltas of it are passed on, and two of them cannot be saved.
 struct Unsaved {
@@ -21,12 +36,7 @@ impl Unsaved {
         let conversation = pair.a.conversation().await;
         let mut mine = pair.a.ask(&conversation, "go").await;
         let turn = mine.turn();
-        let saved = deltas(&mut mine, 2).await.last().unwrap().json["seq"].to_string();
-        eventually("the first two to be saved", async || {
-            (pair.outage.database.texts("select cast(max(last_seq) as text) from journal").await == [&*saved])
-                .then_some(())
-        })
-        .await;
+        saved_up_to(pair, deltas(&mut mine, 2).await.last().unwrap()).await;
         let block = pair.outage.database.block_tables("journal").await;
         gate.pass(1);
         let last = deltas(&mut mine, 2).await.last().unwrap().json["seq"].to_string();
@@ -57,7 +67,7 @@ async fn what_is_not_saved_is_shown_to_who_comes_elsewhere_once_its_owner_is_hea
 }
 
 #[tokio::test]
-async fn what_is_not_saved_is_shown_to_who_comes_elsewhere_once_it_is() {
+async fn what_was_held_back_from_who_came_elsewhere_is_shown_once_it_is_saved() {
     let pair = Pair::new().await;
     let Unsaved { turn, gate, block, .. } = Unsaved::by(&pair).await;
     let mut late = pair.b.events(Encoding::Ndjson, &turn, 0).await;
@@ -75,10 +85,7 @@ async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_co
     pair.one.kill();
     let mut late = pair.b.events(Encoding::Sse, &turn, 0).await;
     let mut seen = deltas(&mut late, 2).await;
-    eventually("its turn to be taken", async || {
-        (pair.outage.database.texts("select cast(epoch as text) from turns").await == ["2"]).then_some(())
-    })
-    .await;
+    taken(&pair).await;
     drop(block);
     seen.extend(late.rest().await);
     assert_eq!(seen.iter().filter(|frame| frame.kind() == "delta").count(), 2, "the others are lost");
@@ -92,20 +99,13 @@ async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_co
     let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
     let before = deltas(&mut theirs, 2).await;
     deltas(&mut mine, 2).await;
-    let saved = before.last().unwrap().json["seq"].to_string();
-    eventually("the first two to be saved", async || {
-        (pair.outage.database.texts("select cast(max(last_seq) as text) from journal").await == [&*saved]).then_some(())
-    })
-    .await;
+    saved_up_to(&pair, before.last().unwrap()).await;
     // From here on nothing can be saved, not even an end.
     let block = pair.outage.database.block_tables("journal").await;
     gate.pass(1);
     deltas(&mut theirs, 2).await;
     pair.one.kill();
-    eventually("its turn to be taken", async || {
-        (pair.outage.database.texts("select cast(epoch as text) from turns").await == ["2"]).then_some(())
-    })
-    .await;
+    taken(&pair).await;
     let mut late = pair.b.events(Encoding::Sse, &turn, 0).await;
     let mut seen = deltas(&mut late, 2).await;
     drop(block);

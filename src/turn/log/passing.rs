@@ -131,7 +131,7 @@ impl Log {
     fn shut(&self, closing: Closing) -> bool {
         let mut inner = self.inner.lock();
         let is_open = inner.closing.is_none();
-        // Of a copy that is torn it stays held back.
+        // In a copy that is torn, what is held back stays so.
         inner.held &= matches!(closing, Closing::Torn);
         inner.closing.get_or_insert(closing);
         inner.waiting.wake();
