@@ -126,7 +126,7 @@ const READERS: u32 = 4;
 const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, the lease's renewal, who takes turns over, who looks what others
 /// want.
-const FIRST: u32 = 4;
+const FIRST: u32 = 5;
 
 /// How long a transaction may be left alone before a PostgreSQL server undoes it. A replica that freezes in the middle of one holds
 /// its rows, its own among them: nobody could take its turns over. What still runs is here again within milliseconds.

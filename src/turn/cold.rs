@@ -25,6 +25,8 @@ const POLL: Duration = Duration::from_millis(300);
 const BLINK: Duration = Duration::from_millis(10);
 /// How long a record may be changing: one that still lacks lines then has lost them.
 const CHANGING: Duration = Duration::from_secs(5);
+/// How soon the record mostly has what is between it and a mirror.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// What comes out of the record.
 pub enum Piece {
@@ -65,6 +67,8 @@ pub fn read(
         let mut shown = false;
         let mut touched: Option<tokio::time::Instant> = None;
         let mut missing = Missing::default();
+        // Since when it has waited for what is between the record and a mirror.
+        let mut apart = Missing::default();
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
                 if live.log.locate(cursor).is_some() {
@@ -140,13 +144,14 @@ pub fn read(
                     tokio::time::sleep(BLINK).await;
                 }
                 Step::Rows(rows) => {
-                    missing = Missing::default();
+                    (missing, apart) = Default::default();
                     for (seq, last, lines) in rows {
                         yield Piece::Lines { seq, lines };
                         cursor = last;
                     }
                 }
                 Step::Wait(standing) => {
+                    missing = Missing::default();
                     if !follow {
                         yield Piece::End;
                         return;
@@ -156,16 +161,12 @@ pub fn read(
                             yield Piece::Mirrored(guest);
                             return;
                         }
-                        // What is between is saved in a moment.
-                        Some(_) if !missing.for_good(&turn, cursor) => {
+                        // What is between is saved in a moment, or once the database answers its owner again.
+                        Some(_) if apart.is_new() => {
                             tokio::time::sleep(BLINK).await;
                             continue;
                         }
-                        Some(_) => {
-                            yield Piece::Closed(Closed::Unavailable);
-                            return;
-                        }
-                        None => {}
+                        Some(_) | None => {}
                     }
                     tokio::select! {
                         () = tokio::time::sleep(POLL) => {}
@@ -185,6 +186,11 @@ pub fn read(
 struct Missing(Option<tokio::time::Instant>);
 
 impl Missing {
+    /// Whether that is so for no more than a moment.
+    fn is_new(&mut self) -> bool {
+        self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() < MOMENT
+    }
+
     /// Whether that is too long for a record that is only changing.
     fn for_good(&mut self, turn: &TurnId, cursor: u64) -> bool {
         let lost = self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() >= CHANGING;

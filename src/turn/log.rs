@@ -19,6 +19,9 @@ use crate::domain::draft::Draft;
 use crate::domain::event::{Closed, Event, Finished, write_delta_line, write_line, write_reasoning_line};
 use crate::domain::stream::Durability;
 
+/// How long who writes a copied log counts as alive after it was heard of: a crash may take so much of what was shown.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How a log came to take no more events.
 #[derive(Clone, Debug)]
 pub enum Closing {
@@ -112,8 +115,8 @@ struct Inner {
     unfiled_since: Option<Instant>,
     /// The first row of the tail that has events after `filed`.
     tail: Option<u64>,
-    /// It is a copy, and shows only what is known to be saved.
-    held: bool,
+    /// When the writer of a copy was heard of last.
+    heard: Option<Instant>,
     /// Up to here it was passed on to other replicas, and when it was said last how long they are to keep it.
     passed: Mark,
     kept_at: Option<Instant>,
@@ -135,6 +138,8 @@ pub struct Log {
     durability: Durability,
     memory: usize,
     filing: Filing,
+    /// It is written elsewhere.
+    is_copy: bool,
 }
 
 /// What came of appending.
@@ -202,7 +207,7 @@ impl Log {
         let inner = Inner { draft: Some(Draft::default()), ..Inner::default() };
         // What is not filed is held, and is to fit.
         let filing = Filing { bytes: filing.bytes.min(memory as u64 / 4), ..filing };
-        Self { inner: Mutex::new(inner), durability, memory, filing }
+        Self { inner: Mutex::new(inner), durability, memory, filing, is_copy: false }
     }
 
     /// Appends what `write` writes.
@@ -390,7 +395,7 @@ impl Log {
     /// Copies lines after `from` into `out`: whole lines, about `most` bytes of them.
     pub fn read(&self, from: Mark, most: usize, place: usize, waker: &Waker, out: &mut BytesMut) -> Read {
         let mut inner = self.inner.lock();
-        let visible = inner.visible(self.durability);
+        let visible = if inner.waiting.is_new(place) { inner.saved } else { inner.visible(self.durability) };
         if from.offset >= visible.offset {
             if let Some(closing) = &inner.closing {
                 return Read::Over(closing.clone());
@@ -406,9 +411,12 @@ impl Log {
         self.inner.lock().waiting.wake();
     }
 
-    /// A place for a reader's waker.
+    /// A place for a reader's waker. In a copy whose writer was not heard of a moment ago the reader is a newcomer: it is shown what
+    /// is saved, until that writer is heard of again.
     pub fn join(&self) -> usize {
-        self.inner.lock().waiting.join()
+        let mut inner = self.inner.lock();
+        let is_new = self.is_copy && !inner.was_heard_within(MOMENT);
+        inner.waiting.join(is_new)
     }
 
     /// Gives the place back.
@@ -437,9 +445,13 @@ impl Inner {
 
     fn visible(&self, durability: Durability) -> Mark {
         match durability {
-            Durability::Relaxed if !self.held => self.segments.end(),
-            Durability::Relaxed | Durability::Strict => self.saved,
+            Durability::Relaxed => self.segments.end(),
+            Durability::Strict => self.saved,
         }
+    }
+
+    fn was_heard_within(&self, time: Duration) -> bool {
+        self.heard.is_some_and(|at| at.elapsed() < time)
     }
 }
 

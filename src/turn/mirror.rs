@@ -27,7 +27,7 @@ use crate::store::turns::Standing;
 
 /// After so long without news the record is looked at: whoever ran the turn may be gone, or cut off from Redis.
 const QUIET: Duration = Duration::from_millis(750);
-/// How often it is looked whether there were any, and how soon at the record where something is held back.
+/// How often it is looked whether there were any, and how soon at the record, for as long as `QUIET`, where something is withheld.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often its owner is told that somebody here holds the turn.
 pub const TOUCH: Duration = Duration::from_millis(900);
@@ -37,6 +37,8 @@ const REST: Duration = Duration::from_millis(300);
 const KEPT: Duration = Duration::from_secs(2);
 /// So many are made at once.
 const MAKING: usize = 16;
+/// How old what was read may be when its turn is followed: what came meanwhile counts as news, and its writer may be dead.
+const STALE: Duration = Duration::from_millis(500);
 
 /// A turn that runs elsewhere.
 #[derive(Debug)]
@@ -53,28 +55,21 @@ pub struct Mirror {
     pub over: CancellationToken,
     /// The lease that counts, as far as is known here.
     epoch: AtomicU64,
-    /// When the last piece came of those that came while it was followed.
-    heard: Mutex<Option<Instant>>,
     guests: AtomicUsize,
     holders: AtomicUsize,
-    /// Told when one that holds the turn has come, and when the last of all has left.
+    /// Told when one has come, and when the last has left.
     changed: Notify,
 }
 
 impl Mirror {
-    /// Whether its owner has been heard of a moment ago. Otherwise it may be gone, and what it passed on last not be saved.
+    /// Whether there has been news of late. Otherwise its owner may be gone.
     pub fn is_fresh(&self) -> bool {
-        self.heard.lock().is_some_and(|at| at.elapsed() < QUIET)
+        self.log.was_heard_within(QUIET)
     }
 
     /// Whether the turn has been taken from whoever wrote it.
     fn is_taken(&self, standing: &Standing) -> bool {
         self.epoch.load(Ordering::Acquire) < standing.epoch
-    }
-
-    /// Whether it may be shown to one more, who knows how the turn stands: not what may be lost already.
-    fn may_be_shown(&self, standing: &Standing) -> bool {
-        !self.is_taken(standing) && (self.is_fresh() || self.log.shows_saved())
     }
 }
 
@@ -99,8 +94,8 @@ impl Guest {
         mirror.guests.fetch_add(1, Ordering::AcqRel);
         if holds {
             mirror.holders.fetch_add(1, Ordering::AcqRel);
-            mirror.changed.notify_one();
         }
+        mirror.changed.notify_one();
         Self { mirror: mirror.clone(), holds }
     }
 }
@@ -190,14 +185,14 @@ impl Turns {
     pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return guest.may_be_shown(standing).then_some(guest);
+            return (!guest.is_taken(standing)).then_some(guest);
         }
         if self.mirrors.is_resting(turn) {
             return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return guest.may_be_shown(standing).then_some(guest);
+            return (!guest.is_taken(standing)).then_some(guest);
         }
         match self.make(cluster, owner, turn, standing, holds).await {
             Ok(guest) => Some(guest),
@@ -208,8 +203,8 @@ impl Turns {
         }
     }
 
-    /// A mirror of what the record has and of what was passed on. What is in the latter alone is held back until the turn's owner is
-    /// heard of: it may have died since, and never saved it.
+    /// A mirror of what the record has and of what was passed on. What is in the latter alone is withheld until the turn's owner is
+    /// heard of: it may have died since, and never saved it. So an end that it could not save is left out.
     async fn make(
         &self,
         cluster: &Cluster,
@@ -218,11 +213,12 @@ impl Turns {
         standing: &Standing,
         holds: bool,
     ) -> Result<Guest, Unmade> {
+        let asked = Instant::now();
         let mut pieces = cluster.pieces(turn).await?;
         // Asked after them: what they have and it lacks was not saved then.
         let saved = self.store.journal_end(owner, turn).await?;
         let last = pieces.last().cloned();
-        pieces.retain(|piece| piece.epoch >= standing.epoch);
+        pieces.retain(|piece| piece.epoch >= standing.epoch && piece.then != Then::Unsaved);
         // The newest that follow each other: before them something was not passed on, and is in the record.
         let gap = (1..pieces.len()).rev().find(|at| pieces[*at].first > pieces[at - 1].last + 1);
         pieces.drain(..gap.unwrap_or(0));
@@ -239,7 +235,6 @@ impl Turns {
             log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
             epoch: AtomicU64::new(standing.epoch),
-            heard: Mutex::default(),
             guests: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -252,7 +247,7 @@ impl Turns {
             Err(other) => return Ok(other),
         };
         // At once: a reader may leave at any moment, and nobody is to find a mirror without its task.
-        let since = is_open.then_some(Since { last });
+        let since = is_open.then_some(Since { last, asked });
         self.lifecycle.spawn("mirror", run(self.clone(), cluster.clone(), mirror, since));
         Ok(guest)
     }
@@ -269,15 +264,18 @@ enum Unmade {
 
 /// From where a turn is followed.
 struct Since {
-    /// The last piece there is.
+    /// The last piece there was…
     last: Option<Piece>,
+    /// …when that was asked.
+    asked: Instant,
 }
 
 /// Follows a turn until it ends, touch is lost, or nobody reads it here any more; not at all where nothing can come after what there
 /// is.
 async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<Since>) {
-    if let Some(Since { last }) = since
+    if let Some(Since { last, asked }) = since
         && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref()).await
+        && asked.elapsed() < STALE
     {
         tokio::select! {
             () = turns.lifecycle.hard().cancelled() => {}
@@ -305,12 +303,11 @@ fn hear(mirror: &Mirror, piece: Piece) -> bool {
         // Its writer does not know yet that the turn is another's.
         return true;
     }
-    if piece.epoch > epoch && mirror.log.is_held() {
-        // What is held back was written by somebody else, who is not heard of any more.
+    if piece.epoch > epoch && mirror.log.withholds() {
+        // What is withheld was written by somebody else, who is not heard of any more.
         return false;
     }
-    *mirror.heard.lock() = Some(Instant::now());
-    mirror.log.show();
+    mirror.log.hear();
     take(mirror, piece)
 }
 
@@ -343,40 +340,74 @@ fn take(mirror: &Mirror, piece: Piece) -> bool {
 /// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
 /// when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
-    let (mut touched, mut was_held, mut looked): (Option<Instant>, bool, Instant) = (None, false, Instant::now());
+    let mut watch = Watch { looked: Instant::now(), touched: None, was_held: false, empty: None, withholds: None };
     let mut round = tokio::time::interval(LOOK);
-    loop {
+    while watch.goes_on(turns, mirror).await {
         tokio::select! {
             _ = round.tick() => {}
-            () = mirror.changed.notified() => touched = None,
+            () = mirror.changed.notified() => {}
         }
-        if mirror.guests.load(Ordering::Acquire) == 0 {
-            tokio::time::sleep(KEPT).await;
-            // Who was sent away from here is not gone.
-            if was_held && turns.lifecycle.soft().is_cancelled() {
-                touch(turns, &mirror.owner, &mirror.turn).await;
-            }
-            if turns.mirrors.close(mirror, false) {
-                return;
-            }
-        }
-        let is_held = mirror.holders.load(Ordering::Acquire) > 0;
-        was_held |= is_held;
-        if is_held && touched.is_none_or(|at| at.elapsed() >= TOUCH) {
-            touched = Some(Instant::now());
-            touch(turns, &mirror.owner, &mirror.turn).await;
-        }
-        // What is held back is saved in a moment, or lost.
-        let pause = if mirror.log.is_held() { LOOK / 2 } else { QUIET };
-        if mirror.is_fresh() || looked.elapsed() < pause {
+        watch.touch(turns, mirror).await;
+        if !watch.is_to_look(mirror) {
             continue;
         }
-        looked = Instant::now();
-        match is_behind(turns, mirror).await {
-            Ok(false) => {}
-            Ok(true) => return,
+        match saved(turns, mirror).await {
+            Ok(Some(seq)) => mirror.log.copy_saved(seq),
+            Ok(None) => return,
             Err(error) => tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record"),
         }
+    }
+}
+
+/// What whoever attends a mirror has done last, and since when it is as it is.
+struct Watch {
+    looked: Instant,
+    touched: Option<Instant>,
+    was_held: bool,
+    empty: Option<Instant>,
+    withholds: Option<Instant>,
+}
+
+impl Watch {
+    /// Whether somebody reads the mirror, or may come back to it. Otherwise it is closed.
+    async fn goes_on(&mut self, turns: &Turns, mirror: &Arc<Mirror>) -> bool {
+        if mirror.guests.load(Ordering::Acquire) > 0 {
+            self.empty = None;
+            return true;
+        }
+        if self.empty.get_or_insert_with(Instant::now).elapsed() < KEPT {
+            return true;
+        }
+        // Who was sent away from here is not gone.
+        if std::mem::take(&mut self.was_held) && turns.lifecycle.soft().is_cancelled() {
+            touch(turns, &mirror.owner, &mirror.turn).await;
+        }
+        !turns.mirrors.close(mirror, false)
+    }
+
+    /// Tells the owner that the turn is held here, where that is due.
+    async fn touch(&mut self, turns: &Turns, mirror: &Mirror) {
+        let is_held = mirror.holders.load(Ordering::Acquire) > 0;
+        self.was_held |= is_held;
+        if is_held && self.touched.is_none_or(|at| at.elapsed() >= TOUCH) {
+            self.touched = Some(Instant::now());
+            touch(turns, &mirror.owner, &mirror.turn).await;
+        }
+    }
+
+    /// Whether the record is to be looked at now: what is withheld is saved in a moment, or lost.
+    fn is_to_look(&mut self, mirror: &Mirror) -> bool {
+        let withholds = mirror.log.withholds();
+        self.withholds = self.withholds.filter(|_| withholds).or_else(|| withholds.then(Instant::now));
+        let is_due = match self.withholds {
+            Some(since) if since.elapsed() < QUIET => self.looked.elapsed() >= LOOK / 2,
+            Some(_) => self.looked.elapsed() >= QUIET,
+            None => self.empty.is_none() && !mirror.is_fresh() && self.looked.elapsed() >= QUIET,
+        };
+        if is_due {
+            self.looked = Instant::now();
+        }
+        is_due
     }
 }
 
@@ -387,17 +418,12 @@ pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
     }
 }
 
-/// Whether the record has more of the turn than the mirror, its end for one, or says that it was taken. Otherwise what it has is
-/// shown.
-async fn is_behind(turns: &Turns, mirror: &Mirror) -> store::Result<bool> {
-    let Some(standing) = turns.store.standing(&mirror.owner, &mirror.turn).await? else { return Ok(true) };
-    if standing.status.is_end() || mirror.is_taken(&standing) {
-        return Ok(true);
+/// How far the record has the turn; `None` where it has more than the mirror, its end for one, or says that the turn was taken.
+async fn saved(turns: &Turns, mirror: &Mirror) -> store::Result<Option<u64>> {
+    let standing = turns.store.standing(&mirror.owner, &mirror.turn).await?;
+    if standing.is_none_or(|standing| standing.status.is_end() || mirror.is_taken(&standing)) {
+        return Ok(None);
     }
     let saved = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;
-    if saved > mirror.log.appended().seq {
-        return Ok(true);
-    }
-    mirror.log.copy_saved(saved);
-    Ok(false)
+    Ok((saved <= mirror.log.appended().seq).then_some(saved))
 }

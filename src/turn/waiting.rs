@@ -7,6 +7,7 @@ use std::task::Waker;
 struct Place {
     waker: Option<Waker>,
     armed: bool,
+    is_new: bool,
 }
 
 /// The waiting readers of one log. A place is reused once its reader has left.
@@ -17,13 +18,29 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// A place for a reader.
-    pub fn join(&mut self) -> usize {
-        if let Some(place) = self.free.pop() {
-            return place;
+    /// A place for a reader, who may be a newcomer.
+    pub fn join(&mut self, is_new: bool) -> usize {
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(Place::default());
         }
-        self.places.push(Place::default());
-        self.places.len() - 1
+        self.places[place].is_new = is_new;
+        place
+    }
+
+    /// Whether the reader is a newcomer.
+    pub fn is_new(&self, place: usize) -> bool {
+        self.places.get(place).is_some_and(|place| place.is_new)
+    }
+
+    /// Whether any is.
+    pub fn has_newcomers(&self) -> bool {
+        self.places.iter().any(|place| place.is_new)
+    }
+
+    /// From now on none of those who are here is a newcomer.
+    pub fn welcome(&mut self) {
+        self.places.iter_mut().for_each(|place| place.is_new = false);
     }
 
     /// Gives the place back.

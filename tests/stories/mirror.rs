@@ -94,6 +94,35 @@ async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_co
 }
 
 #[tokio::test]
+async fn what_those_see_who_read_along_is_not_shown_to_who_comes_after_its_replica_died_and_is_not_saved() {
+    let mut pair = Pair::new().await;
+    let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
+    let before = deltas(&mut theirs, 2).await;
+    deltas(&mut mine, 2).await;
+    saved_up_to(&pair, before.last().unwrap()).await;
+    let block = pair.outage.database.block_tables("journal").await;
+    gate.pass(1);
+    deltas(&mut theirs, 2).await;
+    pair.one.kill();
+    // As much as a crash may take of what was shown.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let (mut late, mut later) =
+        (pair.b.events(Encoding::Ndjson, &turn, 0).await, pair.b.events(Encoding::Sse, &turn, 0).await);
+    let (mut seen, mut also) = (deltas(&mut late, 2).await, deltas(&mut later, 2).await);
+    taken(&pair).await;
+    drop(block);
+    seen.extend(late.rest().await);
+    also.extend(later.rest().await);
+    for seen in [seen, also] {
+        assert_eq!(seen.iter().filter(|frame| frame.kind() == "delta").count(), 2, "the others are lost");
+        assert_eq!(seen.last().unwrap().json["status"], "interrupted");
+        Fold::of(&seen).assert_same_as(&pair.b.answer(&conversation).await);
+    }
+    let rest = theirs.rest().await;
+    assert!(rest.iter().any(|frame| frame.kind() == "snapshot"), "who saw more is told what counts: {rest:?}");
+}
+
+#[tokio::test]
 async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_comes_after_its_turns_are_taken() {
     let mut pair = Pair::new().await;
     let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;

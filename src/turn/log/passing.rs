@@ -41,22 +41,14 @@ impl Log {
         Some(Passing { rows, ended: matches!(inner.closing, Some(Closing::Ended)), anew })
     }
 
-    /// A copy of a log that is written elsewhere, from behind the event `after`; it keeps the newest `memory` bytes. What is not
-    /// saved is held back.
+    /// A copy of a log that is written elsewhere, from behind the event `after`; it keeps the newest `memory` bytes. Newcomers are
+    /// shown what is saved of it, the others all.
     pub fn copy(after: u64, memory: usize) -> Self {
         let segments = Segments::after(after);
         let end = segments.end();
-        let inner = Inner {
-            segments,
-            taken: end,
-            saved: end,
-            filing: end,
-            filed: end,
-            passed: end,
-            held: true,
-            ..Inner::default()
-        };
-        Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE }
+        let inner =
+            Inner { segments, taken: end, saved: end, filing: end, filed: end, passed: end, ..Inner::default() };
+        Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE, is_copy: true }
     }
 
     /// Adds what was passed on to a copy: the lines of the events `first` to `last`. False when some before them are missing.
@@ -81,39 +73,44 @@ impl Log {
         true
     }
 
-    /// The events of a copy up to `seq` are saved. Where that is all, nothing is held back.
+    /// The events of a copy up to `seq` are saved.
     pub fn copy_saved(&self, seq: u64) {
         let mut inner = self.inner.lock();
         let end = inner.segments.end();
         let to = if seq >= end.seq { Some(end) } else { inner.segments.locate(seq) };
-        if let Some(to) = to.filter(|to| to.offset >= inner.saved.offset) {
+        if let Some(to) = to.filter(|to| to.offset > inner.saved.offset) {
             inner.saved = to;
-            inner.held &= to != end;
-            inner.waiting.wake();
+            if inner.waiting.has_newcomers() {
+                inner.waiting.wake();
+            }
         }
     }
 
-    /// Whether a copy holds back what is not saved.
-    pub fn is_held(&self) -> bool {
-        self.inner.lock().held
-    }
-
-    /// A copy holds nothing back any more.
-    pub fn show(&self) {
+    /// Who writes a copy is heard of: whoever is here is shown all of it.
+    pub fn hear(&self) {
         let mut inner = self.inner.lock();
-        if std::mem::take(&mut inner.held) {
+        inner.heard = Some(Instant::now());
+        if inner.waiting.has_newcomers() {
+            inner.waiting.welcome();
             inner.waiting.wake();
         }
     }
 
-    /// Whether all that readers may see is saved.
-    pub fn shows_saved(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.visible(self.durability).offset <= inner.saved.offset
+    /// Whether who writes a copy was heard of in the `time` before now.
+    pub fn was_heard_within(&self, time: Duration) -> bool {
+        self.inner.lock().was_heard_within(time)
     }
 
-    /// Ends a copy whose last line is the turn's end.
+    /// Whether something of a copy is withheld from newcomers.
+    pub fn withholds(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.saved != inner.segments.end() && inner.waiting.has_newcomers()
+    }
+
+    /// Ends a copy whose last line is the turn's end, and saved like all before.
     pub fn copy_ended(&self) {
+        let end = self.appended();
+        self.copy_saved(end.seq);
         let _first = self.shut(Closing::Ended);
     }
 
@@ -123,7 +120,7 @@ impl Log {
     }
 
     /// A copy to which nothing is added any more, although the turn may go on: its readers go back to the record.
-    /// False when it has ended.
+    /// False when it has ended. What is withheld from newcomers stays so.
     pub fn tear(&self) -> bool {
         self.shut(Closing::Torn)
     }
@@ -131,8 +128,6 @@ impl Log {
     fn shut(&self, closing: Closing) -> bool {
         let mut inner = self.inner.lock();
         let is_open = inner.closing.is_none();
-        // In a copy that is torn, what is held back stays so.
-        inner.held &= matches!(closing, Closing::Torn);
         inner.closing.get_or_insert(closing);
         inner.waiting.wake();
         is_open
@@ -156,6 +151,7 @@ mod tests {
     use bytes::BytesMut;
 
     use super::*;
+    use crate::turn::log::Read;
 
     fn told(log: &Log, after: u64) -> String {
         let mut out = BytesMut::new();
@@ -169,7 +165,7 @@ mod tests {
     #[test]
     fn a_copy_has_each_event_once_whatever_comes_twice_and_nothing_behind_a_gap() {
         let log = Log::copy(10, 1 << 20);
-        log.show();
+        log.hear();
         assert!(log.copy_in(9, 12, &Bytes::from("9\n10\n11\n12\n")));
         assert_eq!(told(&log, 10), "11\n12\n");
         assert!(log.copy_in(11, 12, &Bytes::from("11\n12\n")));
@@ -184,35 +180,51 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_holds_back_what_is_not_saved_until_it_is_or_its_writer_is_heard_of() {
-        let copy = || {
-            let log = Log::copy(10, 1 << 20);
-            assert!(log.shows_saved() && log.copy_in(11, 14, &Bytes::from("11\n12\n13\n14\n")));
-            log.copy_saved(12);
-            assert_eq!(told(&log, 10), "11\n12\n");
-            assert_eq!(told(&log, 14), "", "whoever has seen more waits");
-            assert!(log.is_held() && log.shows_saved());
-            log
+    fn a_copy_withholds_what_is_not_saved_from_newcomers_until_it_is_or_its_writer_is_heard_of() {
+        let log = Log::copy(10, 1 << 20);
+        log.hear();
+        let here = log.join();
+        // A while later.
+        log.inner.lock().heard = None;
+        assert!(log.copy_in(11, 14, &Bytes::from("11\n12\n13\n14\n")));
+        assert!(!log.withholds(), "nobody is new");
+        let newcomer = log.join();
+        let told = |place, after| {
+            let mut out = BytesMut::new();
+            let read = log.read(log.locate(after).unwrap(), usize::MAX, place, Waker::noop(), &mut out);
+            assert!(matches!(read, Read::Lines(_)) != out.is_empty(), "{read:?}");
+            String::from_utf8(out.to_vec()).unwrap()
         };
-        let log = copy();
-        log.show();
-        assert_eq!(told(&log, 12), "13\n14\n");
-        assert!(!log.is_held() && !log.shows_saved());
+        assert_eq!((&*told(here, 12), &*told(newcomer, 10)), ("13\n14\n", ""));
+        log.copy_saved(12);
+        assert_eq!((&*told(newcomer, 10), &*told(newcomer, 13)), ("11\n12\n", ""));
+        assert!(log.withholds());
+        log.copy_saved(11);
         log.copy_saved(14);
-        assert!(log.shows_saved());
+        assert_eq!(told(newcomer, 10), "11\n12\n13\n14\n");
+        assert!(log.copy_in(15, 15, &Bytes::from("15\n")));
+        assert_eq!((&*told(here, 14), &*told(newcomer, 14)), ("15\n", ""));
+        log.hear();
+        assert_eq!(told(newcomer, 14), "15\n");
+        assert!(!log.withholds());
+        assert_eq!(told(log.join(), 14), "15\n", "whoever comes at that moment is as if here before");
+    }
 
-        let log = copy();
-        log.copy_saved(13);
-        assert_eq!((&*told(&log, 12), log.is_held()), ("13\n", true));
-        log.copy_saved(14);
-        assert_eq!((&*told(&log, 13), log.is_held()), ("14\n", false));
-
-        let log = copy();
-        log.tear();
-        assert_eq!(told(&log, 12), "", "it may be lost");
-        let log = copy();
-        log.copy_ended();
-        assert_eq!(told(&log, 12), "13\n14\n");
+    #[test]
+    fn a_copy_that_has_ended_shows_all_and_one_that_is_torn_no_more_than_before() {
+        for ended in [true, false] {
+            let log = Log::copy(10, 1 << 20);
+            let newcomer = log.join();
+            assert!(log.copy_in(11, 12, &Bytes::from("11\n12\n")));
+            if ended {
+                log.copy_ended()
+            } else {
+                assert!(log.tear())
+            }
+            let read = log.read(log.locate(10).unwrap(), usize::MAX, newcomer, Waker::noop(), &mut BytesMut::new());
+            assert_eq!(matches!(read, Read::Lines(_)), ended);
+            assert_eq!(matches!(read, Read::Over(Closing::Torn)), !ended);
+        }
     }
 
     #[test]
