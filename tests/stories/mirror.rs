@@ -94,6 +94,29 @@ async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_co
 }
 
 #[tokio::test]
+async fn an_end_that_a_dead_replica_could_not_save_is_told_to_nobody_who_comes_later() {
+    let mut pair = Pair::with(|setup| setup.set("limits.unsaved_s", 2)).await;
+    let Unsaved { conversation, turn, gate, mut mine, block } = Unsaved::by(&pair).await;
+    gate.open();
+    assert_eq!(mine.rest().await.last().unwrap().json["saved"], false);
+    let stream = format!("tidegate:turn:{turn}");
+    eventually("it to be passed on", async || {
+        let last = pair.redis.cli(&["XREVRANGE", &stream, "+", "-", "COUNT", "1"]);
+        last.lines().next().is_some_and(|id| id.ends_with("-1")).then_some(())
+    })
+    .await;
+    pair.one.kill();
+    let mut late = pair.b.events(Encoding::Ndjson, &turn, 0).await;
+    let mut seen = deltas(&mut late, 2).await;
+    taken(&pair).await;
+    drop(block);
+    seen.extend(late.rest().await);
+    let end = &seen.last().unwrap().json;
+    assert!(end["status"] == "interrupted" && end["saved"] != false, "{end}");
+    Fold::of(&seen).assert_same_as(&pair.b.answer(&conversation).await);
+}
+
+#[tokio::test]
 async fn what_those_see_who_read_along_is_not_shown_to_who_comes_after_its_replica_died_and_is_not_saved() {
     let mut pair = Pair::new().await;
     let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
