@@ -26,7 +26,7 @@ const BLINK: Duration = Duration::from_millis(10);
 /// How long a record may be changing: one that still lacks lines then has lost them.
 const CHANGING: Duration = Duration::from_secs(5);
 /// How soon the record mostly has what is between it and a mirror.
-const MOMENT: Duration = Duration::from_millis(100);
+const APART: Duration = Duration::from_millis(100);
 
 /// What comes out of the record.
 pub enum Piece {
@@ -188,7 +188,7 @@ struct Missing(Option<tokio::time::Instant>);
 impl Missing {
     /// Whether that is so for no more than a moment.
     fn is_new(&mut self) -> bool {
-        self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() < MOMENT
+        self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() < APART
     }
 
     /// Whether that is too long for a record that is only changing.

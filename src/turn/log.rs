@@ -19,8 +19,8 @@ use crate::domain::draft::Draft;
 use crate::domain::event::{Closed, Event, Finished, write_delta_line, write_line, write_reasoning_line};
 use crate::domain::stream::Durability;
 
-/// How long who writes a copied log counts as alive after it was heard of: a crash may take so much of what was shown.
-const MOMENT: Duration = Duration::from_millis(100);
+/// How long who writes a copied log counts as alive after its last word: a crash may take so much of what was shown.
+pub const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// How a log came to take no more events.
 #[derive(Clone, Debug)]
@@ -138,8 +138,8 @@ pub struct Log {
     durability: Durability,
     memory: usize,
     filing: Filing,
-    /// It is written elsewhere.
-    is_copy: bool,
+    /// It is a copy, and has what who writes it may not have saved yet.
+    may_lose: bool,
 }
 
 /// What came of appending.
@@ -207,7 +207,7 @@ impl Log {
         let inner = Inner { draft: Some(Draft::default()), ..Inner::default() };
         // What is not filed is held, and is to fit.
         let filing = Filing { bytes: filing.bytes.min(memory as u64 / 4), ..filing };
-        Self { inner: Mutex::new(inner), durability, memory, filing, is_copy: false }
+        Self { inner: Mutex::new(inner), durability, memory, filing, may_lose: false }
     }
 
     /// Appends what `write` writes.
@@ -415,7 +415,7 @@ impl Log {
     /// is saved, until that writer is heard of again.
     pub fn join(&self) -> usize {
         let mut inner = self.inner.lock();
-        let is_new = self.is_copy && !inner.was_heard_within(MOMENT);
+        let is_new = self.may_lose && !inner.was_heard_within(LAST_WORD);
         inner.waiting.join(is_new)
     }
 
@@ -448,6 +448,10 @@ impl Inner {
             Durability::Relaxed => self.segments.end(),
             Durability::Strict => self.saved,
         }
+    }
+
+    fn is_saved(&self) -> bool {
+        self.saved == self.segments.end()
     }
 
     fn was_heard_within(&self, time: Duration) -> bool {

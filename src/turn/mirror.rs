@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Turns;
-use super::log::Log;
+use super::log::{LAST_WORD, Log};
 use super::prompt::Request;
 use crate::cluster::piece::{Piece, Then};
 use crate::cluster::{self, Cluster};
@@ -27,8 +27,10 @@ use crate::store::turns::Standing;
 
 /// After so long without news the record is looked at: whoever ran the turn may be gone, or cut off from Redis.
 const QUIET: Duration = Duration::from_millis(750);
-/// How often it is looked whether there were any, and how soon at the record, for as long as `QUIET`, where something is withheld.
+/// How often it is looked whether there were any.
 const LOOK: Duration = Duration::from_millis(250);
+/// How soon the record is looked at where something is withheld; after twice the time again, and so on up to `QUIET`.
+const SOON: Duration = Duration::from_millis(40);
 /// How often its owner is told that somebody here holds the turn.
 pub const TOUCH: Duration = Duration::from_millis(900);
 /// How long there is no new mirror of a turn after one lost touch: readers come from the record meanwhile.
@@ -37,8 +39,6 @@ const REST: Duration = Duration::from_millis(300);
 const KEPT: Duration = Duration::from_secs(2);
 /// So many are made at once.
 const MAKING: usize = 16;
-/// How old what was read may be when its turn is followed: what came meanwhile counts as news, and its writer may be dead.
-const STALE: Duration = Duration::from_millis(500);
 
 /// A turn that runs elsewhere.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Mirror {
     epoch: AtomicU64,
     guests: AtomicUsize,
     holders: AtomicUsize,
-    /// Told when one has come, and when the last has left.
+    /// Told when one has come who holds the turn or has a place in the log, and when the last has left.
     changed: Notify,
 }
 
@@ -94,9 +94,16 @@ impl Guest {
         mirror.guests.fetch_add(1, Ordering::AcqRel);
         if holds {
             mirror.holders.fetch_add(1, Ordering::AcqRel);
+            mirror.changed.notify_one();
         }
-        mirror.changed.notify_one();
         Self { mirror: mirror.clone(), holds }
+    }
+
+    /// A place in the log for the guest.
+    pub fn join(&self) -> usize {
+        let place = self.log.join();
+        self.changed.notify_one();
+        place
     }
 }
 
@@ -232,7 +239,7 @@ impl Turns {
             owner: owner.clone(),
             conversation_id: standing.conversation_id.clone(),
             can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
-            log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
+            log: Log::copy(begin, self.settings.stream.durability, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
             epoch: AtomicU64::new(standing.epoch),
             guests: AtomicUsize::new(0),
@@ -275,14 +282,15 @@ struct Since {
 async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<Since>) {
     if let Some(Since { last, asked }) = since
         && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref()).await
-        && asked.elapsed() < STALE
     {
+        // Where that took long, what comes first was written long ago, and its writer may be dead.
+        let deaf = Instant::now() + if asked.elapsed() < LAST_WORD { Duration::ZERO } else { LAST_WORD };
         tokio::select! {
             () = turns.lifecycle.hard().cancelled() => {}
             () = attend(&turns, &mirror) => {}
             () = async {
                 while let Some(piece) = follow.next().await {
-                    if !hear(&mirror, piece) {
+                    if !hear(&mirror, piece, Instant::now() >= deaf) {
                         return;
                     }
                 }
@@ -296,18 +304,20 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
     turns.mirrors.close(&mirror, true);
 }
 
-/// Takes a piece that has just come. False when nothing can come after it here.
-fn hear(mirror: &Mirror, piece: Piece) -> bool {
+/// Takes a piece that has just come, and may be news of its writer. False when nothing can come after it here.
+fn hear(mirror: &Mirror, piece: Piece, is_news: bool) -> bool {
     let epoch = mirror.epoch.load(Ordering::Acquire);
     if piece.epoch < epoch {
         // Its writer does not know yet that the turn is another's.
         return true;
     }
-    if piece.epoch > epoch && mirror.log.withholds() {
-        // What is withheld was written by somebody else, who is not heard of any more.
+    if piece.epoch > epoch && !mirror.log.is_saved() {
+        // The rest was written by somebody else, who is not heard of any more.
         return false;
     }
-    mirror.log.hear();
+    if is_news {
+        mirror.log.hear();
+    }
     take(mirror, piece)
 }
 
@@ -340,21 +350,33 @@ fn take(mirror: &Mirror, piece: Piece) -> bool {
 /// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
 /// when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
-    let mut watch = Watch { looked: Instant::now(), touched: None, was_held: false, empty: None, withholds: None };
-    let mut round = tokio::time::interval(LOOK);
+    let mut watch = Watch { looked: Instant::now(), touched: None, was_held: false, empty: None, pause: None };
     while watch.goes_on(turns, mirror).await {
         tokio::select! {
-            _ = round.tick() => {}
+            () = tokio::time::sleep(watch.pause.map_or(LOOK, |pause| pause.min(LOOK))) => {}
             () = mirror.changed.notified() => {}
         }
-        watch.touch(turns, mirror).await;
-        if !watch.is_to_look(mirror) {
-            continue;
-        }
-        match saved(turns, mirror).await {
-            Ok(Some(seq)) => mirror.log.copy_saved(seq),
-            Ok(None) => return,
-            Err(error) => tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record"),
+        let (is_to_touch, is_to_look) = (watch.is_to_touch(mirror), watch.is_to_look(mirror));
+        let touched = async {
+            if is_to_touch {
+                touch(turns, &mirror.owner, &mirror.turn).await;
+            }
+        };
+        let looked = async {
+            if !is_to_look {
+                return true;
+            }
+            match saved(turns, mirror).await {
+                Ok(Some(seq)) => mirror.log.copy_saved(seq),
+                Ok(None) => return false,
+                Err(error) => {
+                    tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record");
+                }
+            }
+            true
+        };
+        if !tokio::join!(touched, looked).1 {
+            return;
         }
     }
 }
@@ -365,7 +387,8 @@ struct Watch {
     touched: Option<Instant>,
     was_held: bool,
     empty: Option<Instant>,
-    withholds: Option<Instant>,
+    /// How long it is until the next look, where something is withheld.
+    pause: Option<Duration>,
 }
 
 impl Watch {
@@ -385,29 +408,37 @@ impl Watch {
         !turns.mirrors.close(mirror, false)
     }
 
-    /// Tells the owner that the turn is held here, where that is due.
-    async fn touch(&mut self, turns: &Turns, mirror: &Mirror) {
+    /// Whether the owner is to be told now that the turn is held here.
+    fn is_to_touch(&mut self, mirror: &Mirror) -> bool {
         let is_held = mirror.holders.load(Ordering::Acquire) > 0;
         self.was_held |= is_held;
-        if is_held && self.touched.is_none_or(|at| at.elapsed() >= TOUCH) {
+        let is_due = is_held && self.touched.is_none_or(|at| at.elapsed() >= TOUCH);
+        if is_due {
             self.touched = Some(Instant::now());
-            touch(turns, &mirror.owner, &mirror.turn).await;
         }
+        is_due
     }
 
     /// Whether the record is to be looked at now: what is withheld is saved in a moment, or lost.
     fn is_to_look(&mut self, mirror: &Mirror) -> bool {
-        let withholds = mirror.log.withholds();
-        self.withholds = self.withholds.filter(|_| withholds).or_else(|| withholds.then(Instant::now));
-        let is_due = match self.withholds {
-            Some(since) if since.elapsed() < QUIET => self.looked.elapsed() >= LOOK / 2,
-            Some(_) => self.looked.elapsed() >= QUIET,
-            None => self.empty.is_none() && !mirror.is_fresh() && self.looked.elapsed() >= QUIET,
+        let due = match (mirror.log.withholds(), self.pause) {
+            (true, None) => {
+                self.pause = Some(SOON);
+                self.looked = Instant::now();
+                return false;
+            }
+            (true, Some(pause)) => Some(pause),
+            (false, _) => {
+                self.pause = None;
+                (self.empty.is_none() && !mirror.is_fresh()).then_some(QUIET)
+            }
         };
-        if is_due {
-            self.looked = Instant::now();
+        if due.is_none_or(|pause| self.looked.elapsed() < pause) {
+            return false;
         }
-        is_due
+        self.pause = self.pause.map(|pause| (pause * 2).min(QUIET));
+        self.looked = Instant::now();
+        true
     }
 }
 
@@ -418,12 +449,14 @@ pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
     }
 }
 
-/// How far the record has the turn; `None` where it has more than the mirror, its end for one, or says that the turn was taken.
+/// How far the record has the turn; `None` where it says that the turn was taken, or has more than a mirror that has heard nothing of
+/// late, the turn's end for one.
 async fn saved(turns: &Turns, mirror: &Mirror) -> store::Result<Option<u64>> {
+    let journalled = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;
+    // Asked after it: what was journalled before the turn was taken is this lease's.
     let standing = turns.store.standing(&mirror.owner, &mirror.turn).await?;
-    if standing.is_none_or(|standing| standing.status.is_end() || mirror.is_taken(&standing)) {
-        return Ok(None);
-    }
-    let saved = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;
-    Ok((saved <= mirror.log.appended().seq).then_some(saved))
+    let Some(standing) = standing.filter(|standing| !mirror.is_taken(standing)) else { return Ok(None) };
+    let saved = if standing.status.is_end() { standing.seq } else { journalled };
+    // What is said is on its way for some milliseconds.
+    Ok((mirror.is_fresh() || saved <= mirror.log.appended().seq).then_some(saved))
 }

@@ -136,8 +136,7 @@ impl Turns {
         }
         if manner.follow
             && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
-            && guest.is_fresh()
-            && guest.log.locate(cursor).is_some()
+            && guest.log.offers(cursor)
         {
             return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
         }
@@ -150,7 +149,7 @@ impl Turns {
             && !standing.status.is_end()
             && standing.crash.is_none()
             && let Some(guest) = self.mirror(owner, turn, &standing, manner.holds).await
-            && guest.log.locate(cursor).is_some()
+            && guest.log.offers(cursor)
         {
             return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
         }
@@ -216,7 +215,7 @@ impl Reader {
 
     fn attend(&mut self, guest: Guest) {
         let Some(at) = guest.log.locate(self.cursor) else { return };
-        let place = guest.log.join();
+        let place = guest.join();
         self.state = State::Hot { source: Source::Mirror(guest), place, at };
     }
 
