@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::news::{self, News};
-use super::piece::{Id, Piece, key};
+use super::piece::{Id, LAST_WORD, Piece, key};
 use super::{CONNECT, Cluster, Error, REST, Result};
 use crate::domain::ids::TurnId;
 
@@ -41,7 +41,20 @@ pub(super) struct Follows {
 #[derive(Debug)]
 struct Followed {
     at: Id,
-    sender: mpsc::Sender<Piece>,
+    /// When what is before was read, until it is asked for more.
+    since: Option<Instant>,
+    /// Whether what comes with the next answer was written a moment ago.
+    is_news: bool,
+    sender: mpsc::Sender<Heard>,
+}
+
+/// A piece of a turn that is followed.
+#[derive(Debug)]
+pub struct Heard {
+    /// The piece.
+    pub piece: Piece,
+    /// Whether it was written a moment ago ([`LAST_WORD`]). Otherwise its writer may be dead.
+    pub is_news: bool,
 }
 
 impl Default for Follows {
@@ -62,13 +75,13 @@ impl Follows {
 #[derive(Debug)]
 pub struct Follow {
     key: String,
-    receiver: mpsc::Receiver<Piece>,
+    receiver: mpsc::Receiver<Heard>,
     follows: Arc<Follows>,
 }
 
 impl Follow {
     /// The next piece; `None` when it is followed no more: Redis is away, or pieces came faster than they were taken.
-    pub async fn next(&mut self) -> Option<Piece> {
+    pub async fn next(&mut self) -> Option<Heard> {
         self.receiver.recv().await
     }
 }
@@ -85,14 +98,15 @@ impl Drop for Follow {
 }
 
 impl Cluster {
-    /// Follows a turn from behind the piece `after`, or from the first.
+    /// Follows a turn from behind the piece `after`, or from the first. What was there at `since` was read then.
     ///
     /// # Errors
     /// Redis does not answer.
-    pub async fn follow(&self, turn: &TurnId, after: Option<&Piece>) -> Result<Follow> {
+    pub async fn follow(&self, turn: &TurnId, after: Option<&Piece>, since: Instant) -> Result<Follow> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (follows, key) = (self.0.follows.clone(), key(turn));
-        follows.open.lock().insert(key.clone(), Followed { at: after.map_or((0, 0), Piece::id), sender });
+        let at = after.map_or((0, 0), Piece::id);
+        follows.open.lock().insert(key.clone(), Followed { at, since: Some(since), is_news: false, sender });
         let follow = Follow { key, receiver, follows };
         let mut wake = redis::pipe();
         wake.cmd("XADD")
@@ -145,12 +159,13 @@ impl Cluster {
         let mut connection = connection.map_err(|_| Error::of("it does not answer in time"))?.map_err(Error::of)?;
         let (mut woken, mut heard) = ("0".to_owned(), self.newest().await?);
         let _full = news.try_send(News::Missed);
+        let mut answered = Instant::now();
         loop {
-            let places: Vec<(String, Id)> =
-                self.0.follows.open.lock().iter().map(|(key, followed)| (key.clone(), followed.at)).collect();
+            let places = self.places(answered);
             let read = self.read(&mut connection, &woken, &heard, &places);
             let found = tokio::time::timeout(BLOCK + GRACE, read).await;
             let found = found.unwrap_or_else(|_| Err(Error::of("it does not answer in time")))?;
+            answered = Instant::now();
             for stream in found.keys {
                 if stream.key == self.0.follows.wake {
                     woken = stream.ids.last().map_or(woken, |entry| entry.id.clone());
@@ -169,6 +184,16 @@ impl Cluster {
             }
             tokio::time::sleep(GATHER).await;
         }
+    }
+
+    /// What is asked for now, after the answer before. What comes with the next was written since each was asked for last.
+    fn places(&self, answered: Instant) -> Vec<(String, Id)> {
+        let mut open = self.0.follows.open.lock();
+        let places = open.iter_mut().map(|(key, followed)| {
+            followed.is_news = followed.since.take().unwrap_or(answered).elapsed() < LAST_WORD;
+            (key.clone(), followed.at)
+        });
+        places.collect()
     }
 
     async fn read(
@@ -198,7 +223,7 @@ impl Cluster {
         let Some(followed) = open.get_mut(key) else { return };
         let taken = piece.is_some_and(|piece| {
             followed.at = piece.id();
-            followed.sender.try_send(piece).is_ok()
+            followed.sender.try_send(Heard { piece, is_news: followed.is_news }).is_ok()
         });
         if !taken {
             open.remove(key);

@@ -16,6 +16,9 @@ use crate::domain::ids::{ConversationId, TurnId};
 /// About so many entries of a stream are kept. Redis cuts whole nodes of it, so that there may be some more.
 const ENTRIES: usize = 128;
 
+/// How long who wrote a piece counts as alive after it: a crash may take so much of what was shown.
+pub const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// A run of events of one turn, without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {

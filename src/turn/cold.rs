@@ -68,7 +68,7 @@ pub fn read(
         let mut touched: Option<tokio::time::Instant> = None;
         let mut missing = Missing::default();
         // Since when it has waited for what is between the record and a mirror.
-        let mut apart = Missing::default();
+        let mut apart: Option<tokio::time::Instant> = None;
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
                 if live.log.locate(cursor).is_some() {
@@ -144,7 +144,7 @@ pub fn read(
                     tokio::time::sleep(BLINK).await;
                 }
                 Step::Rows(rows) => {
-                    (missing, apart) = Default::default();
+                    (missing, apart) = (Missing::default(), None);
                     for (seq, last, lines) in rows {
                         yield Piece::Lines { seq, lines };
                         cursor = last;
@@ -162,7 +162,7 @@ pub fn read(
                             return;
                         }
                         // What is between is saved in a moment, or once the database answers its owner again.
-                        Some(_) if apart.is_new() => {
+                        Some(_) if apart.get_or_insert_with(tokio::time::Instant::now).elapsed() < APART => {
                             tokio::time::sleep(BLINK).await;
                             continue;
                         }
@@ -186,11 +186,6 @@ pub fn read(
 struct Missing(Option<tokio::time::Instant>);
 
 impl Missing {
-    /// Whether that is so for no more than a moment.
-    fn is_new(&mut self) -> bool {
-        self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() < APART
-    }
-
     /// Whether that is too long for a record that is only changing.
     fn for_good(&mut self, turn: &TurnId, cursor: u64) -> bool {
         let lost = self.0.get_or_insert_with(tokio::time::Instant::now).elapsed() >= CHANGING;

@@ -15,12 +15,10 @@ use parking_lot::Mutex;
 pub use self::passing::Passing;
 use super::segments::{Mark, Row, Segments};
 use super::waiting::Waiting;
+use crate::cluster::piece::LAST_WORD;
 use crate::domain::draft::Draft;
 use crate::domain::event::{Closed, Event, Finished, write_delta_line, write_line, write_reasoning_line};
 use crate::domain::stream::Durability;
-
-/// How long who writes a copied log counts as alive after its last word: a crash may take so much of what was shown.
-pub const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// How a log came to take no more events.
 #[derive(Clone, Debug)]
@@ -138,8 +136,8 @@ pub struct Log {
     durability: Durability,
     memory: usize,
     filing: Filing,
-    /// It is a copy, and has what who writes it may not have saved yet.
-    may_lose: bool,
+    /// It is written elsewhere.
+    is_copy: bool,
 }
 
 /// What came of appending.
@@ -207,7 +205,7 @@ impl Log {
         let inner = Inner { draft: Some(Draft::default()), ..Inner::default() };
         // What is not filed is held, and is to fit.
         let filing = Filing { bytes: filing.bytes.min(memory as u64 / 4), ..filing };
-        Self { inner: Mutex::new(inner), durability, memory, filing, may_lose: false }
+        Self { inner: Mutex::new(inner), durability, memory, filing, is_copy: false }
     }
 
     /// Appends what `write` writes.
@@ -412,10 +410,10 @@ impl Log {
     }
 
     /// A place for a reader's waker. In a copy whose writer was not heard of a moment ago the reader is a newcomer: it is shown what
-    /// is saved, until that writer is heard of again.
+    /// is known to be saved, until that writer is heard of again.
     pub fn join(&self) -> usize {
         let mut inner = self.inner.lock();
-        let is_new = self.may_lose && !inner.was_heard_within(LAST_WORD);
+        let is_new = self.is_copy && !inner.was_heard_within(LAST_WORD);
         inner.waiting.join(is_new)
     }
 

@@ -14,8 +14,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Turns;
-use super::log::{LAST_WORD, Log};
+use super::log::Log;
 use super::prompt::Request;
+use crate::cluster::follow::Heard;
 use crate::cluster::piece::{Piece, Then};
 use crate::cluster::{self, Cluster};
 use crate::domain::event::{Event, read_line};
@@ -57,13 +58,13 @@ pub struct Mirror {
     epoch: AtomicU64,
     guests: AtomicUsize,
     holders: AtomicUsize,
-    /// Told when one has come who holds the turn or has a place in the log, and when the last has left.
+    /// Told when one has come who holds the turn, or from whom something is withheld, and when the last has left.
     changed: Notify,
 }
 
 impl Mirror {
     /// Whether there has been news of late. Otherwise its owner may be gone.
-    pub fn is_fresh(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         self.log.was_heard_within(QUIET)
     }
 
@@ -102,7 +103,9 @@ impl Guest {
     /// A place in the log for the guest.
     pub fn join(&self) -> usize {
         let place = self.log.join();
-        self.changed.notify_one();
+        if self.log.withholds() {
+            self.changed.notify_one();
+        }
         place
     }
 }
@@ -192,19 +195,39 @@ impl Turns {
     pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return (!guest.is_taken(standing)).then_some(guest);
+            return self.welcome(guest, standing).await;
         }
         if self.mirrors.is_resting(turn) {
             return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
         if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
-            return (!guest.is_taken(standing)).then_some(guest);
+            return self.welcome(guest, standing).await;
         }
         match self.make(cluster, owner, turn, standing, holds).await {
-            Ok(guest) => Some(guest),
+            Ok(guest) => (!guest.is_taken(standing)).then_some(guest),
             Err(error) => {
                 tracing::debug!(%error, turn_id = %turn, "a turn of another replica is read from the record");
+                None
+            }
+        }
+    }
+
+    /// A guest who comes to a mirror that was there, as `standing` tells of its turn: what is saved by now is shown at once.
+    async fn welcome(&self, guest: Guest, standing: &Standing) -> Option<Guest> {
+        if guest.is_taken(standing) {
+            return None;
+        }
+        if guest.log.shows_all() {
+            return Some(guest);
+        }
+        match reached(self, &guest).await {
+            Ok(saved) => {
+                guest.log.copy_saved(saved?);
+                Some(guest)
+            }
+            Err(error) => {
+                tracing::debug!(%error, turn_id = %guest.turn, "a mirror cannot be held against the record");
                 None
             }
         }
@@ -239,7 +262,7 @@ impl Turns {
             owner: owner.clone(),
             conversation_id: standing.conversation_id.clone(),
             can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
-            log: Log::copy(begin, self.settings.stream.durability, self.settings.limits.turn_memory_bytes),
+            log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
             epoch: AtomicU64::new(standing.epoch),
             guests: AtomicUsize::new(0),
@@ -281,16 +304,14 @@ struct Since {
 /// is.
 async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<Since>) {
     if let Some(Since { last, asked }) = since
-        && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref()).await
+        && let Ok(mut follow) = cluster.follow(&mirror.turn, last.as_ref(), asked).await
     {
-        // Where that took long, what comes first was written long ago, and its writer may be dead.
-        let deaf = Instant::now() + if asked.elapsed() < LAST_WORD { Duration::ZERO } else { LAST_WORD };
         tokio::select! {
             () = turns.lifecycle.hard().cancelled() => {}
             () = attend(&turns, &mirror) => {}
             () = async {
-                while let Some(piece) = follow.next().await {
-                    if !hear(&mirror, piece, Instant::now() >= deaf) {
+                while let Some(heard) = follow.next().await {
+                    if !hear(&mirror, heard) {
                         return;
                     }
                 }
@@ -304,8 +325,8 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
     turns.mirrors.close(&mirror, true);
 }
 
-/// Takes a piece that has just come, and may be news of its writer. False when nothing can come after it here.
-fn hear(mirror: &Mirror, piece: Piece, is_news: bool) -> bool {
+/// Takes a piece that has just come. False when nothing can come after it here.
+fn hear(mirror: &Mirror, Heard { piece, is_news }: Heard) -> bool {
     let epoch = mirror.epoch.load(Ordering::Acquire);
     if piece.epoch < epoch {
         // Its writer does not know yet that the turn is another's.
@@ -317,6 +338,9 @@ fn hear(mirror: &Mirror, piece: Piece, is_news: bool) -> bool {
     }
     if is_news {
         mirror.log.hear();
+    } else if piece.then == Then::Unsaved {
+        // Whoever could not save it may be dead.
+        return false;
     }
     take(mirror, piece)
 }
@@ -347,14 +371,14 @@ fn take(mirror: &Mirror, piece: Piece) -> bool {
     }
 }
 
-/// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while. Comes back
-/// when the mirror is of no use any more.
+/// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while, or something
+/// is withheld. Comes back when the mirror is of no use any more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
     let mut watch = Watch { looked: Instant::now(), touched: None, was_held: false, empty: None, pause: None };
-    while watch.goes_on(turns, mirror).await {
+    while !watch.closes(turns, mirror).await {
         tokio::select! {
-            () = tokio::time::sleep(watch.pause.map_or(LOOK, |pause| pause.min(LOOK))) => {}
-            () = mirror.changed.notified() => {}
+            () = tokio::time::sleep(watch.rest()) => {}
+            () = mirror.changed.notified() => watch.pause = watch.pause.map(|_| SOON),
         }
         let (is_to_touch, is_to_look) = (watch.is_to_touch(mirror), watch.is_to_look(mirror));
         let touched = async {
@@ -366,7 +390,7 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
             if !is_to_look {
                 return true;
             }
-            match saved(turns, mirror).await {
+            match reached(turns, mirror).await {
                 Ok(Some(seq)) => mirror.log.copy_saved(seq),
                 Ok(None) => return false,
                 Err(error) => {
@@ -392,20 +416,25 @@ struct Watch {
 }
 
 impl Watch {
-    /// Whether somebody reads the mirror, or may come back to it. Otherwise it is closed.
-    async fn goes_on(&mut self, turns: &Turns, mirror: &Arc<Mirror>) -> bool {
+    /// Closes the mirror where nobody reads it, nor is likely to come back to it.
+    async fn closes(&mut self, turns: &Turns, mirror: &Arc<Mirror>) -> bool {
         if mirror.guests.load(Ordering::Acquire) > 0 {
             self.empty = None;
-            return true;
+            return false;
         }
         if self.empty.get_or_insert_with(Instant::now).elapsed() < KEPT {
-            return true;
+            return false;
         }
         // Who was sent away from here is not gone.
         if std::mem::take(&mut self.was_held) && turns.lifecycle.soft().is_cancelled() {
             touch(turns, &mirror.owner, &mirror.turn).await;
         }
-        !turns.mirrors.close(mirror, false)
+        turns.mirrors.close(mirror, false)
+    }
+
+    /// How long nothing is to be done.
+    fn rest(&self) -> Duration {
+        self.pause.map_or(LOOK, |pause| pause.saturating_sub(self.looked.elapsed()).min(LOOK))
     }
 
     /// Whether the owner is to be told now that the turn is held here.
@@ -449,9 +478,9 @@ pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
     }
 }
 
-/// How far the record has the turn; `None` where it says that the turn was taken, or has more than a mirror that has heard nothing of
-/// late, the turn's end for one.
-async fn saved(turns: &Turns, mirror: &Mirror) -> store::Result<Option<u64>> {
+/// How far the record has the turn, to its end where it has ended; `None` where the mirror is of no use: the turn was taken, or the
+/// record is further and there has been no news of late.
+async fn reached(turns: &Turns, mirror: &Mirror) -> store::Result<Option<u64>> {
     let journalled = turns.store.journal_end(&mirror.owner, &mirror.turn).await?;
     // Asked after it: what was journalled before the turn was taken is this lease's.
     let standing = turns.store.standing(&mirror.owner, &mirror.turn).await?;

@@ -136,7 +136,8 @@ impl Turns {
         }
         if manner.follow
             && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
-            && guest.log.offers(cursor)
+            && guest.log.shows_all()
+            && guest.log.locate(cursor).is_some()
         {
             return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
         }
@@ -149,7 +150,7 @@ impl Turns {
             && !standing.status.is_end()
             && standing.crash.is_none()
             && let Some(guest) = self.mirror(owner, turn, &standing, manner.holds).await
-            && guest.log.offers(cursor)
+            && guest.log.locate(cursor).is_some()
         {
             return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
         }

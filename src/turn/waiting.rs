@@ -15,6 +15,7 @@ struct Place {
 pub struct Waiting {
     places: Vec<Place>,
     free: Vec<usize>,
+    newcomers: usize,
 }
 
 impl Waiting {
@@ -25,6 +26,7 @@ impl Waiting {
             self.places.push(Place::default());
         }
         self.places[place].is_new = is_new;
+        self.newcomers += usize::from(is_new);
         place
     }
 
@@ -35,17 +37,19 @@ impl Waiting {
 
     /// Whether any is.
     pub fn has_newcomers(&self) -> bool {
-        self.places.iter().any(|place| place.is_new)
+        self.newcomers > 0
     }
 
     /// From now on none of those who are here is a newcomer.
     pub fn welcome(&mut self) {
         self.places.iter_mut().for_each(|place| place.is_new = false);
+        self.newcomers = 0;
     }
 
     /// Gives the place back.
     pub fn part(&mut self, place: usize) {
         if let Some(left) = self.places.get_mut(place) {
+            self.newcomers -= usize::from(left.is_new);
             *left = Place::default();
             self.free.push(place);
         }

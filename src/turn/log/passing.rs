@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Closing, Filing, Inner, LAST_WORD, Log};
+use super::{Closing, Filing, Inner, Log};
+use crate::cluster::piece::LAST_WORD;
 use crate::domain::event::Finished;
 use crate::domain::stream::Durability;
 use crate::turn::segments::{Row, Segments};
@@ -42,14 +43,13 @@ impl Log {
     }
 
     /// A copy of a log that is written elsewhere, from behind the event `after`; it keeps the newest `memory` bytes. Newcomers are
-    /// shown what is saved of it, the others all. Who writes in `strict` passes on only what is saved.
-    pub fn copy(after: u64, durability: Durability, memory: usize) -> Self {
+    /// shown what is saved of it, the others all.
+    pub fn copy(after: u64, memory: usize) -> Self {
         let segments = Segments::after(after);
         let end = segments.end();
         let inner =
             Inner { segments, taken: end, saved: end, filing: end, filed: end, passed: end, ..Inner::default() };
-        let may_lose = durability == Durability::Relaxed;
-        Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE, may_lose }
+        Self { inner: inner.into(), durability: Durability::Relaxed, memory, filing: Filing::AT_ONCE, is_copy: true }
     }
 
     /// Adds what was passed on to a copy: the lines of the events `first` to `last`. False when some before them are missing.
@@ -113,12 +113,10 @@ impl Log {
         !inner.is_saved() && inner.waiting.has_newcomers()
     }
 
-    /// Whether what follows the event `after` is in a copy, and would be shown now to one who comes, as far as there is any.
-    pub fn offers(&self, after: u64) -> bool {
+    /// Whether one who comes to a copy now is shown all of it.
+    pub fn shows_all(&self) -> bool {
         let inner = self.inner.lock();
-        let is_shown =
-            !self.may_lose || inner.is_saved() || inner.saved.seq > after || inner.was_heard_within(LAST_WORD);
-        is_shown && inner.segments.locate(after).is_some()
+        inner.is_saved() || inner.was_heard_within(LAST_WORD)
     }
 
     /// Ends a copy whose last line is the turn's end, and saved like all before.
@@ -178,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_copy_has_each_event_once_whatever_comes_twice_and_nothing_behind_a_gap() {
-        let log = Log::copy(10, Durability::Relaxed, 1 << 20);
+        let log = Log::copy(10, 1 << 20);
         log.hear();
         assert!(log.copy_in(9, 12, &Bytes::from("9\n10\n11\n12\n")));
         assert_eq!(told(&log, 10), "11\n12\n");
@@ -195,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_copy_withholds_what_is_not_saved_from_newcomers_until_it_is_or_its_writer_is_heard_of() {
-        let log = Log::copy(10, Durability::Relaxed, 1 << 20);
+        let log = Log::copy(10, 1 << 20);
         log.hear();
         let here = log.join();
         // A while later.
@@ -216,29 +214,20 @@ mod tests {
         log.copy_saved(11);
         log.copy_saved(14);
         assert_eq!(told(newcomer, 10), "11\n12\n13\n14\n");
-        assert!(log.is_saved() && log.offers(10) && log.offers(14) && !log.offers(9));
+        assert!(log.is_saved() && log.shows_all());
         assert!(log.copy_in(15, 15, &Bytes::from("15\n")));
         assert_eq!((&*told(here, 14), &*told(newcomer, 14)), ("15\n", ""));
-        assert!(!log.is_saved() && log.offers(13) && !log.offers(14), "the record may have it");
+        assert!(!log.is_saved() && !log.shows_all());
         log.hear();
         assert_eq!(told(newcomer, 14), "15\n");
-        assert!(!log.withholds() && log.offers(14));
+        assert!(!log.withholds() && log.shows_all());
         assert_eq!(told(log.join(), 14), "15\n", "whoever comes at that moment is as if here before");
-    }
-
-    #[test]
-    fn in_strict_nobody_is_a_newcomer_to_a_copy() {
-        let log = Log::copy(10, Durability::Strict, 1 << 20);
-        let place = log.join();
-        assert!(log.copy_in(11, 11, &Bytes::from("11\n")) && log.offers(10) && !log.withholds());
-        let read = log.read(log.locate(10).unwrap(), usize::MAX, place, Waker::noop(), &mut BytesMut::new());
-        assert!(matches!(read, Read::Lines(_)));
     }
 
     #[test]
     fn a_copy_that_has_ended_shows_all_and_one_that_is_torn_no_more_than_before() {
         for ended in [true, false] {
-            let log = Log::copy(10, Durability::Relaxed, 1 << 20);
+            let log = Log::copy(10, 1 << 20);
             let newcomer = log.join();
             assert!(log.copy_in(11, 12, &Bytes::from("11\n12\n")));
             if ended {
