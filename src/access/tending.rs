@@ -15,7 +15,7 @@ use crate::store::Error;
 
 /// How often it is looked what has been revoked, on whichever replica.
 const LOOK: Duration = Duration::from_millis(300);
-/// How far back it is looked, in microseconds: clocks of replicas may differ by as much.
+/// How far back it is looked behind the last look that saw anything, in microseconds: clocks of replicas may differ by as much.
 const BACK: i64 = 300_000_000;
 /// After so many looks it is tidied up.
 const TIDY: u32 = 30;
@@ -24,7 +24,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// The task. It ends with the lifecycle's hard token.
 pub(super) async fn run(access: Access, life: Lifecycle) {
-    let (mut round, mut blind) = (0u32, false);
+    let (mut round, mut blind, mut seen) = (0u32, false, access.0.clock.now());
     let mut settings = Settings { applications: access.0.applications.get(), since: None };
     loop {
         tokio::select! {
@@ -33,12 +33,12 @@ pub(super) async fn run(access: Access, life: Lifecycle) {
         }
         round = round.wrapping_add(1);
         settings.follow(&access);
-        match access.look().await {
+        match access.look(seen).await {
             Err(error) if !std::mem::replace(&mut blind, true) => {
                 tracing::warn!(%error, "what was revoked elsewhere cannot be seen at present");
             }
             Err(_told_already) => {}
-            Ok(()) => blind = false,
+            Ok(now) => (blind, seen) = (false, now),
         }
         if round.is_multiple_of(TIDY)
             && let Err(error) = access.tidy().await
@@ -68,17 +68,20 @@ impl Settings {
 }
 
 impl Access {
-    async fn look(&self) -> Result<(), Error> {
-        if self.0.revocations.is_idle() {
-            return Ok(());
-        }
+    /// Tells those who watch what was revoked since the look at `seen`, however long ago that was: the process may have slept, or had no
+    /// database. Gives the time of this one.
+    async fn look(&self, seen: Timestamp) -> Result<Timestamp, Error> {
         let now = self.0.clock.now();
-        let revoked = self.0.store.revoked(Timestamp::from_micros(now.as_micros() - BACK), now).await?;
+        if self.0.revocations.is_idle() {
+            return Ok(now);
+        }
+        let since = seen.min(now).as_micros() - BACK;
+        let revoked = self.0.store.revoked(Timestamp::from_micros(since), now).await?;
         let keys = revoked.keys.into_iter().map(Credential::Key);
         for credential in keys.chain(revoked.people.into_iter().map(Credential::Person)) {
             self.0.revocations.revoke(&credential);
         }
-        Ok(())
+        Ok(now)
     }
 
     async fn tidy(&self) -> Result<(), Error> {

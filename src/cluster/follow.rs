@@ -41,8 +41,10 @@ pub(super) struct Follows {
 #[derive(Debug)]
 struct Followed {
     at: Id,
-    /// When what is before was read, until it is asked for more.
+    /// When all that is before was read, until it is asked for more.
     since: Option<Instant>,
+    /// Whether the last answer had as many as fit: there may be more that were written before it.
+    is_behind: bool,
     /// Whether what comes with the next answer was written a moment ago.
     is_news: bool,
     sender: mpsc::Sender<Heard>,
@@ -106,7 +108,10 @@ impl Cluster {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (follows, key) = (self.0.follows.clone(), key(turn));
         let at = after.map_or((0, 0), Piece::id);
-        follows.open.lock().insert(key.clone(), Followed { at, since: Some(since), is_news: false, sender });
+        follows
+            .open
+            .lock()
+            .insert(key.clone(), Followed { at, since: Some(since), is_behind: false, is_news: false, sender });
         let follow = Follow { key, receiver, follows };
         let mut wake = redis::pipe();
         wake.cmd("XADD")
@@ -161,10 +166,12 @@ impl Cluster {
         let _full = news.try_send(News::Missed);
         let mut answered = Instant::now();
         loop {
-            let places = self.places(answered);
+            let (asked, places) = (Instant::now(), self.places(answered));
             let read = self.read(&mut connection, &woken, &heard, &places);
             let found = tokio::time::timeout(BLOCK + GRACE, read).await;
             let found = found.unwrap_or_else(|_| Err(Error::of("it does not answer in time")))?;
+            // An answer that lay here for a while says nothing of now.
+            let is_prompt = asked.elapsed() < BLOCK + LAST_WORD;
             answered = Instant::now();
             for stream in found.keys {
                 if stream.key == self.0.follows.wake {
@@ -179,18 +186,20 @@ impl Cluster {
                     continue;
                 }
                 for entry in &stream.ids {
-                    self.tell(&stream.key, Piece::from_entry(entry));
+                    self.tell(&stream.key, Piece::from_entry(entry), is_prompt);
                 }
+                self.leave_behind(&stream.key, stream.ids.len() >= AT_ONCE);
             }
             tokio::time::sleep(GATHER).await;
         }
     }
 
-    /// What is asked for now, after the answer before. What comes with the next was written since each was asked for last.
+    /// What is asked for now, after the answer before. What comes with the next was written after that one, unless it was full.
     fn places(&self, answered: Instant) -> Vec<(String, Id)> {
         let mut open = self.0.follows.open.lock();
         let places = open.iter_mut().map(|(key, followed)| {
-            followed.is_news = followed.since.take().unwrap_or(answered).elapsed() < LAST_WORD;
+            let is_prompt = followed.since.take().unwrap_or(answered).elapsed() < LAST_WORD;
+            followed.is_news = is_prompt && !std::mem::take(&mut followed.is_behind);
             (key.clone(), followed.at)
         });
         places.collect()
@@ -217,13 +226,20 @@ impl Cluster {
         Ok(found.unwrap_or_default())
     }
 
+    /// Notes whether there may be more of a turn that was written before the answer.
+    fn leave_behind(&self, key: &str, is_behind: bool) {
+        if let Some(followed) = self.0.follows.open.lock().get_mut(key) {
+            followed.is_behind = is_behind;
+        }
+    }
+
     /// Hands a piece to whoever follows the turn. Who cannot take it, or could not read it, is told nothing more.
-    fn tell(&self, key: &str, piece: Option<Piece>) {
+    fn tell(&self, key: &str, piece: Option<Piece>, is_prompt: bool) {
         let mut open = self.0.follows.open.lock();
         let Some(followed) = open.get_mut(key) else { return };
         let taken = piece.is_some_and(|piece| {
             followed.at = piece.id();
-            followed.sender.try_send(Heard { piece, is_news: followed.is_news }).is_ok()
+            followed.sender.try_send(Heard { piece, is_news: followed.is_news && is_prompt }).is_ok()
         });
         if !taken {
             open.remove(key);

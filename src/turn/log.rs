@@ -393,10 +393,14 @@ impl Log {
     /// Copies lines after `from` into `out`: whole lines, about `most` bytes of them.
     pub fn read(&self, from: Mark, most: usize, place: usize, waker: &Waker, out: &mut BytesMut) -> Read {
         let mut inner = self.inner.lock();
-        let visible = if inner.waiting.is_new(place) { inner.saved } else { inner.visible(self.durability) };
+        let is_new = inner.waiting.is_new(place);
+        let visible = if is_new { inner.saved } else { inner.visible(self.durability) };
         if from.offset >= visible.offset {
-            if let Some(closing) = &inner.closing {
-                return Read::Over(closing.clone());
+            match &inner.closing {
+                // It was told to those who were shown all before it.
+                Some(Closing::Unsaved(_)) if is_new => return Read::Over(Closing::Torn),
+                Some(closing) => return Read::Over(closing.clone()),
+                None => {}
             }
             inner.waiting.arm(place, waker);
             return Read::Wait;

@@ -242,6 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_is_not_saved_is_told_to_those_who_are_shown_what_comes_before_it() {
+        let log = Log::copy(10, 1 << 20);
+        log.hear();
+        let here = log.join();
+        log.inner.lock().heard = None;
+        let newcomer = log.join();
+        assert!(log.copy_in(11, 11, &Bytes::from("11\n")));
+        let end = r#"{"status":"completed","saved":false,"message_id":"msg_1","duration_ms":1}"#;
+        log.copy_unsaved(serde_json::from_str(end).unwrap());
+        let read = |place, after| {
+            let at = log.locate(after).unwrap();
+            log.read(at, usize::MAX, place, Waker::noop(), &mut BytesMut::new())
+        };
+        assert!(matches!(read(here, 10), Read::Lines(_)));
+        assert!(matches!(read(here, 11), Read::Over(Closing::Unsaved(_))));
+        assert!(matches!(read(newcomer, 10), Read::Over(Closing::Torn)));
+    }
+
+    #[test]
     fn a_log_is_passed_on_once_in_rows_and_its_end_last() {
         let log = Log::new(Durability::Relaxed, 1 << 20, Filing::AT_ONCE);
         assert!(log.pass_on().is_none());
