@@ -156,15 +156,10 @@ impl Store {
     pub async fn append_journal(&self, replica: &ReplicaId, tail: &Tail, chunks: &[Chunk]) -> Result<bool> {
         let alone = !self.is_shared() && chunks.is_empty() && !tail.is_empty() && !tail.forgets();
         let saved = write!(self, first, conn => {
-            if !alone {
-                let beat = "update replicas set beat = beat + 1 where id = $1 and fenced_at is null";
-                if self.is_shared() && !chunks.is_empty() {
-                    // In the same round trip; the next statement sees what there is once nobody erases. A beat alone waits for no erasure.
-                    let beat = format!("{beat} and pg_advisory_xact_lock_shared($2) is not null");
-                    conn.query(AssertSqlSafe(beat)).bind(replica.as_str()).bind(ERASING).must_change().await?;
-                } else {
-                    conn.query(beat).bind(replica.as_str()).must_change().await?;
-                }
+            if self.is_shared() && !chunks.is_empty() {
+                // The next statement sees what there is once nobody erases. A beat alone waits for no erasure.
+                let erased = "select pg_advisory_xact_lock_shared($1) is not null";
+                let _sure: Vec<(bool,)> = conn.query(erased).bind(ERASING).rows().await?;
             }
             conn.insert_chunks(chunks).await?;
             if !tail.is_empty() {
@@ -174,6 +169,14 @@ impl Store {
                 conn.query("delete from tail where number < $1")
                     .bind(tail.forget.cast_signed())
                     .later()
+                    .await?;
+            }
+            if !alone {
+                // The last, though nothing stands without it: rows of the journal may wait for an end that has the same ones in hand, and
+                // whoever renews the lease alone is not to wait for that.
+                conn.query("update replicas set beat = beat + 1 where id = $1 and fenced_at is null")
+                    .bind(replica.as_str())
+                    .must_change()
                     .await?;
             }
             Ok(Done::Commit(true))

@@ -1,6 +1,9 @@
 //! What several replicas do to the same rows at the same moment. SQLite has one writer, and nothing of this.
 
+use std::time::Duration;
+
 use tidegate::domain::ids::ReplicaId;
+use tidegate::store::tail::Tail;
 
 use crate::support::eventually;
 use crate::support::house::{House, at, key};
@@ -32,6 +35,31 @@ async fn what_two_take_at_once_one_of_them_has() {
     let (one, other, ()) = tokio::join!(house.store.adopt(&takers[0]), house.store.adopt(&takers[1]), release);
     assert_eq!(one.unwrap() + other.unwrap(), 1);
     assert_eq!(house.database.numbers("select epoch from turns").await, [2]);
+}
+
+#[tokio::test]
+async fn a_journal_that_waits_for_an_end_does_not_keep_its_replica_from_renewing_the_lease() {
+    let house = House::new().await;
+    let new = house.turn(&house.conversation().await);
+    house.admitted(&new).await;
+    // As an end that saves the same row has it in hand.
+    let ending = format!(
+        "insert into journal (turn_id, first_seq, last_seq, application_id, owner_id, epoch, lines) \
+         values ('{}', 5, 6, '', '', 1, '')",
+        new.id
+    );
+    let held = house.database.hold(&ending).await;
+    let (tail, rows) = (Tail::default(), [house.chunk(&new, 5..=6)]);
+    let beat = async {
+        wait_for_locks(&house, 1).await;
+        let beat = house.store.append_journal(&house.me, &tail, &[]);
+        let beat = tokio::time::timeout(Duration::from_secs(10), beat).await;
+        drop(held);
+        beat.expect("the lease to be renewed meanwhile")
+    };
+    let (saved, renewed) = tokio::join!(house.store.append_journal(&house.me, &tail, &rows), beat);
+    assert!(saved.unwrap() && renewed.unwrap());
+    assert_eq!(house.database.numbers("select count(*) from journal where first_seq = 5").await, [1]);
 }
 
 #[tokio::test]
