@@ -43,7 +43,7 @@ const SEVERAL: [&str; 14] = [
 /// The packages that go into the program, without those of tests.
 fn packages() -> Vec<Value> {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["metadata", "--format-version", "1", "--locked", "--offline"]);
+    command.args(["metadata", "--format-version", "1", "--locked"]);
     let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();

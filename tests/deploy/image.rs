@@ -114,7 +114,7 @@ fn the_image_is_built_with_this_rust_from_these_sources_and_runs_as_nobody() {
         content(Command::new("cp").arg("-r").arg(path(name)).arg(sources.path()));
     }
     let mut metadata = Command::new(env!("CARGO"));
-    metadata.args(["metadata", "--format-version", "1", "--locked", "--offline", "--quiet"]);
+    metadata.args(["metadata", "--format-version", "1", "--locked", "--quiet"]);
     content(metadata.current_dir(sources.path()));
     let mut named = Command::new("grep");
     named.args(["-rhoE", r#"include_(str|bytes)!\((concat!\()?"[^"]+"#, "src"]).current_dir(path("."));
