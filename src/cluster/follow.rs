@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use redis::streams::StreamReadReply;
+use redis::streams::{StreamKey, StreamReadReply};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -108,10 +108,8 @@ impl Cluster {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (follows, key) = (self.0.follows.clone(), key(turn));
         let at = after.map_or((0, 0), Piece::id);
-        follows
-            .open
-            .lock()
-            .insert(key.clone(), Followed { at, since: Some(since), is_behind: false, is_news: false, sender });
+        let followed = Followed { at, since: Some(since), is_behind: false, is_news: false, sender };
+        follows.open.lock().insert(key.clone(), followed);
         let follow = Follow { key, receiver, follows };
         let mut wake = redis::pipe();
         wake.cmd("XADD")
@@ -185,10 +183,7 @@ impl Cluster {
                     }
                     continue;
                 }
-                for entry in &stream.ids {
-                    self.tell(&stream.key, Piece::from_entry(entry), is_prompt);
-                }
-                self.leave_behind(&stream.key, stream.ids.len() >= AT_ONCE);
+                self.tell(&stream, is_prompt);
             }
             tokio::time::sleep(GATHER).await;
         }
@@ -226,23 +221,20 @@ impl Cluster {
         Ok(found.unwrap_or_default())
     }
 
-    /// Notes whether there may be more of a turn that was written before the answer.
-    fn leave_behind(&self, key: &str, is_behind: bool) {
-        if let Some(followed) = self.0.follows.open.lock().get_mut(key) {
-            followed.is_behind = is_behind;
-        }
-    }
-
-    /// Hands a piece to whoever follows the turn. Who cannot take it, or could not read it, is told nothing more.
-    fn tell(&self, key: &str, piece: Option<Piece>, is_prompt: bool) {
+    /// Hands what an answer has of a turn to whoever follows it. Who cannot take it, or could not read it, is told nothing more.
+    fn tell(&self, stream: &StreamKey, is_prompt: bool) {
         let mut open = self.0.follows.open.lock();
-        let Some(followed) = open.get_mut(key) else { return };
-        let taken = piece.is_some_and(|piece| {
-            followed.at = piece.id();
-            followed.sender.try_send(Heard { piece, is_news: followed.is_news && is_prompt }).is_ok()
+        let Some(followed) = open.get_mut(&stream.key) else { return };
+        followed.is_behind = stream.ids.len() >= AT_ONCE;
+        let is_news = followed.is_news && is_prompt;
+        let taken = stream.ids.iter().all(|entry| {
+            Piece::from_entry(entry).is_some_and(|piece| {
+                followed.at = piece.id();
+                followed.sender.try_send(Heard { piece, is_news }).is_ok()
+            })
         });
         if !taken {
-            open.remove(key);
+            open.remove(&stream.key);
         }
     }
 }

@@ -20,6 +20,20 @@ async fn taken(pair: &Pair) {
     .await;
 }
 
+/// A turn that is read at both. Four of its deltas were shown when its replica died, and two of them are saved.
+async fn shown_and_lost(pair: &mut Pair) -> (Shown, Block) {
+    let mut shown = Shown::by(pair).await;
+    let before = deltas(&mut shown.theirs, 2).await;
+    deltas(&mut shown.mine, 2).await;
+    saved_up_to(pair, before.last().unwrap()).await;
+    // From here on nothing can be saved, not even an end.
+    let block = pair.outage.database.block_tables("journal").await;
+    shown.gate.pass(1);
+    deltas(&mut shown.theirs, 2).await;
+    pair.one.kill();
+    (shown, block)
+}
+
 /// A turn of the one that nobody reads at the other. Four deltas of it are passed on, and two of them cannot be saved.
 struct Unsaved {
     conversation: String,
@@ -119,14 +133,7 @@ async fn an_end_that_a_dead_replica_could_not_save_is_told_to_nobody_who_comes_l
 #[tokio::test]
 async fn what_those_see_who_read_along_is_not_shown_to_who_comes_after_its_replica_died_and_is_not_saved() {
     let mut pair = Pair::new().await;
-    let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
-    let before = deltas(&mut theirs, 2).await;
-    deltas(&mut mine, 2).await;
-    saved_up_to(&pair, before.last().unwrap()).await;
-    let block = pair.outage.database.block_tables("journal").await;
-    gate.pass(1);
-    deltas(&mut theirs, 2).await;
-    pair.one.kill();
+    let (Shown { conversation, turn, mut theirs, .. }, block) = shown_and_lost(&mut pair).await;
     // As much as a crash may take of what was shown.
     tokio::time::sleep(Duration::from_millis(150)).await;
     let (mut late, mut later) =
@@ -148,15 +155,7 @@ async fn what_those_see_who_read_along_is_not_shown_to_who_comes_after_its_repli
 #[tokio::test]
 async fn what_a_dead_replica_passed_on_and_never_saved_is_shown_to_nobody_who_comes_after_its_turns_are_taken() {
     let mut pair = Pair::new().await;
-    let Shown { conversation, turn, gate, mut mine, mut theirs } = Shown::by(&pair).await;
-    let before = deltas(&mut theirs, 2).await;
-    deltas(&mut mine, 2).await;
-    saved_up_to(&pair, before.last().unwrap()).await;
-    // From here on nothing can be saved, not even an end.
-    let block = pair.outage.database.block_tables("journal").await;
-    gate.pass(1);
-    deltas(&mut theirs, 2).await;
-    pair.one.kill();
+    let (Shown { conversation, turn, .. }, block) = shown_and_lost(&mut pair).await;
     taken(&pair).await;
     let mut late = pair.b.events(Encoding::Sse, &turn, 0).await;
     let mut seen = deltas(&mut late, 2).await;

@@ -121,8 +121,7 @@ impl Log {
 
     /// Ends a copy whose last line is the turn's end, and saved like all before.
     pub fn copy_ended(&self) {
-        let end = self.appended();
-        self.copy_saved(end.seq);
+        self.copy_saved(u64::MAX);
         let _first = self.shut(Closing::Ended);
     }
 
