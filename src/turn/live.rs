@@ -112,8 +112,7 @@ pub struct Live {
     again_after: Mutex<Option<Duration>>,
     /// The answer of a turn that has ended and is not saved.
     unsaved: Mutex<Option<Arc<Message>>>,
-    /// All that read it here, and those of them that hold it.
-    readers: AtomicUsize,
+    /// Those of its readers here that hold it.
     holders: AtomicUsize,
     readers_changed: Notify,
     /// Somebody who holds it has come to read it, or who asked for it, to read it, has left.
@@ -173,7 +172,6 @@ impl Live {
             progress: Notify::new(),
             again_after: Mutex::new(None),
             unsaved: Mutex::new(None),
-            readers: AtomicUsize::new(0),
             holders: AtomicUsize::new(0),
             readers_changed: Notify::new(),
             visited: AtomicBool::new(false),
@@ -336,36 +334,27 @@ impl Drop for Asker {
     }
 }
 
-/// One reader of a turn: counted while it lives. One that holds the turn may take it along when it goes.
+/// A reader that holds a turn: counted while it lives, and it may take the turn along when it goes.
 #[derive(Debug)]
-pub struct Presence {
-    live: Arc<Live>,
-    holds: bool,
-}
+pub struct Presence(Arc<Live>);
 
 impl Presence {
-    /// Counts a reader, unless there are `most` already.
-    pub fn new(live: &Arc<Live>, most: usize, holds: bool) -> Option<Self> {
-        let counted = live
-            .readers
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |readers| (readers < most).then_some(readers + 1));
-        counted.ok()?;
-        if holds {
-            live.holders.fetch_add(1, Ordering::AcqRel);
-            // One that is gone again before anybody looks has been here all the same.
-            live.visited.store(true, Ordering::Release);
-            live.readers_changed.notify_one();
+    /// Counts a reader, if it `holds` the turn.
+    pub fn new(live: &Arc<Live>, holds: bool) -> Option<Self> {
+        if !holds {
+            return None;
         }
-        Some(Self { live: live.clone(), holds })
+        live.holders.fetch_add(1, Ordering::AcqRel);
+        // One that is gone again before anybody looks has been here all the same.
+        live.visited.store(true, Ordering::Release);
+        live.readers_changed.notify_one();
+        Some(Self(live.clone()))
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.live.readers.fetch_sub(1, Ordering::AcqRel);
-        if self.holds {
-            self.live.holders.fetch_sub(1, Ordering::AcqRel);
-            self.live.readers_changed.notify_one();
-        }
+        self.0.holders.fetch_sub(1, Ordering::AcqRel);
+        self.0.readers_changed.notify_one();
     }
 }

@@ -154,11 +154,6 @@ impl Mirrors {
         Ok(Guest::new(mirror, holds))
     }
 
-    /// How many read the turn here.
-    pub fn readers(&self, turn: &TurnId) -> usize {
-        self.open.lock().get(turn).map_or(0, |mirror| mirror.guests.load(Ordering::Acquire))
-    }
-
     /// Notes that a mirror lost touch.
     fn tore(&self, turn: &TurnId) {
         let mut torn = self.torn.lock();

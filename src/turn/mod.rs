@@ -3,7 +3,7 @@
 //! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
 //! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns, [`awake`] sees
 //! that this one has slept; [`relay`] passes on to other replicas what runs here, [`mirror`] shows what runs there, [`departures`]
-//! sends readers to them.
+//! sends readers to them; [`seats`] counts who reads.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
@@ -35,6 +35,7 @@ pub mod registry;
 pub mod relay;
 pub mod retention;
 pub mod run;
+pub mod seats;
 pub mod segments;
 pub mod start;
 pub mod stop;
@@ -75,6 +76,7 @@ use log::Appended;
 use mirror::Mirrors;
 use registry::Registry;
 use relay::Relay;
+use seats::Seats;
 use start::Suspects;
 
 /// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
@@ -153,6 +155,8 @@ pub struct House {
     relay: Relay,
     /// The turns of other replicas that are read here.
     mirrors: Mirrors,
+    /// Those who read a turn here.
+    seats: Seats,
     departures: Departures,
     /// How many tokens messages have.
     pub counts: Counts,
@@ -193,6 +197,7 @@ impl Turns {
         let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
+        let seats = Seats::new(settings.limits.readers_per_turn);
         let turns = Self(Arc::new(House {
             settings,
             store,
@@ -206,6 +211,7 @@ impl Turns {
             journal: Journal::default(),
             relay: Relay::default(),
             mirrors: Mirrors::default(),
+            seats,
             departures: Departures::default(),
             counts: Counts::default(),
             replica: RwLock::new(replica),

@@ -13,6 +13,7 @@ use super::departures::Lot;
 use super::live::{Live, Presence};
 use super::log::{Closing, Log, Read};
 use super::mirror::Guest;
+use super::seats::Seat;
 use super::segments::{AHEAD, Mark};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
@@ -99,6 +100,8 @@ pub struct Reader {
     state: State,
     scratch: BytesMut,
     presence: Option<Presence>,
+    /// None where the turn has ended: the record has seats for all.
+    seat: Option<Seat>,
     /// Where it stands among those who are sent to other replicas when this one is told to stop.
     lot: Lot,
 }
@@ -120,48 +123,48 @@ impl Turns {
     /// # Errors
     /// The store's, when the turn does not live here and its record cannot be read.
     pub async fn attach(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner) -> Result<Option<Attached>> {
+        let crowded = || Ok(Some(Attached::Crowded));
         if let Some(live) = self.registry.get(owner, turn) {
-            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn, manner.holds) else {
-                return Ok(Some(Attached::Crowded));
-            };
+            let Some(seat) = self.seats.take(owner, turn) else { return crowded() };
             let conversation_id = live.lease.conversation_id.clone();
-            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner);
-            reader.presence = Some(presence);
+            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, Some(seat));
+            reader.presence = Presence::new(&live, manner.holds);
             reader.warm(live);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
         // Where somebody reads it here already, what is in memory does for others as well.
-        if self.mirrors.readers(turn) >= self.settings.limits.readers_per_turn {
-            return Ok(Some(Attached::Crowded));
-        }
         if manner.follow
             && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
             && guest.log.shows_all()
             && guest.log.locate(cursor).is_some()
         {
-            return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
+            let Some(seat) = self.seats.take(owner, turn) else { return crowded() };
+            let conversation_id = guest.conversation_id.clone();
+            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, Some(seat));
+            reader.attend(guest);
+            return Ok(Some(Attached::Reader(Box::new(reader))));
         }
         let Some(standing) = self.store.standing(owner, turn).await? else { return Ok(None) };
         if standing.extent().owed(cursor) == Owed::Nothing {
             return Ok(Some(Attached::Nothing(standing.conversation_id)));
         }
+        let has_ended = standing.status.is_end();
+        // Before anything else is waited for: others come meanwhile.
+        let seat = if has_ended { None } else { self.seats.take(owner, turn) };
+        if seat.is_none() && !has_ended {
+            return crowded();
+        }
+        let conversation_id = standing.conversation_id.clone();
+        let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, seat);
         // What others passed on lately may be all that it needs; the record has the rest.
         if manner.follow
-            && !standing.status.is_end()
+            && !has_ended
             && standing.crash.is_none()
             && let Some(guest) = self.mirror(owner, turn, &standing, manner.holds).await
-            && guest.log.locate(cursor).is_some()
         {
-            return Ok(Some(self.reader_of(owner, turn, cursor, manner, guest)));
+            reader.attend(guest);
         }
-        let reader = Reader::new(self, owner, turn, standing.conversation_id, cursor, manner);
         Ok(Some(Attached::Reader(Box::new(reader))))
-    }
-
-    fn reader_of(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner, guest: Guest) -> Attached {
-        let mut reader = Reader::new(self, owner, turn, guest.conversation_id.clone(), cursor, manner);
-        reader.attend(guest);
-        Attached::Reader(Box::new(reader))
     }
 }
 
@@ -173,6 +176,7 @@ impl Reader {
         conversation_id: ConversationId,
         cursor: u64,
         manner: Manner,
+        seat: Option<Seat>,
     ) -> Self {
         let Manner { wire, follow, holds } = manner;
         let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow, holds);
@@ -189,6 +193,7 @@ impl Reader {
             state: State::Cold(Box::pin(cold)),
             scratch: BytesMut::new(),
             presence: None,
+            seat,
             lot: Lot::draw(),
         }
     }
@@ -207,8 +212,7 @@ impl Reader {
     fn warm(&mut self, live: Arc<Live>) {
         let Some(at) = live.log.locate(self.cursor) else { return };
         if self.presence.is_none() {
-            // A reader that comes out of the record was let in already.
-            self.presence = Presence::new(&live, usize::MAX, self.holds);
+            self.presence = Presence::new(&live, self.holds);
         }
         let place = live.log.join();
         self.state = State::Hot { source: Source::Live(live), place, at };
@@ -334,7 +338,7 @@ impl Reader {
 
     fn end(&mut self, over: Over) {
         self.leave();
-        self.presence = None;
+        (self.presence, self.seat) = (None, None);
         self.state = State::Over(over);
     }
 }

@@ -15,8 +15,10 @@ use crate::store::conversations::Erasure;
 
 /// How long a stop waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often another replica's end is looked for.
-const POLL: Duration = Duration::from_millis(100);
+/// How often another replica's end is looked for: at first…
+const SOON: Duration = Duration::from_millis(100);
+/// …and later.
+const LATER: Duration = Duration::from_secs(1);
 
 /// What came of a stop.
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Turns {
 
     /// Waits for a turn's end to be in the record. `None` when the turn is gone.
     pub async fn ended(&self, owner: &Owner, turn: &TurnId) -> Option<Message> {
+        let since = tokio::time::Instant::now();
         loop {
             if let Some(live) = self.registry.get(owner, turn) {
                 live.settled.cancelled().await;
@@ -84,7 +87,7 @@ impl Turns {
             match self.store.turn(owner, turn).await {
                 Ok(None) => return None,
                 Ok(Some(record)) if record.status.is_end() => return Some(record.message),
-                Ok(Some(_)) | Err(_) => tokio::time::sleep(POLL).await,
+                Ok(Some(_)) | Err(_) => tokio::time::sleep((since.elapsed() / 4).clamp(SOON, LATER)).await,
             }
         }
     }

@@ -74,8 +74,18 @@ impl Turns {
     /// # Errors
     /// The store's.
     pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
-        if self.registry.get(owner, id).is_none() {
-            // It has ended, or it lives elsewhere: the record tells when it is over.
+        let lives_here = self.registry.get(owner, id).is_some();
+        let has_ended = !lives_here
+            && match self.store.standing(owner, id).await? {
+                Some(standing) => standing.status.is_end(),
+                None => return Ok(Outcome::Gone),
+            };
+        let seat = if has_ended { None } else { self.seats.take(owner, id) };
+        if seat.is_none() && !has_ended {
+            return Ok(Outcome::Crowded);
+        }
+        if !lives_here && !has_ended {
+            // The record tells when it is over.
             loop {
                 let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
                 match pieces.next().await {
@@ -93,9 +103,7 @@ impl Turns {
         }
         let mut again_after = None;
         if let Some(live) = self.registry.get(owner, id) {
-            let Some(presence) = Presence::new(&live, self.settings.limits.readers_per_turn, holds) else {
-                return Ok(Outcome::Crowded);
-            };
+            let presence = Presence::new(&live, holds);
             tokio::select! {
                 () = live.shown.cancelled() => {}
                 () = self.lifecycle.hard().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),

@@ -300,6 +300,50 @@ async fn whoever_waits_for_an_answer_elsewhere_has_it_when_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_turn_has_as_many_readers_as_it_may_where_it_does_not_run() {
+    let pair = Pair::with(|setup| setup.set("limits.readers_per_turn", 3)).await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.a.conversation().await;
+    let turn = pair.a.ask(&conversation, "go").await.turn();
+    let target = format!("/v1/turns/{turn}/events");
+    let asked = || Request::get(&target).accept(Encoding::Ndjson);
+    // All at once, so that none of them finds the others counted by chance.
+    let (mut readers, crowded): (Vec<_>, Vec<_>) = futures::future::join_all((0..20).map(|_| pair.b.open(asked())))
+        .await
+        .into_iter()
+        .partition(|stream| stream.status() == 200);
+    assert_eq!((readers.len(), crowded.len()), (3, 17));
+    for accept in ["application/x-ndjson", "application/json"] {
+        let crowded = pair.b.send(Request::get(&target).header("accept", accept)).await;
+        assert_eq!(crowded.expect(503)["code"], "too_many_readers");
+    }
+    // Whoever goes back to the record keeps the seat.
+    pair.redis.freeze();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(pair.b.open(asked()).await.status(), 503);
+    pair.redis.thaw();
+    // Whoever waits for the end has one like any other.
+    readers.pop().unwrap().leave();
+    let (b, waits) = (pair.b.clone(), target.clone());
+    let waiting = Task::start(async move {
+        loop {
+            let answer = b.get(&waits).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    gate.reached().await;
+    gate.open();
+    assert_eq!(waiting.join().await.expect(200)["status"], "completed");
+    for mut reader in readers {
+        assert!(reader.rest().await.last().unwrap().is_end());
+    }
+}
+
+#[tokio::test]
 async fn a_feed_hears_of_what_is_done_through_the_other() {
     let pair = Pair::new().await;
     let conversation = pair.a.conversation().await;
