@@ -150,7 +150,6 @@ impl Store {
             .bind(lease.turn_id.as_str())
             .later()
             .await?;
-            conn.insert_chunks(&ending.rest).await?;
             conn.query(
                 "update idempotency_keys set expires_at = $1 where conversation_id = $2 and turn_id = $3 \
                  and deleted_at is null",
@@ -171,6 +170,9 @@ impl Store {
             if !lease.holds.is_empty() {
                 settle_quotas!(conn, lease.owner, lease.turn_id, lease.holds, Some(quotas::used(&ending.calls)));
             }
+            // After all that may be waited for: a commit of the journal that has the same events in hand waits from here to the commit,
+            // and with it whatever is shown here meanwhile.
+            conn.insert_chunks(&ending.rest).await?;
             // Done again, the first time's answer is given: it may have been the answer that was lost.
             let next: Option<(Option<String>,)> = conn.query(
                 "update conversations set last_message_at = $3, \

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate::domain::ids::ReplicaId;
+use tidegate::store::ending::Outcome;
 use tidegate::store::tail::Tail;
 
 use crate::support::eventually;
@@ -59,6 +60,31 @@ async fn a_journal_that_waits_for_an_end_does_not_keep_its_replica_from_renewing
     };
     let (saved, renewed) = tokio::join!(house.store.append_journal(&house.me, &tail, &rows), beat);
     assert!(saved.unwrap() && renewed.unwrap());
+    assert_eq!(house.database.numbers("select count(*) from journal where first_seq = 5").await, [1]);
+}
+
+#[tokio::test]
+async fn an_end_that_waits_for_another_replicas_sums_keeps_no_journal_waiting() {
+    let house = House::new().await;
+    let conversation = house.conversation().await;
+    let new = house.turn(&conversation);
+    house.admitted(&new).await;
+    let rest = house.chunk(&new, 5..=6);
+    let mut ending = house.ending_with_calls(&new, &conversation, 6, 1);
+    ending.rest = vec![rest.clone()];
+    // As a replica has them that froze in the middle of an end.
+    let held = house.database.hold("lock table usage_totals in exclusive mode").await;
+    let (lease, tail, rows) = (house.lease(&new, &conversation, 1), Tail::default(), [rest]);
+    let journal = async {
+        wait_for_locks(&house, 1).await;
+        let saved = house.store.append_journal(&house.me, &tail, &rows);
+        let saved = tokio::time::timeout(Duration::from_secs(3), saved).await;
+        drop(held);
+        saved.expect("the same events to be saved meanwhile")
+    };
+    let (ended, saved) = tokio::join!(house.store.end_turn(&lease, &ending), journal);
+    assert!(saved.unwrap());
+    assert_eq!(ended.unwrap(), Outcome::Written(None));
     assert_eq!(house.database.numbers("select count(*) from journal where first_seq = 5").await, [1]);
 }
 
