@@ -3,12 +3,13 @@
 //! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
 //! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns, [`awake`] sees
 //! that this one has slept; [`relay`] passes on to other replicas what runs here, [`mirror`] shows what runs there, [`departures`]
-//! sends readers to them; [`seats`] counts who reads.
+//! sends readers to them; [`audience`] counts who reads.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
 
 pub mod ask;
+pub mod audience;
 pub mod awake;
 pub mod calls;
 pub mod cold;
@@ -35,7 +36,6 @@ pub mod registry;
 pub mod relay;
 pub mod retention;
 pub mod run;
-pub mod seats;
 pub mod segments;
 pub mod start;
 pub mod stop;
@@ -67,6 +67,7 @@ use crate::store::{Store, checkpoint};
 use crate::trace::Tracer;
 use crate::upstream::Upstreams;
 use crate::upstream::tokens::Counts;
+use audience::Audience;
 use awake::Awake;
 use departures::Departures;
 use forget::Leaving;
@@ -76,7 +77,6 @@ use log::Appended;
 use mirror::Mirrors;
 use registry::Registry;
 use relay::Relay;
-use seats::Seats;
 use start::Suspects;
 
 /// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
@@ -155,8 +155,7 @@ pub struct House {
     relay: Relay,
     /// The turns of other replicas that are read here.
     mirrors: Mirrors,
-    /// Those who read a turn here.
-    seats: Seats,
+    audience: Audience,
     departures: Departures,
     /// How many tokens messages have.
     pub counts: Counts,
@@ -197,7 +196,7 @@ impl Turns {
         let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
-        let seats = Seats::new(settings.limits.readers_per_turn);
+        let audience = Audience::new(settings.limits.readers_per_turn);
         let turns = Self(Arc::new(House {
             settings,
             store,
@@ -211,7 +210,7 @@ impl Turns {
             journal: Journal::default(),
             relay: Relay::default(),
             mirrors: Mirrors::default(),
-            seats,
+            audience,
             departures: Departures::default(),
             counts: Counts::default(),
             replica: RwLock::new(replica),

@@ -8,12 +8,12 @@ use bytes::BytesMut;
 use futures::Stream;
 
 use super::Turns;
+use super::audience::Attendance;
 use super::cold::{self, Piece};
 use super::departures::Lot;
 use super::live::{Live, Presence};
 use super::log::{Closing, Log, Read};
 use super::mirror::Guest;
-use super::seats::Seat;
 use super::segments::{AHEAD, Mark};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
@@ -100,8 +100,8 @@ pub struct Reader {
     state: State,
     scratch: BytesMut,
     presence: Option<Presence>,
-    /// None where the turn has ended: the record has seats for all.
-    seat: Option<Seat>,
+    /// None where others take all there is room for, and the turn has ended.
+    attendance: Option<Attendance>,
     /// Where it stands among those who are sent to other replicas when this one is told to stop.
     lot: Lot,
 }
@@ -124,23 +124,30 @@ impl Turns {
     /// The store's, when the turn does not live here and its record cannot be read.
     pub async fn attach(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner) -> Result<Option<Attached>> {
         let crowded = || Ok(Some(Attached::Crowded));
+        // Before anything is waited for: others come meanwhile.
+        let attendance = self.audience.join(owner, turn);
         if let Some(live) = self.registry.get(owner, turn) {
-            let Some(seat) = self.seats.take(owner, turn) else { return crowded() };
+            if attendance.is_none() {
+                return crowded();
+            }
             let conversation_id = live.lease.conversation_id.clone();
-            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, Some(seat));
+            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
             reader.presence = Presence::new(&live, manner.holds);
             reader.warm(live);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
+        let guest = self.mirrors.guest(owner, turn, manner.holds && attendance.is_some());
+        if guest.is_some() && attendance.is_none() {
+            return crowded();
+        }
         // Where somebody reads it here already, what is in memory does for others as well.
         if manner.follow
-            && let Some(guest) = self.mirrors.guest(owner, turn, manner.holds)
+            && let Some(guest) = guest
             && guest.log.shows_all()
             && guest.log.locate(cursor).is_some()
         {
-            let Some(seat) = self.seats.take(owner, turn) else { return crowded() };
             let conversation_id = guest.conversation_id.clone();
-            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, Some(seat));
+            let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
             reader.attend(guest);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
@@ -149,13 +156,11 @@ impl Turns {
             return Ok(Some(Attached::Nothing(standing.conversation_id)));
         }
         let has_ended = standing.status.is_end();
-        // Before anything else is waited for: others come meanwhile.
-        let seat = if has_ended { None } else { self.seats.take(owner, turn) };
-        if seat.is_none() && !has_ended {
+        if attendance.is_none() && !has_ended {
             return crowded();
         }
         let conversation_id = standing.conversation_id.clone();
-        let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, seat);
+        let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
         // What others passed on lately may be all that it needs; the record has the rest.
         if manner.follow
             && !has_ended
@@ -176,7 +181,7 @@ impl Reader {
         conversation_id: ConversationId,
         cursor: u64,
         manner: Manner,
-        seat: Option<Seat>,
+        attendance: Option<Attendance>,
     ) -> Self {
         let Manner { wire, follow, holds } = manner;
         let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow, holds);
@@ -193,7 +198,7 @@ impl Reader {
             state: State::Cold(Box::pin(cold)),
             scratch: BytesMut::new(),
             presence: None,
-            seat,
+            attendance,
             lot: Lot::draw(),
         }
     }
@@ -338,7 +343,7 @@ impl Reader {
 
     fn end(&mut self, over: Over) {
         self.leave();
-        (self.presence, self.seat) = (None, None);
+        (self.presence, self.attendance) = (None, None);
         self.state = State::Over(over);
     }
 }

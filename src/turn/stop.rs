@@ -15,10 +15,10 @@ use crate::store::conversations::Erasure;
 
 /// How long a stop waits for its commit.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often another replica's end is looked for: at first…
-const SOON: Duration = Duration::from_millis(100);
+/// How often an end that is not made here is looked for, as long as a stop waits for it…
+const POLL: Duration = Duration::from_millis(100);
 /// …and later.
-const LATER: Duration = Duration::from_secs(1);
+const POLL_LATER: Duration = Duration::from_secs(1);
 
 /// What came of a stop.
 #[derive(Debug)]
@@ -79,15 +79,18 @@ impl Turns {
 
     /// Waits for a turn's end to be in the record. `None` when the turn is gone.
     pub async fn ended(&self, owner: &Owner, turn: &TurnId) -> Option<Message> {
-        let since = tokio::time::Instant::now();
+        let mut since = tokio::time::Instant::now();
         loop {
             if let Some(live) = self.registry.get(owner, turn) {
                 live.settled.cancelled().await;
+                since = tokio::time::Instant::now();
             }
             match self.store.turn(owner, turn).await {
                 Ok(None) => return None,
                 Ok(Some(record)) if record.status.is_end() => return Some(record.message),
-                Ok(Some(_)) | Err(_) => tokio::time::sleep((since.elapsed() / 4).clamp(SOON, LATER)).await,
+                Ok(Some(_)) | Err(_) => {
+                    tokio::time::sleep(if since.elapsed() < PATIENCE { POLL } else { POLL_LATER }).await;
+                }
             }
         }
     }

@@ -74,14 +74,17 @@ impl Turns {
     /// # Errors
     /// The store's.
     pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
+        let attendance = self.audience.join(owner, id);
         let lives_here = self.registry.get(owner, id).is_some();
+        if attendance.is_none() && (lives_here || self.mirrors.guest(owner, id, false).is_some()) {
+            return Ok(Outcome::Crowded);
+        }
         let has_ended = !lives_here
             && match self.store.standing(owner, id).await? {
                 Some(standing) => standing.status.is_end(),
                 None => return Ok(Outcome::Gone),
             };
-        let seat = if has_ended { None } else { self.seats.take(owner, id) };
-        if seat.is_none() && !has_ended {
+        if attendance.is_none() && !has_ended {
             return Ok(Outcome::Crowded);
         }
         if !lives_here && !has_ended {
