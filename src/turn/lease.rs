@@ -202,6 +202,7 @@ fn lose(turns: &Turns, name: &ReplicaId) {
 
 /// Does what other replicas want of our turns.
 async fn hear(turns: &Turns) -> Result<()> {
+    let asked = Instant::now();
     for request in turns.store.requests(&turns.replica()).await? {
         let Some(live) = turns.registry.any(&request.turn_id) else { continue };
         if request.due {
@@ -212,6 +213,6 @@ async fn hear(turns: &Turns) -> Result<()> {
             live.cut(Cut::Stop(by));
         }
     }
-    turns.hearing.heard();
+    turns.hearing.heard(asked);
     Ok(())
 }

@@ -28,39 +28,51 @@ const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
 const SENT_AWAY: Duration = Duration::from_secs(3);
 /// Whoever hears nothing of other replicas for so long cannot tell whether they have readers.
 const DEAF: Duration = Duration::from_secs(1);
+/// How often it is looked whether readers who came to other replicas would have been heard of by now.
+const LISTEN: Duration = Duration::from_millis(50);
 
 /// Since when this process hears, without a break, what other replicas want of its turns, and of their readers.
 #[derive(Debug)]
-pub struct Hearing(Mutex<Heard>);
+pub struct Hearing {
+    heard: Mutex<Heard>,
+    /// Whether there may be other replicas.
+    is_shared: bool,
+}
 
 #[derive(Debug)]
 struct Heard {
     since: Instant,
     last: Instant,
-}
-
-impl Default for Hearing {
-    fn default() -> Self {
-        let now = Instant::now();
-        Self(Mutex::new(Heard { since: now, last: now }))
-    }
+    /// What was written down before then is known.
+    asked: Instant,
 }
 
 impl Hearing {
-    /// Notes that it has just heard.
-    pub fn heard(&self) {
-        let mut heard = self.0.lock();
+    /// It hears from now on; `is_shared` says whether there may be other replicas.
+    pub fn new(is_shared: bool) -> Self {
+        let now = Instant::now();
+        Self { heard: Mutex::new(Heard { since: now, last: now, asked: now }), is_shared }
+    }
+
+    /// Notes that it has just heard the answer to what it asked then.
+    pub fn heard(&self, asked: Instant) {
+        let mut heard = self.heard.lock();
         let now = Instant::now();
         if now - heard.last >= DEAF {
             heard.since = now;
         }
-        heard.last = now;
+        (heard.last, heard.asked) = (now, asked);
     }
 
     /// Since when; `None` while it does not.
     fn since(&self) -> Option<Instant> {
-        let heard = self.0.lock();
+        let heard = self.heard.lock();
         (heard.last.elapsed() < DEAF).then_some(heard.since)
+    }
+
+    /// Whether it has heard of all who had come to other replicas by then. That is written down before they are told anything.
+    fn knows_of(&self, then: Instant) -> bool {
+        !self.is_shared || self.heard.lock().asked >= then
     }
 }
 
@@ -298,19 +310,29 @@ impl Live {
         while unread() && !self.visited.load(Ordering::Acquire) {
             self.readers_changed.notified().await;
         }
+        // Since when nobody here holds it, and nobody elsewhere that is known of.
+        let (mut left, mut alone) = (None, None);
         loop {
             if self.holders() > 0 {
+                (left, alone) = (None, None);
                 self.readers_changed.notified().await;
                 continue;
             }
-            let elsewhere = self.is_read_elsewhere(hearing);
-            let wait = match elsewhere {
-                Some(until) => tokio::time::sleep_until(until.into()),
-                None => tokio::time::sleep(grace),
+            let left_at = *left.get_or_insert_with(Instant::now);
+            let until = if let Some(until) = self.is_read_elsewhere(hearing) {
+                alone = None;
+                until
+            } else {
+                let due = *alone.get_or_insert_with(Instant::now) + grace;
+                let is_due = due <= Instant::now();
+                if is_due && hearing.knows_of(left_at) {
+                    return;
+                }
+                if is_due { Instant::now() + LISTEN } else { due }
             };
             tokio::select! {
-                () = self.readers_changed.notified() => {}
-                () = wait => if elsewhere.is_none() && self.holders() == 0 { return },
+                () = self.readers_changed.notified() => (left, alone) = (None, None),
+                () = tokio::time::sleep_until(until.into()) => {}
             }
         }
     }

@@ -79,6 +79,8 @@ impl Mirror {
 pub struct Guest {
     mirror: Arc<Mirror>,
     holds: bool,
+    /// Whether it holds the turn and nobody else here did.
+    pub is_first: bool,
 }
 
 impl std::ops::Deref for Guest {
@@ -93,11 +95,11 @@ impl Guest {
     fn new(mirror: &Arc<Mirror>, holds: bool) -> Self {
         let holds = holds && mirror.can_be_held;
         mirror.guests.fetch_add(1, Ordering::AcqRel);
+        let is_first = holds && mirror.holders.fetch_add(1, Ordering::AcqRel) == 0;
         if holds {
-            mirror.holders.fetch_add(1, Ordering::AcqRel);
             mirror.changed.notify_one();
         }
-        Self { mirror: mirror.clone(), holds }
+        Self { mirror: mirror.clone(), holds, is_first }
     }
 
     /// A place in the log for the guest.
@@ -464,6 +466,12 @@ impl Watch {
         self.looked = Instant::now();
         true
     }
+}
+
+/// Tells a turn's owner that somebody is about to read it here who holds it: whoever leaves there then leaves it to this reader. A
+/// database that does not answer keeps nobody waiting; it is told again.
+pub async fn announce(turns: &Turns, owner: &Owner, turn: &TurnId) {
+    let _late = tokio::time::timeout(QUIET, touch(turns, owner, turn)).await;
 }
 
 /// Tells a turn's owner that somebody here holds it.

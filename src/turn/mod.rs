@@ -196,6 +196,7 @@ impl Turns {
         let lease = if store.is_shared() { Duration::from_secs(settings.lease_s) } else { Duration::MAX };
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
+        let hearing = Hearing::new(store.is_shared());
         let audience = Audience::new(settings.limits.readers_per_turn);
         let turns = Self(Arc::new(House {
             settings,
@@ -218,7 +219,7 @@ impl Turns {
             picking_up: tokio::sync::Mutex::default(),
             doubt: Notify::new(),
             awake: Awake::new(lease),
-            hearing: Hearing::default(),
+            hearing,
             signed_off,
             places,
             suspects: Suspects::default(),

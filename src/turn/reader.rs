@@ -13,12 +13,14 @@ use super::cold::{self, Piece};
 use super::departures::Lot;
 use super::live::{Live, Presence};
 use super::log::{Closing, Log, Read};
-use super::mirror::Guest;
+use super::mirror::{Guest, announce};
+use super::prompt::Request;
 use super::segments::{AHEAD, Mark};
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
+use crate::domain::turn::OnDisconnect;
 use crate::store::Result;
 use crate::wire::{Tag, Wire};
 
@@ -146,6 +148,9 @@ impl Turns {
             && guest.log.shows_all()
             && guest.log.locate(cursor).is_some()
         {
+            if guest.is_first {
+                announce(self, owner, turn).await;
+            }
             let conversation_id = guest.conversation_id.clone();
             let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
             reader.attend(guest);
@@ -158,6 +163,10 @@ impl Turns {
         let has_ended = standing.status.is_end();
         if attendance.is_none() && !has_ended {
             return crowded();
+        }
+        if manner.holds && !has_ended && Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue
+        {
+            announce(self, owner, turn).await;
         }
         let conversation_id = standing.conversation_id.clone();
         let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
