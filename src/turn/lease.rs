@@ -97,11 +97,13 @@ async fn keep(turns: &Turns, lease: Duration, period: Duration) {
 async fn look(turns: &Turns, lease: Duration, period: Duration, taken: &Notify) {
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
     let mut answered_at: Option<Instant> = None;
+    // Never a whole lease: whoever wakes beside this one shows itself before it is taken for dead.
+    let longest = (period * 4).min(lease / 2);
     loop {
         let round = async {
             let seen = turns.store.peers(&turns.replica()).await?;
             let now = Instant::now();
-            let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(period * 4);
+            let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(longest);
             answered_at = Some(now);
             for peer in watch(&mut peers, seen, gap, lease) {
                 fence(turns, &peer).await?;
@@ -138,19 +140,22 @@ async fn pick_up(turns: &Turns, period: Duration, taken: &Notify) {
     }
 }
 
-/// Who has been still for a whole lease, by what the database has said since it last was silent.
+/// Who has been still for a whole lease, by what the database has said since it last was silent. `gap` is how long it has answered
+/// since the look before; to whoever was not there then, or had another beat, it does not count.
 fn watch(peers: &mut HashMap<ReplicaId, Still>, seen: Vec<Peer>, gap: Duration, lease: Duration) -> Vec<Peer> {
     peers.retain(|id, _| seen.iter().any(|peer| peer.id == *id));
     let mut dead = Vec::new();
     for peer in seen {
-        let still = peers.entry(peer.id.clone()).or_insert(Still { beat: peer.beat, answered: Duration::ZERO });
-        if still.beat == peer.beat {
-            still.answered += gap;
-        } else {
-            *still = Still { beat: peer.beat, answered: Duration::ZERO };
-        }
-        if still.answered >= lease {
-            dead.push(peer);
+        match peers.get_mut(&peer.id).filter(|still| still.beat == peer.beat) {
+            Some(still) => {
+                still.answered += gap;
+                if still.answered >= lease {
+                    dead.push(peer);
+                }
+            }
+            None => {
+                peers.insert(peer.id, Still { beat: peer.beat, answered: Duration::ZERO });
+            }
         }
     }
     dead
@@ -215,4 +220,37 @@ async fn hear(turns: &Turns) -> Result<()> {
     }
     turns.hearing.heard(asked);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(1);
+
+    /// How many of the peers with these beats are dead at this look.
+    fn dead(peers: &mut HashMap<ReplicaId, Still>, beats: &[(&str, u64)], gap_ms: u64) -> Vec<String> {
+        let seen = beats.iter().map(|&(id, beat)| Peer { id: id.to_owned().into(), beat }).collect();
+        watch(peers, seen, Duration::from_millis(gap_ms), LEASE).into_iter().map(|peer| peer.id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_peer_is_still_from_the_look_that_saw_its_last_beat() {
+        let mut peers = HashMap::new();
+        // However long nobody has looked.
+        assert_eq!(dead(&mut peers, &[("a", 1)], 1000), [""; 0]);
+        assert_eq!(dead(&mut peers, &[("a", 1), ("b", 1)], 999), [""; 0]);
+        assert_eq!(dead(&mut peers, &[("a", 2), ("b", 1)], 999), [""; 0]);
+        assert_eq!(dead(&mut peers, &[("a", 2), ("b", 1)], 1), ["b"]);
+        assert_eq!(dead(&mut peers, &[("a", 2)], 999), ["a"]);
+    }
+
+    #[test]
+    fn a_peer_that_was_away_is_seen_for_the_first_time_again() {
+        let mut peers = HashMap::new();
+        dead(&mut peers, &[("a", 1)], 0);
+        dead(&mut peers, &[("a", 1)], 999);
+        dead(&mut peers, &[], 1);
+        assert_eq!(dead(&mut peers, &[("a", 1)], 999), [""; 0]);
+    }
 }
