@@ -12,6 +12,7 @@ use super::{Error, Result, Store};
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::ids::{ReplicaId, TurnId};
+use crate::domain::json;
 use crate::domain::owner::Owner;
 use crate::domain::turn::StoppedBy;
 
@@ -210,23 +211,23 @@ impl Store {
         })
     }
 
-    /// Tells the replica that has an open turn that somebody reads it here.
+    /// Tells the replicas that have these open turns that somebody reads them here who may. Says which of them were told of: a row that
+    /// somebody else has at this moment is not waited for.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn touch(&self, owner: &Owner, turn: &TurnId, now: Timestamp) -> Result<()> {
-        write!(self, conn => {
-            conn.query(
-                "update turns set read_at = $1 \
-                 where id = $2 and application_id = $3 and owner_id = $4 and finished_at is null",
-            )
-            .bind(now.as_micros())
-            .bind(turn.as_str())
-            .bind(&*owner.application_id)
-            .bind(&*owner.owner_id)
-            .later()
-            .await?;
-            Ok(Done::Commit(()))
+    pub async fn touch(&self, turns: &[TurnId], now: Timestamp) -> Result<Vec<TurnId>> {
+        let ids: Vec<&str> = turns.iter().map(TurnId::as_str).collect();
+        let ids = json::to_string(&ids);
+        let listed = if self.is_shared() { "json_array_elements_text(cast($2 as json))" } else { "json_each($2)" };
+        let free = self.unless_locked();
+        write!(self, first, conn => {
+            let touch = AssertSqlSafe(format!(
+                "update turns set read_at = $1 where id in (select id from turns \
+                 where id in (select value from {listed}) and finished_at is null {free}) returning id",
+            ));
+            let told: Vec<(String,)> = conn.query(touch).bind(now.as_micros()).bind(ids.as_str()).rows().await?;
+            Ok(Done::Commit(told.into_iter().map(|(id,)| id.into()).collect()))
         })
     }
 }

@@ -125,8 +125,8 @@ const READERS: u32 = 4;
 /// How many connections one replica takes of a PostgreSQL server.
 const CONNECTIONS: u32 = 14;
 /// How many it takes besides for those who stand first: the journal, the lease's renewal, who looks for dead replicas, who takes
-/// turns over, who looks what others want.
-const FIRST: u32 = 5;
+/// turns over, who looks what others want, who tells others of readers here.
+const FIRST: u32 = 6;
 
 /// How long a transaction may be left alone before a PostgreSQL server undoes it. A replica that freezes in the middle of one holds
 /// its rows, its own among them: nobody could take its turns over. What still runs is here again within milliseconds.

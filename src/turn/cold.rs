@@ -8,13 +8,12 @@ use futures::Stream;
 use super::Turns;
 use super::fold;
 use super::live::Live;
-use super::mirror::{Guest, TOUCH, touch};
+use super::mirror::Guest;
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Event, write_line};
 use crate::domain::ids::TurnId;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
-use crate::domain::turn::OnDisconnect;
 use crate::store::turns::{Record, Standing};
 
 /// How many rows of the journal are read at once.
@@ -51,21 +50,18 @@ pub enum Piece {
     Closed(Closed),
 }
 
-/// A turn's events after `cursor`, by the table of cursors. With `follow`, until the turn's end; `holds` says whether the reader
-/// holds the turn, which is told to the replica that has it.
+/// A turn's events after `cursor`, by the table of cursors; with `follow`, until the turn's end.
 pub fn read(
     turns: Turns,
     owner: Owner,
     turn: TurnId,
     cursor: u64,
     follow: bool,
-    holds: bool,
 ) -> impl Stream<Item = Piece> + Send + 'static {
     async_stream::stream! {
         let mut cursor = cursor;
         // A snapshot stands once: what follows it are events.
         let mut shown = false;
-        let mut touched: Option<tokio::time::Instant> = None;
         let mut missing = Missing::default();
         // Since when it has waited for what is between the record and a mirror.
         let mut apart: Option<tokio::time::Instant> = None;
@@ -101,15 +97,7 @@ pub fn read(
                 continue;
             }
             let step = match look(&turns, &owner, &turn, cursor, shown).await {
-                Ok(Some((step, policy))) => {
-                    // However far behind: a reader that lags is one.
-                    let due = touched.is_none_or(|at| at.elapsed() >= TOUCH);
-                    if holds && policy != OnDisconnect::Continue && due {
-                        touched = Some(tokio::time::Instant::now());
-                        touch(&turns, &owner, &turn).await;
-                    }
-                    step
-                }
+                Ok(Some(step)) => step,
                 Ok(None) => {
                     yield Piece::Gone;
                     return;
@@ -156,7 +144,7 @@ pub fn read(
                         yield Piece::End;
                         return;
                     }
-                    match turns.mirror(&owner, &turn, &standing, holds).await {
+                    match turns.mirror(&owner, &turn, &standing).await {
                         Some(guest) if guest.log.locate(cursor).is_some() => {
                             yield Piece::Mirrored(guest);
                             return;
@@ -208,29 +196,15 @@ enum Step {
     Wait(Box<Standing>),
 }
 
-/// What a reader at `cursor` is owed by the record now, and what becomes of a turn that nobody reads; `None` when there is no such
-/// turn.
+/// What a reader at `cursor` is owed by the record now; `None` when there is no such turn.
 async fn look(
     turns: &Turns,
     owner: &Owner,
     turn: &TurnId,
     cursor: u64,
     shown: bool,
-) -> crate::store::Result<Option<(Step, OnDisconnect)>> {
-    let Some(standing) = turns.store.standing(owner, turn).await? else { return Ok(None) };
-    let policy = super::prompt::Request::from_text(&standing.request).on_disconnect();
-    let step = owed(turns, owner, turn, cursor, shown, standing).await?;
-    Ok(step.map(|step| (step, policy)))
-}
-
-async fn owed(
-    turns: &Turns,
-    owner: &Owner,
-    turn: &TurnId,
-    cursor: u64,
-    shown: bool,
-    standing: Standing,
 ) -> crate::store::Result<Option<Step>> {
+    let Some(standing) = turns.store.standing(owner, turn).await? else { return Ok(None) };
     let step = match standing.extent().owed(cursor) {
         Owed::Nothing => Step::Nothing,
         Owed::Snapshot(seq) => {

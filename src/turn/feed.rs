@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::Turns;
-use super::reader::{Attached, Manner, Over, Reader, Step, close};
+use super::reader::{Attached, Manner, Over, RETRY_MS, Reader, Step, close};
 use super::registry::Word;
 use crate::domain::conversation::Conversation;
 use crate::domain::cursor::FeedCursor;
@@ -97,7 +97,11 @@ impl Turns {
         let (owner, conversation) = (owner.clone(), conversation.clone());
         let told = Arc::new(found.seen(instructed));
         let place = Place { turns: self.clone(), owner, conversation, manner, at, told, instructed, word, _room: room };
-        let state = State::Looking(Box::pin(place.clone().look()));
+        // Before anything is told: whoever has the turn is to know of this reader by then.
+        let state = State::Looking(match place.find().await? {
+            Some(found) => Box::pin(std::future::ready(found)),
+            None => Box::pin(place.clone().look()),
+        });
         Ok(Some(Feed { place, wire: manner.wire, state }))
     }
 }
@@ -185,7 +189,7 @@ impl Feed {
                         return Poll::Ready(Step::Frames);
                     }
                     Found::Closed(code) => {
-                        close(self.wire, out, code);
+                        close(self.wire, out, code, RETRY_MS);
                         self.state = State::Over(Over::Closed(code));
                         return Poll::Ready(Step::Frames);
                     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
@@ -28,13 +28,11 @@ const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
 const SENT_AWAY: Duration = Duration::from_secs(3);
 /// Whoever hears nothing of other replicas for so long cannot tell whether they have readers.
 const DEAF: Duration = Duration::from_secs(1);
-/// How often it is looked whether readers who came to other replicas would have been heard of by now.
-const LISTEN: Duration = Duration::from_millis(50);
 
 /// Since when this process hears, without a break, what other replicas want of its turns, and of their readers.
 #[derive(Debug)]
 pub struct Hearing {
-    heard: Mutex<Heard>,
+    heard: watch::Sender<Heard>,
     /// Whether there may be other replicas.
     is_shared: bool,
 }
@@ -51,28 +49,34 @@ impl Hearing {
     /// It hears from now on; `is_shared` says whether there may be other replicas.
     pub fn new(is_shared: bool) -> Self {
         let now = Instant::now();
-        Self { heard: Mutex::new(Heard { since: now, last: now, asked: now }), is_shared }
+        Self { heard: watch::Sender::new(Heard { since: now, last: now, asked: now }), is_shared }
     }
 
     /// Notes that it has just heard the answer to what it asked then.
     pub fn heard(&self, asked: Instant) {
-        let mut heard = self.heard.lock();
         let now = Instant::now();
-        if now - heard.last >= DEAF {
-            heard.since = now;
-        }
-        (heard.last, heard.asked) = (now, asked);
+        self.heard.send_modify(|heard| {
+            if now - heard.last >= DEAF {
+                heard.since = now;
+            }
+            (heard.last, heard.asked) = (now, asked);
+        });
     }
 
     /// Since when; `None` while it does not.
     fn since(&self) -> Option<Instant> {
-        let heard = self.heard.lock();
+        let heard = self.heard.borrow();
         (heard.last.elapsed() < DEAF).then_some(heard.since)
     }
 
     /// Whether it has heard of all who had come to other replicas by then. That is written down before they are told anything.
     fn knows_of(&self, then: Instant) -> bool {
-        !self.is_shared || self.heard.lock().asked >= then
+        !self.is_shared || self.heard.borrow().asked >= then
+    }
+
+    /// Waits until it has.
+    async fn hears_of(&self, then: Instant) {
+        let _heard = self.heard.subscribe().wait_for(|heard| heard.asked >= then).await.is_ok();
     }
 }
 
@@ -276,7 +280,9 @@ impl Live {
     pub fn seen_elsewhere(&self, read_at: Option<i64>) {
         let mut elsewhere = self.elsewhere.lock();
         if read_at.is_some() && elsewhere.read_at != read_at {
-            *elsewhere = Elsewhere { read_at, seen: Some(Instant::now()) };
+            // Whoever was sent away may count for longer.
+            let seen = elsewhere.seen.max(Some(Instant::now()));
+            *elsewhere = Elsewhere { read_at, seen };
             drop(elsewhere);
             self.readers_changed.notify_one();
         }
@@ -293,12 +299,6 @@ impl Live {
         let Some(since) = hearing.since() else { return Some(Instant::now() + DEAF / 4) };
         let until = seen.max(since) + READ_ELSEWHERE;
         (until > Instant::now()).then_some(until)
-    }
-
-    /// Notes that a reader that holds it is sent to another replica.
-    pub fn sent_away(&self) {
-        self.elsewhere.lock().seen = Some(Instant::now() + SENT_AWAY);
-        self.readers_changed.notify_one();
     }
 
     /// Waits until readers that hold it have come, all have gone, and none has come back for as long as the turn allows.
@@ -319,20 +319,25 @@ impl Live {
                 continue;
             }
             let left_at = *left.get_or_insert_with(Instant::now);
+            // Before it is looked who reads it elsewhere: whoever is heard of in between does.
+            let knows = hearing.knows_of(left_at);
             let until = if let Some(until) = self.is_read_elsewhere(hearing) {
                 alone = None;
-                until
+                Some(until)
             } else {
                 let due = *alone.get_or_insert_with(Instant::now) + grace;
-                let is_due = due <= Instant::now();
-                if is_due && hearing.knows_of(left_at) {
+                if due > Instant::now() {
+                    Some(due)
+                } else if knows {
                     return;
+                } else {
+                    None
                 }
-                if is_due { Instant::now() + LISTEN } else { due }
             };
             tokio::select! {
                 () = self.readers_changed.notified() => (left, alone) = (None, None),
-                () = tokio::time::sleep_until(until.into()) => {}
+                () = hearing.hears_of(left_at), if until.is_none() => {}
+                () = tokio::time::sleep_until(until.unwrap_or(left_at).into()), if until.is_some() => {}
             }
         }
     }
@@ -371,6 +376,12 @@ impl Presence {
         live.visited.store(true, Ordering::Release);
         live.readers_changed.notify_one();
         Some(Self(live.clone()))
+    }
+
+    /// Notes that the reader is sent to another replica.
+    pub fn sent_away(&self) {
+        self.0.elsewhere.lock().seen = Some(Instant::now() + SENT_AWAY);
+        self.0.readers_changed.notify_one();
     }
 }
 

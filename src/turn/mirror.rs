@@ -22,7 +22,6 @@ use crate::cluster::{self, Cluster};
 use crate::domain::event::{Event, read_line};
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
-use crate::domain::turn::OnDisconnect;
 use crate::store;
 use crate::store::turns::Standing;
 
@@ -32,8 +31,6 @@ const QUIET: Duration = Duration::from_millis(750);
 const LOOK: Duration = Duration::from_millis(250);
 /// How soon the record is looked at where something is withheld; after twice the time again, and so on up to `QUIET`.
 const SOON: Duration = Duration::from_millis(40);
-/// How often its owner is told that somebody here holds the turn.
-pub const TOUCH: Duration = Duration::from_millis(900);
 /// How long there is no new mirror of a turn after one lost touch: readers come from the record meanwhile.
 const REST: Duration = Duration::from_millis(300);
 /// How long a mirror that nobody reads is kept for whoever comes back.
@@ -48,8 +45,8 @@ pub struct Mirror {
     owner: Owner,
     /// The conversation it is in.
     pub conversation_id: ConversationId,
-    /// Whether readers may hold it.
-    can_be_held: bool,
+    /// See [`Request::can_be_held`].
+    pub can_be_held: bool,
     /// What it has said lately.
     pub log: Log,
     /// Cancelled when nothing more comes.
@@ -57,8 +54,7 @@ pub struct Mirror {
     /// The lease that counts, as far as is known here.
     epoch: AtomicU64,
     guests: AtomicUsize,
-    holders: AtomicUsize,
-    /// Told when one has come who holds the turn, or from whom something is withheld, and when the last has left.
+    /// Told when one has come from whom something is withheld, and when the last has left.
     changed: Notify,
 }
 
@@ -76,30 +72,20 @@ impl Mirror {
 
 /// A reader of a mirror, which is there as long as it has any.
 #[derive(Debug)]
-pub struct Guest {
-    mirror: Arc<Mirror>,
-    holds: bool,
-    /// Whether it holds the turn and nobody else here did.
-    pub is_first: bool,
-}
+pub struct Guest(Arc<Mirror>);
 
 impl std::ops::Deref for Guest {
     type Target = Mirror;
 
     fn deref(&self) -> &Mirror {
-        &self.mirror
+        &self.0
     }
 }
 
 impl Guest {
-    fn new(mirror: &Arc<Mirror>, holds: bool) -> Self {
-        let holds = holds && mirror.can_be_held;
+    fn new(mirror: &Arc<Mirror>) -> Self {
         mirror.guests.fetch_add(1, Ordering::AcqRel);
-        let is_first = holds && mirror.holders.fetch_add(1, Ordering::AcqRel) == 0;
-        if holds {
-            mirror.changed.notify_one();
-        }
-        Self { mirror: mirror.clone(), holds, is_first }
+        Self(mirror.clone())
     }
 
     /// A place in the log for the guest.
@@ -114,11 +100,8 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if self.holds {
-            self.mirror.holders.fetch_sub(1, Ordering::AcqRel);
-        }
-        if self.mirror.guests.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.mirror.changed.notify_one();
+        if self.guests.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.changed.notify_one();
         }
     }
 }
@@ -140,20 +123,20 @@ impl Default for Mirrors {
 
 impl Mirrors {
     /// A guest of the owner's turn, where there is a mirror of it.
-    pub fn guest(&self, owner: &Owner, turn: &TurnId, holds: bool) -> Option<Guest> {
+    pub fn guest(&self, owner: &Owner, turn: &TurnId) -> Option<Guest> {
         let open = self.open.lock();
         let mirror = open.get(turn).filter(|mirror| mirror.owner == *owner && !mirror.over.is_cancelled())?;
-        Some(Guest::new(mirror, holds))
+        Some(Guest::new(mirror))
     }
 
     /// Enters a mirror, and its first guest; where there is one of the turn already, a guest of that.
-    fn enter(&self, mirror: &Arc<Mirror>, holds: bool) -> Result<Guest, Guest> {
+    fn enter(&self, mirror: &Arc<Mirror>) -> Result<Guest, Guest> {
         let mut open = self.open.lock();
         if let Some(other) = open.get(&mirror.turn).filter(|other| !other.over.is_cancelled()) {
-            return Err(Guest::new(other, holds));
+            return Err(Guest::new(other));
         }
         open.insert(mirror.turn.clone(), mirror.clone());
-        Ok(Guest::new(mirror, holds))
+        Ok(Guest::new(mirror))
     }
 
     /// Notes that a mirror lost touch.
@@ -189,19 +172,19 @@ impl Mirrors {
 impl Turns {
     /// The mirror of an owner's turn that is open, as `standing` tells of it, and does not run here; `None` where there is no Redis,
     /// or it does not answer.
-    pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing, holds: bool) -> Option<Guest> {
+    pub(super) async fn mirror(&self, owner: &Owner, turn: &TurnId, standing: &Standing) -> Option<Guest> {
         let cluster = self.cluster.as_ref().filter(|cluster| cluster.is_up())?;
-        if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
+        if let Some(guest) = self.mirrors.guest(owner, turn) {
             return self.welcome(guest, standing).await;
         }
         if self.mirrors.is_resting(turn) {
             return None;
         }
         let _one = self.mirrors.making.acquire().await.ok()?;
-        if let Some(guest) = self.mirrors.guest(owner, turn, holds) {
+        if let Some(guest) = self.mirrors.guest(owner, turn) {
             return self.welcome(guest, standing).await;
         }
-        match self.make(cluster, owner, turn, standing, holds).await {
+        match self.make(cluster, owner, turn, standing).await {
             Ok(guest) => (!guest.is_taken(standing)).then_some(guest),
             Err(error) => {
                 tracing::debug!(%error, turn_id = %turn, "a turn of another replica is read from the record");
@@ -238,7 +221,6 @@ impl Turns {
         owner: &Owner,
         turn: &TurnId,
         standing: &Standing,
-        holds: bool,
     ) -> Result<Guest, Unmade> {
         let asked = Instant::now();
         let mut pieces = cluster.pieces(turn).await?;
@@ -258,18 +240,17 @@ impl Turns {
             turn: turn.clone(),
             owner: owner.clone(),
             conversation_id: standing.conversation_id.clone(),
-            can_be_held: Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue,
+            can_be_held: Request::from_text(&standing.request).can_be_held(),
             log: Log::copy(begin, self.settings.limits.turn_memory_bytes),
             over: CancellationToken::new(),
             epoch: AtomicU64::new(standing.epoch),
             guests: AtomicUsize::new(0),
-            holders: AtomicUsize::new(0),
             changed: Notify::new(),
         });
         let is_open = pieces.into_iter().all(|piece| take(&mirror, piece));
         mirror.log.copy_saved(saved);
         // Only one follows a turn: whoever comes second would take its news from the first.
-        let guest = match self.mirrors.enter(&mirror, holds) {
+        let guest = match self.mirrors.enter(&mirror) {
             Ok(guest) => guest,
             Err(other) => return Ok(other),
         };
@@ -368,36 +349,24 @@ fn take(mirror: &Mirror, piece: Piece) -> bool {
     }
 }
 
-/// Tells the turn's owner of readers here that hold it, and looks at the record where there has been no news for a while, or something
-/// is withheld. Comes back when the mirror is of no use any more.
+/// Looks at the record where there has been no news for a while, or something is withheld. Comes back when the mirror is of no use any
+/// more.
 async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
-    let mut watch = Watch { looked: Instant::now(), touched: None, was_held: false, empty: None, pause: None };
-    while !watch.closes(turns, mirror).await {
+    let mut watch = Watch { looked: Instant::now(), empty: None, pause: None };
+    while !watch.closes(turns, mirror) {
         tokio::select! {
             () = tokio::time::sleep(watch.rest()) => {}
             () = mirror.changed.notified() => watch.pause = watch.pause.map(|_| SOON),
         }
-        let (is_to_touch, is_to_look) = (watch.is_to_touch(mirror), watch.is_to_look(mirror));
-        let touched = async {
-            if is_to_touch {
-                touch(turns, &mirror.owner, &mirror.turn).await;
+        if !watch.is_to_look(mirror) {
+            continue;
+        }
+        match reached(turns, mirror).await {
+            Ok(Some(seq)) => mirror.log.copy_saved(seq),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record");
             }
-        };
-        let looked = async {
-            if !is_to_look {
-                return true;
-            }
-            match reached(turns, mirror).await {
-                Ok(Some(seq)) => mirror.log.copy_saved(seq),
-                Ok(None) => return false,
-                Err(error) => {
-                    tracing::debug!(%error, turn_id = %mirror.turn, "a mirror cannot be held against the record");
-                }
-            }
-            true
-        };
-        if !tokio::join!(touched, looked).1 {
-            return;
         }
     }
 }
@@ -405,8 +374,6 @@ async fn attend(turns: &Turns, mirror: &Arc<Mirror>) {
 /// What whoever attends a mirror has done last, and since when it is as it is.
 struct Watch {
     looked: Instant,
-    touched: Option<Instant>,
-    was_held: bool,
     empty: Option<Instant>,
     /// How long it is until the next look, where something is withheld.
     pause: Option<Duration>,
@@ -414,35 +381,17 @@ struct Watch {
 
 impl Watch {
     /// Closes the mirror where nobody reads it, nor is likely to come back to it.
-    async fn closes(&mut self, turns: &Turns, mirror: &Arc<Mirror>) -> bool {
+    fn closes(&mut self, turns: &Turns, mirror: &Arc<Mirror>) -> bool {
         if mirror.guests.load(Ordering::Acquire) > 0 {
             self.empty = None;
             return false;
         }
-        if self.empty.get_or_insert_with(Instant::now).elapsed() < KEPT {
-            return false;
-        }
-        // Who was sent away from here is not gone.
-        if std::mem::take(&mut self.was_held) && turns.lifecycle.soft().is_cancelled() {
-            touch(turns, &mirror.owner, &mirror.turn).await;
-        }
-        turns.mirrors.close(mirror, false)
+        self.empty.get_or_insert_with(Instant::now).elapsed() >= KEPT && turns.mirrors.close(mirror, false)
     }
 
     /// How long nothing is to be done.
     fn rest(&self) -> Duration {
         self.pause.map_or(LOOK, |pause| pause.saturating_sub(self.looked.elapsed()).min(LOOK))
-    }
-
-    /// Whether the owner is to be told now that the turn is held here.
-    fn is_to_touch(&mut self, mirror: &Mirror) -> bool {
-        let is_held = mirror.holders.load(Ordering::Acquire) > 0;
-        self.was_held |= is_held;
-        let is_due = is_held && self.touched.is_none_or(|at| at.elapsed() >= TOUCH);
-        if is_due {
-            self.touched = Some(Instant::now());
-        }
-        is_due
     }
 
     /// Whether the record is to be looked at now: what is withheld is saved in a moment, or lost.
@@ -465,19 +414,6 @@ impl Watch {
         self.pause = self.pause.map(|pause| (pause * 2).min(QUIET));
         self.looked = Instant::now();
         true
-    }
-}
-
-/// Tells a turn's owner that somebody is about to read it here who holds it: whoever leaves there then leaves it to this reader. A
-/// database that does not answer keeps nobody waiting; it is told again.
-pub async fn announce(turns: &Turns, owner: &Owner, turn: &TurnId) {
-    let _late = tokio::time::timeout(QUIET, touch(turns, owner, turn)).await;
-}
-
-/// Tells a turn's owner that somebody here holds it.
-pub async fn touch(turns: &Turns, owner: &Owner, turn: &TurnId) {
-    if let Err(error) = turns.store.touch(owner, turn, turns.now()).await {
-        tracing::warn!(%error, turn_id = %turn, "another replica cannot be told of a reader");
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
 //! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns, [`awake`] sees
 //! that this one has slept; [`relay`] passes on to other replicas what runs here, [`mirror`] shows what runs there, [`departures`]
-//! sends readers to them; [`audience`] counts who reads.
+//! sends readers to them; [`audience`] counts who reads, [`visits`] tells other replicas of those who hold a turn of theirs.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
@@ -42,6 +42,7 @@ pub mod stop;
 pub mod summary;
 pub mod sweep;
 pub mod view;
+pub mod visits;
 pub mod waiting;
 pub mod window;
 
@@ -78,6 +79,7 @@ use mirror::Mirrors;
 use registry::Registry;
 use relay::Relay;
 use start::Suspects;
+use visits::Visits;
 
 /// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
 const NEWS: usize = 1024;
@@ -156,6 +158,7 @@ pub struct House {
     /// The turns of other replicas that are read here.
     mirrors: Mirrors,
     audience: Audience,
+    visits: Visits,
     departures: Departures,
     /// How many tokens messages have.
     pub counts: Counts,
@@ -212,6 +215,7 @@ impl Turns {
             relay: Relay::default(),
             mirrors: Mirrors::default(),
             audience,
+            visits: Visits::default(),
             departures: Departures::default(),
             counts: Counts::default(),
             replica: RwLock::new(replica),
@@ -244,6 +248,7 @@ impl Turns {
         }
         if turns.store.is_shared() {
             turns.lifecycle.spawn_vital("awake", awake::run(turns.clone()));
+            turns.lifecycle.spawn_vital("visits", visits::run(turns.clone()));
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));

@@ -78,6 +78,11 @@ impl Request {
     pub fn on_disconnect(&self) -> OnDisconnect {
         OnDisconnect::parse(&self.on_disconnect).unwrap_or(OnDisconnect::Continue)
     }
+
+    /// Whether the turn ends with its readers, so that these hold it.
+    pub fn can_be_held(&self) -> bool {
+        self.on_disconnect() != OnDisconnect::Continue
+    }
 }
 
 /// What a turn asks, before it is known what of it fits.

@@ -13,14 +13,14 @@ use super::cold::{self, Piece};
 use super::departures::Lot;
 use super::live::{Live, Presence};
 use super::log::{Closing, Log, Read};
-use super::mirror::{Guest, announce};
+use super::mirror::Guest;
 use super::prompt::Request;
 use super::segments::{AHEAD, Mark};
+use super::visits::Visit;
 use crate::domain::cursor::Owed;
 use crate::domain::event::{Closed, Unnumbered};
 use crate::domain::ids::{ConversationId, TurnId};
 use crate::domain::owner::Owner;
-use crate::domain::turn::OnDisconnect;
 use crate::store::Result;
 use crate::wire::{Tag, Wire};
 
@@ -29,7 +29,9 @@ const CHUNK: usize = 64 << 10;
 /// So much room is kept for lines that are still to be framed.
 const SCRATCH: usize = 4 << 10;
 /// How long a reader that is sent away is asked to wait, in milliseconds: at random, so that not all come at once.
-const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=3000;
+pub const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=3000;
+/// The same where the turn ends with its readers and another replica has it: that one goes on counting them for a moment only.
+const SOON_MS: std::ops::RangeInclusive<u64> = 500..=1000;
 
 /// How a reader's stream came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,7 @@ pub struct Reader {
     state: State,
     scratch: BytesMut,
     presence: Option<Presence>,
+    visit: Option<Visit>,
     /// None where others take all there is room for, and the turn has ended.
     attendance: Option<Attendance>,
     /// Where it stands among those who are sent to other replicas when this one is told to stop.
@@ -138,7 +141,7 @@ impl Turns {
             reader.warm(live);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
-        let guest = self.mirrors.guest(owner, turn, manner.holds && attendance.is_some());
+        let guest = self.mirrors.guest(owner, turn);
         if guest.is_some() && attendance.is_none() {
             return crowded();
         }
@@ -148,11 +151,9 @@ impl Turns {
             && guest.log.shows_all()
             && guest.log.locate(cursor).is_some()
         {
-            if guest.is_first {
-                announce(self, owner, turn).await;
-            }
             let conversation_id = guest.conversation_id.clone();
             let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
+            reader.visit = self.visit(turn, manner.holds && guest.can_be_held).await;
             reader.attend(guest);
             return Ok(Some(Attached::Reader(Box::new(reader))));
         }
@@ -164,17 +165,15 @@ impl Turns {
         if attendance.is_none() && !has_ended {
             return crowded();
         }
-        if manner.holds && !has_ended && Request::from_text(&standing.request).on_disconnect() != OnDisconnect::Continue
-        {
-            announce(self, owner, turn).await;
-        }
         let conversation_id = standing.conversation_id.clone();
         let mut reader = Reader::new(self, owner, turn, conversation_id, cursor, manner, attendance);
+        let holds = manner.holds && !has_ended && Request::from_text(&standing.request).can_be_held();
+        reader.visit = self.visit(turn, holds).await;
         // What others passed on lately may be all that it needs; the record has the rest.
         if manner.follow
             && !has_ended
             && standing.crash.is_none()
-            && let Some(guest) = self.mirror(owner, turn, &standing, manner.holds).await
+            && let Some(guest) = self.mirror(owner, turn, &standing).await
         {
             reader.attend(guest);
         }
@@ -193,7 +192,7 @@ impl Reader {
         attendance: Option<Attendance>,
     ) -> Self {
         let Manner { wire, follow, holds } = manner;
-        let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow, holds);
+        let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow);
         Self {
             turns: turns.clone(),
             owner: owner.clone(),
@@ -207,6 +206,7 @@ impl Reader {
             state: State::Cold(Box::pin(cold)),
             scratch: BytesMut::new(),
             presence: None,
+            visit: None,
             attendance,
             lot: Lot::draw(),
         }
@@ -228,6 +228,7 @@ impl Reader {
         if self.presence.is_none() {
             self.presence = Presence::new(&live, self.holds);
         }
+        self.visit = None;
         let place = live.log.join();
         self.state = State::Hot { source: Source::Live(live), place, at };
     }
@@ -241,7 +242,7 @@ impl Reader {
     fn cool(&mut self) {
         self.leave();
         let (turns, owner, turn_id) = (self.turns.clone(), self.owner.clone(), self.turn_id.clone());
-        let cold = cold::read(turns, owner, turn_id, self.cursor, self.follow, self.holds);
+        let cold = cold::read(turns, owner, turn_id, self.cursor, self.follow);
         self.state = State::Cold(Box::pin(cold));
     }
 
@@ -254,10 +255,8 @@ impl Reader {
     /// Appends the next frames to `out`.
     pub fn poll(&mut self, cx: &mut Context<'_>, out: &mut BytesMut) -> Poll<Step> {
         if self.follow && self.turns.departures.is_due(self.lot) && !matches!(self.state, State::Over(_)) {
-            if let State::Hot { source: Source::Live(live), .. } = &self.state
-                && self.holds
-            {
-                live.sent_away();
+            if let Some(presence) = &self.presence {
+                presence.sent_away();
             }
             return self.closed(out, Closed::Draining);
         }
@@ -340,7 +339,7 @@ impl Reader {
     }
 
     fn closed(&mut self, out: &mut BytesMut, code: Closed) -> Poll<Step> {
-        close(self.wire, out, code);
+        close(self.wire, out, code, if self.visit.is_some() { SOON_MS } else { RETRY_MS });
         self.end(Over::Closed(code));
         Poll::Ready(Step::Frames)
     }
@@ -352,14 +351,14 @@ impl Reader {
 
     fn end(&mut self, over: Over) {
         self.leave();
-        (self.presence, self.attendance) = (None, None);
+        (self.presence, self.visit, self.attendance) = (None, None, None);
         self.state = State::Over(over);
     }
 }
 
-/// Tells a reader that its stream closes before the end, and when to come back.
-pub fn close(wire: Wire, out: &mut BytesMut, code: Closed) {
-    let retry_ms = fastrand::u64(RETRY_MS);
+/// Tells a reader that its stream closes before the end, and when to come back: within so many milliseconds.
+pub fn close(wire: Wire, out: &mut BytesMut, code: Closed, within: std::ops::RangeInclusive<u64>) {
+    let retry_ms = fastrand::u64(within);
     wire.unnumbered(out, &Unnumbered::Closed { code, retry_after_ms: Some(retry_ms) }, None);
     wire.retry(out, retry_ms);
 }

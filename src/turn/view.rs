@@ -10,6 +10,7 @@ use super::Turns;
 use super::cold::{self, Piece};
 use super::fold;
 use super::live::{Live, Presence};
+use super::prompt::Request;
 use crate::domain::cursor::{self, FeedCursor};
 use crate::domain::event::Closed;
 use crate::domain::ids::{ConversationId, MessageId, TurnId};
@@ -76,21 +77,23 @@ impl Turns {
     pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
         let attendance = self.audience.join(owner, id);
         let lives_here = self.registry.get(owner, id).is_some();
-        if attendance.is_none() && (lives_here || self.mirrors.guest(owner, id, false).is_some()) {
+        if attendance.is_none() && (lives_here || self.mirrors.guest(owner, id).is_some()) {
             return Ok(Outcome::Crowded);
         }
-        let has_ended = !lives_here
-            && match self.store.standing(owner, id).await? {
-                Some(standing) => standing.status.is_end(),
-                None => return Ok(Outcome::Gone),
-            };
-        if attendance.is_none() && !has_ended {
-            return Ok(Outcome::Crowded);
-        }
-        if !lives_here && !has_ended {
+        let elsewhere = if lives_here {
+            None
+        } else {
+            let Some(standing) = self.store.standing(owner, id).await? else { return Ok(Outcome::Gone) };
+            Some(standing).filter(|standing| !standing.status.is_end())
+        };
+        if let Some(standing) = elsewhere {
+            if attendance.is_none() {
+                return Ok(Outcome::Crowded);
+            }
+            let _visit = self.visit(id, holds && Request::from_text(&standing.request).can_be_held()).await;
             // The record tells when it is over.
             loop {
-                let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true, holds));
+                let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true));
                 match pieces.next().await {
                     Some(Piece::Mirrored(guest)) => tokio::select! {
                         () = guest.over.cancelled() => if guest.log.is_unsaved() {

@@ -205,7 +205,7 @@ async fn an_admission_that_nobody_waits_for_any_more_is_whole_or_not_at_all() {
         .await;
         drop(asked);
         // What writes next comes after it.
-        house.store.touch(&house.owner, &new.id, at(2)).await.unwrap();
+        house.store.touch(std::slice::from_ref(&new.id), at(2)).await.unwrap();
         let found = house.store.turn(&house.owner, &new.id).await.unwrap().is_some();
         let messages = house.store.messages(&house.owner, &conversation, None, 9, usize::MAX).await.unwrap().0.len();
         let saved = house.store.journal_end(&house.owner, &new.id).await.unwrap();

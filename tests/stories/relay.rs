@@ -431,6 +431,34 @@ async fn who_is_sent_away_is_not_gone() {
 }
 
 #[tokio::test]
+async fn who_is_sent_away_by_a_replica_that_does_not_run_the_turn_is_not_gone() {
+    let pair = Pair::new().await;
+    let gate = Gate::new();
+    pair.upstream.push(gated(&gate));
+    let conversation = pair.b.conversation().await;
+    let body = json!({"content": "go", "on_disconnect": "cancel"});
+    let asked = pair.b.ask_as(Encoding::Ndjson, &conversation, &body).await;
+    let turn = asked.turn();
+    let mut mine = pair.a.events(Encoding::Ndjson, &turn, 0).await;
+    let mut frames = deltas(&mut mine, 2).await;
+    asked.leave();
+    pair.one.terminate();
+    frames.extend(mine.rest().await);
+    let closed = frames.pop().unwrap();
+    assert_eq!(closed.json["code"], "draining", "{}", closed.json);
+    // For so long it counts where the turn runs, although nobody speaks for it any more.
+    let wait = closed.json["retry_after_ms"].as_u64().unwrap();
+    assert!((500..=1000).contains(&wait), "{}", closed.json);
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, frames.len() as u64).await;
+    gate.pass(1);
+    frames.extend(deltas(&mut theirs, 2).await);
+    gate.open();
+    frames.extend(theirs.rest().await);
+    assert_eq!(frames.last().unwrap().json["status"], "completed", "{}", frames.last().unwrap().json);
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_nobody_is_taken_to_have_left() {
     let mut pair = Pair::new().await;
     let gate = Gate::new();

@@ -128,12 +128,14 @@ async fn a_reader_on_the_other_keeps_a_turn_that_is_to_end_with_its_last() {
 #[tokio::test]
 async fn a_reader_who_has_just_come_to_the_other_keeps_the_turn_whose_last_reader_leaves() {
     let pair = Pair::without_redis().await;
-    for _ in 0..5 {
+    for is_feed in [false, true, false, true, false, true] {
         pair.upstream.push(Script::new().role().paced(1000, Duration::from_millis(20)).hang());
         let conversation = pair.a.conversation().await;
         let mut mine = pair.a.open(ask(&conversation, &json!({"content": "go", "on_disconnect": "cancel"}))).await;
         while mine.event().await.kind() != "delta" {}
-        let mut theirs = pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await;
+        let feed = Request::get(&format!("/v1/conversations/{conversation}/events")).accept(Encoding::Ndjson);
+        let mut theirs =
+            if is_feed { pair.b.open(feed).await } else { pair.b.events(Encoding::Ndjson, &mine.turn(), 0).await };
         mine.leave();
         // Longer than it takes to hear of readers.
         while theirs.event().await.seq() < Some(60) {}

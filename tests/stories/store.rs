@@ -4,7 +4,7 @@ use serde_json::json;
 use tidegate::domain::audit::{Action, Deed, Object};
 use tidegate::domain::conversation::{State, UNTITLED};
 use tidegate::domain::cursor::Crash;
-use tidegate::domain::ids::{ConversationId, GoneId, MessageId, ReplicaId};
+use tidegate::domain::ids::{ConversationId, GoneId, MessageId, ReplicaId, TurnId};
 use tidegate::domain::message::{Content, ContentPart, Role};
 use tidegate::domain::owner::{Kind, Owner};
 use tidegate::domain::turn::{IfBusy, Status, StoppedBy};
@@ -221,7 +221,8 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     assert!(house.store.requests(&house.me).await.unwrap().is_empty());
     house.store.request_stop(&house.owner, &new.id, StoppedBy::Request, None).await.unwrap();
     house.store.request_stop(&house.owner, &new.id, StoppedBy::Deletion, None).await.unwrap();
-    house.store.touch(&house.owner, &new.id, at(4)).await.unwrap();
+    let told = house.store.touch(&[new.id.clone(), TurnId::new(at(9))], at(4)).await.unwrap();
+    assert_eq!(told, std::slice::from_ref(&new.id), "nobody has the other");
     let heard = house.store.requests(&house.me).await.unwrap();
     assert_eq!((heard[0].stop, heard[0].read_at), (Some(StoppedBy::Request), Some(at(4).as_micros())));
 
