@@ -50,6 +50,37 @@ pub struct Saved {
     pub lines: Vec<u8>,
 }
 
+/// How many rows of a turn's journal are read at once: as many as make about [`ROW_BYTES`], by those that came before. On SQLite one row may
+/// hold so much, on PostgreSQL what a model says in the time of one commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch(u32);
+
+impl Batch {
+    const LEAST: u32 = 2;
+    const MOST: u32 = 64;
+
+    /// For [`Store::journal`].
+    pub fn rows(self) -> u32 {
+        self.0
+    }
+
+    /// Notes what came.
+    pub fn came(&mut self, rows: &[Saved]) {
+        let bytes: usize = rows.iter().map(|row| row.lines.len()).sum();
+        if bytes < ROW_BYTES / 2 {
+            self.0 = (self.0 * 2).min(Self::MOST);
+        } else if bytes > ROW_BYTES {
+            self.0 = (self.0 / 2).max(Self::LEAST);
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self(Self::LEAST)
+    }
+}
+
 /// The name of a lock: on PostgreSQL the journal's commits share it, and so does whoever brings words into the index; whoever
 /// erases turns has it alone for a moment, so that nothing of a turn that is gone is saved after it. It is taken after
 /// the conversation's row, and before anything else of it. SQLite has but one writer.
@@ -258,5 +289,30 @@ impl Store {
             }
             Ok(Done::Commit(turns.len() as u64))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_rows_are_read_many_at_once_and_large_ones_few() {
+        let mut batch = Batch::default();
+        let came = |rows: u32, bytes: usize| {
+            let row = Saved { first_seq: 1, last_seq: 1, lines: vec![b'x'; bytes] };
+            vec![row; rows as usize]
+        };
+        let sizes = |batch: &mut Batch, bytes: usize, looks: usize| {
+            let mut sizes = Vec::new();
+            for _ in 0..looks {
+                batch.came(&came(batch.rows(), bytes));
+                sizes.push(batch.rows());
+            }
+            sizes
+        };
+        assert_eq!(sizes(&mut batch, 100, 7), [4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(sizes(&mut batch, 4 << 10, 4), [32, 16, 16, 16]);
+        assert_eq!(sizes(&mut batch, ROW_BYTES, 5), [8, 4, 2, 2, 2]);
     }
 }

@@ -14,10 +14,9 @@ use crate::domain::event::{Closed, Event, write_line};
 use crate::domain::ids::TurnId;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
+use crate::store::journal::Batch;
 use crate::store::turns::{Record, Standing};
 
-/// How many rows of the journal are read at once.
-const ROWS: u32 = 2;
 /// How often a turn of another replica is looked at.
 const POLL: Duration = Duration::from_millis(300);
 /// How long to look away from a record that is changing.
@@ -62,7 +61,7 @@ pub fn read(
         let mut cursor = cursor;
         // A snapshot stands once: what follows it are events.
         let mut shown = false;
-        let mut missing = Missing::default();
+        let (mut missing, mut batch) = (Missing::default(), Batch::default());
         // Since when it has waited for what is between the record and a mirror.
         let mut apart: Option<tokio::time::Instant> = None;
         loop {
@@ -72,7 +71,7 @@ pub fn read(
                     return;
                 }
                 // It lags behind what memory holds; all of that is saved.
-                match turns.store.journal(&owner, &turn, cursor, ROWS).await {
+                match turns.store.journal(&owner, &turn, cursor, batch.rows()).await {
                     Ok(rows) if rows.is_empty() => {
                         if missing.for_good(&turn, cursor) {
                             yield Piece::Closed(Closed::Unavailable);
@@ -81,6 +80,7 @@ pub fn read(
                         tokio::time::sleep(BLINK).await;
                     }
                     Ok(rows) => {
+                        batch.came(&rows);
                         missing = Missing::default();
                         for row in rows {
                             let (seq, lines) = after(cursor, row.first_seq, row.lines);
@@ -96,7 +96,7 @@ pub fn read(
                 }
                 continue;
             }
-            let step = match look(&turns, &owner, &turn, cursor, shown).await {
+            let step = match look(&turns, &owner, &turn, cursor, shown, &mut batch).await {
                 Ok(Some(step)) => step,
                 Ok(None) => {
                     yield Piece::Gone;
@@ -203,6 +203,7 @@ async fn look(
     turn: &TurnId,
     cursor: u64,
     shown: bool,
+    batch: &mut Batch,
 ) -> crate::store::Result<Option<Step>> {
     let Some(standing) = turns.store.standing(owner, turn).await? else { return Ok(None) };
     let step = match standing.extent().owed(cursor) {
@@ -216,7 +217,8 @@ async fn look(
             }
         }
         Owed::Events(cursor) => {
-            let rows = turns.store.journal(owner, turn, cursor, ROWS).await?;
+            let rows = turns.store.journal(owner, turn, cursor, batch.rows()).await?;
+            batch.came(&rows);
             if rows.is_empty() && standing.status.is_end() {
                 // Dropped since the turn was looked at: the next look sees it.
                 return Ok(Some(Step::Rows(Vec::new())));

@@ -7,11 +7,8 @@ use crate::domain::event::read_line;
 use crate::domain::ids::TurnId;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
-use crate::store::journal::Saved;
+use crate::store::journal::{Batch, Saved};
 use crate::store::{Error, Result};
-
-/// How many rows of the journal are read at once.
-const ROWS: u32 = 16;
 
 /// Folds lines into a draft; the first is the event after `seq`.
 fn apply(draft: &mut Draft, seq: u64, lines: &[u8]) {
@@ -45,9 +42,10 @@ fn apply_rows(draft: &mut Draft, rows: &[Saved], until: u64) {
 
 /// The fold of a turn's journal, up to and with the event `until`; of one that lacks events, up to the first gap.
 pub async fn saved(turns: &Turns, owner: &Owner, turn: &TurnId, until: u64) -> Result<Draft> {
-    let mut draft = Draft::default();
+    let (mut draft, mut batch) = (Draft::default(), Batch::default());
     while draft.seq() < until {
-        let rows = turns.store.journal(owner, turn, draft.seq(), ROWS).await?;
+        let rows = turns.store.journal(owner, turn, draft.seq(), batch.rows()).await?;
+        batch.came(&rows);
         if rows.is_empty() {
             tracing::error!(turn_id = %turn, seq = draft.seq(), "the record of a turn lacks events");
             break;
@@ -73,7 +71,7 @@ async fn up_to(turns: &Turns, live: &Live, until: u64) -> Result<Draft> {
     if let Some(draft) = live.log.draft().filter(|draft| draft.seq() == until) {
         return Ok(draft);
     }
-    let mut draft = Draft::default();
+    let (mut draft, mut batch) = (Draft::default(), Batch::default());
     loop {
         if let Some(lines) = live.log.lines(draft.seq(), until) {
             let seq = draft.seq();
@@ -81,7 +79,8 @@ async fn up_to(turns: &Turns, live: &Live, until: u64) -> Result<Draft> {
             return Ok(draft);
         }
         let seq = draft.seq();
-        let rows = turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, ROWS).await?;
+        let rows = turns.store.journal(&live.lease.owner, &live.lease.turn_id, seq, batch.rows()).await?;
+        batch.came(&rows);
         apply_rows(&mut draft, &rows, until);
         if draft.seq() == until {
             return Ok(draft);
