@@ -13,6 +13,9 @@ pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The field that tells which of its preferences were kept.
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
+/// Nobody waits for longer: whoever does takes no place among readers. `Preference-Applied` says so.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// `Prefer: respond-async[, wait=N]`: an answer at once, or after N seconds at most, and the work goes on.
 ///
 /// Put into a response it is `Preference-Applied`.
@@ -36,7 +39,7 @@ pub fn respond_async(headers: &HeaderMap) -> Option<RespondAsync> {
             wait = headers::word(value.trim_start()).and_then(|text| text.parse::<u32>().ok());
         }
     }
-    asked.then(|| RespondAsync { wait: Duration::from_secs(wait.unwrap_or(0).into()) })
+    asked.then(|| RespondAsync { wait: Duration::from_secs(wait.unwrap_or(0).into()).min(LONGEST) })
 }
 
 impl IntoResponseParts for RespondAsync {
@@ -74,6 +77,7 @@ mod tests {
         assert_eq!(read(&["respond-async; wait=5"]), Some(0));
         assert_eq!(read(&["wait = 3, respond-async, wait=9"]), Some(3));
         assert_eq!(read(&["respond-async, wait=-1"]), Some(0));
+        assert_eq!(read(&["respond-async, wait=4294967295"]), Some(300));
         assert_eq!(read(&["wait=5"]), None);
         assert_eq!(read(&["handling=lenient"]), None);
         assert_eq!(read(&[]), None);

@@ -55,7 +55,7 @@ pub struct FeedReading {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct Prefer {
-    /// `respond-async` does not wait for the end; `respond-async, wait=10` waits ten seconds for it.
+    /// `respond-async` does not wait for the end; `respond-async, wait=10` waits ten seconds for it, 300 at most.
     #[param(rename = "Prefer", required = false)]
     pub prefer: String,
 }
