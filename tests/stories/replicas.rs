@@ -325,6 +325,20 @@ async fn a_long_erasure_makes_nobody_seem_dead() {
 }
 
 #[tokio::test]
+async fn a_database_that_answers_and_takes_nothing_down_makes_nobody_seem_dead() {
+    let pair = Pair::without_redis().await;
+    let replicas = "select string_agg(id || coalesce(fenced_at::text, ''), ' ' order by id) from replicas";
+    let before = pair.outage.database.texts(replicas).await;
+    let block = pair.outage.database.hold("lock table replicas in share mode").await;
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    drop(block);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(pair.outage.database.texts(replicas).await, before);
+    let answer = pair.a.ask_whole(&pair.a.conversation().await, "go").await.expect(200);
+    assert_eq!(answer["status"], "completed");
+}
+
+#[tokio::test]
 async fn a_replica_that_slept_through_its_lease_writes_nothing_more_and_says_so() {
     let pair = Pair::without_redis().await;
     pair.upstream.when("first", Script::new().role().paced(2000, Duration::from_millis(10)).hang());
