@@ -394,9 +394,10 @@ pub async fn events(
         }
         let Mine { who, id } = mine?;
         let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
+        // Whoever is refused has read nothing.
+        let place = who.open_stream(&app).await?;
         let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
-        let feed = feed.ok_or_else(no_conversation)?;
-        let (source, place) = (Source::Feed(Box::new(feed)), who.open_stream(&app).await?);
+        let source = Source::Feed(Box::new(feed.ok_or_else(no_conversation)?));
         Ok(respond(&app, &who, source, wire, chosen.content_type, (None, &id), place))
     };
     match told.await {

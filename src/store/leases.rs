@@ -32,6 +32,15 @@ pub struct Peer {
     pub beat: u64,
 }
 
+/// What [`Store::touch`] came to. What it was to tell of besides has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These were told of.
+    pub told: Vec<TurnId>,
+    /// These are open, and somebody else had their rows.
+    pub untold: Vec<TurnId>,
+}
+
 /// What another replica wants of one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -133,7 +142,9 @@ impl Store {
                 // alive (postgresql.org/docs/current/transaction-iso.html, section 13.2.1: what is looked at again is the row alone).
                 conn.query("select pg_advisory_xact_lock($1)").bind(ADOPTING).later().await?;
             }
-            let take = AssertSqlSafe(format!("update turns set replica_id = $1, epoch = epoch + 1 where {LEFT}"));
+            // Whoever reads one of them elsewhere is written down anew.
+            let take = format!("update turns set replica_id = $1, epoch = epoch + 1, read_at = null where {LEFT}");
+            let take = AssertSqlSafe(take);
             let adopted = conn.query(take).bind(me.as_str()).changes().await?;
             Ok(Done::Commit(adopted))
         })
@@ -211,23 +222,28 @@ impl Store {
         })
     }
 
-    /// Tells the replicas that have these open turns that somebody reads them here who may. Says which of them were told of: a row that
-    /// somebody else has at this moment is not waited for.
+    /// Tells the replicas that have these turns that somebody reads them here who may. A row that somebody else has at this moment is not
+    /// waited for.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn touch(&self, turns: &[TurnId], now: Timestamp) -> Result<Vec<TurnId>> {
+    pub async fn touch(&self, turns: &[TurnId], now: Timestamp) -> Result<Touched> {
         let ids: Vec<&str> = turns.iter().map(TurnId::as_str).collect();
         let ids = json::to_string(&ids);
-        let listed = if self.is_shared() { "json_array_elements_text(cast($2 as json))" } else { "json_each($2)" };
+        let listed = if self.is_shared() { "json_array_elements_text(cast($1 as json))" } else { "json_each($1)" };
+        let open = format!("select id from turns where id in (select value from {listed}) and finished_at is null");
         let free = self.unless_locked();
         write!(self, first, conn => {
-            let touch = AssertSqlSafe(format!(
-                "update turns set read_at = $1 where id in (select id from turns \
-                 where id in (select value from {listed}) and finished_at is null {free}) returning id",
-            ));
-            let told: Vec<(String,)> = conn.query(touch).bind(now.as_micros()).bind(ids.as_str()).rows().await?;
-            Ok(Done::Commit(told.into_iter().map(|(id,)| id.into()).collect()))
+            let touch = format!("update turns set read_at = $2 where id in ({open} {free}) returning id");
+            let touch = conn.query(AssertSqlSafe(touch)).bind(ids.as_str()).bind(now.as_micros());
+            let told: Vec<(String,)> = touch.rows().await?;
+            let told: Vec<TurnId> = told.into_iter().map(|(id,)| id.into()).collect();
+            let mut untold = Vec::new();
+            if told.len() < turns.len() {
+                let open: Vec<(String,)> = conn.query(AssertSqlSafe(open.clone())).bind(ids.as_str()).rows().await?;
+                untold = open.into_iter().map(|(id,)| id.into()).filter(|id| !told.contains(id)).collect();
+            }
+            Ok(Done::Commit(Touched { told, untold }))
         })
     }
 }

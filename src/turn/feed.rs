@@ -96,12 +96,16 @@ impl Turns {
         };
         let (owner, conversation) = (owner.clone(), conversation.clone());
         let told = Arc::new(found.seen(instructed));
-        let place = Place { turns: self.clone(), owner, conversation, manner, at, told, instructed, word, _room: room };
+        let mut place =
+            Place { turns: self.clone(), owner, conversation, manner, at, told, instructed, word, _room: room };
         // Before anything is told: whoever has the turn is to know of this reader by then.
-        let state = State::Looking(match place.find().await? {
-            Some(found) => Box::pin(std::future::ready(found)),
-            None => Box::pin(place.clone().look()),
-        });
+        let state = loop {
+            match place.find().await? {
+                Some(Found::Told(number)) => place.at = FeedCursor { number: number + 1, seq: 0 },
+                Some(found) => break State::Looking(Box::pin(std::future::ready(found))),
+                None => break State::Looking(Box::pin(place.clone().look())),
+            }
+        };
         Ok(Some(Feed { place, wire: manner.wire, state }))
     }
 }

@@ -69,14 +69,17 @@ impl Hearing {
         (heard.last.elapsed() < DEAF).then_some(heard.since)
     }
 
-    /// Whether it has heard of all who had come to other replicas by then. That is written down before they are told anything.
-    fn knows_of(&self, then: Instant) -> bool {
-        !self.is_shared || self.heard.borrow().asked >= then
+    /// When it asked what it has heard last: of all who had come to other replicas by then. That is written down before they are told
+    /// anything.
+    fn asked(&self) -> Instant {
+        if self.is_shared { self.heard.borrow().asked } else { Instant::now() }
     }
 
-    /// Waits until it has.
+    /// Waits until it has heard of all who had come by then.
     async fn hears_of(&self, then: Instant) {
-        let _heard = self.heard.subscribe().wait_for(|heard| heard.asked >= then).await.is_ok();
+        if self.is_shared {
+            let _heard = self.heard.subscribe().wait_for(|heard| heard.asked >= then).await.is_ok();
+        }
     }
 }
 
@@ -132,7 +135,7 @@ pub struct Live {
     holders: AtomicUsize,
     readers_changed: Notify,
     /// Somebody who holds it has come to read it, or who asked for it, to read it, has left.
-    visited: AtomicBool,
+    was_read: AtomicBool,
     elsewhere: Mutex<Elsewhere>,
     /// Its place among the live turns of the process; given back before its end is told.
     place: Mutex<Option<OwnedSemaphorePermit>>,
@@ -190,7 +193,7 @@ impl Live {
             unsaved: Mutex::new(None),
             holders: AtomicUsize::new(0),
             readers_changed: Notify::new(),
-            visited: AtomicBool::new(false),
+            was_read: AtomicBool::new(false),
             elsewhere: Mutex::new(Elsewhere::default()),
             place: Mutex::new(permit),
         }
@@ -307,37 +310,40 @@ impl Live {
         let OnDisconnect::Grace(grace) = self.on_disconnect else { return std::future::pending().await };
         // A turn that starts without a reader runs on until one has come.
         let unread = || self.holders() == 0 && self.elsewhere.lock().seen.is_none();
-        while unread() && !self.visited.load(Ordering::Acquire) {
+        while unread() && !self.was_read.load(Ordering::Acquire) {
             self.readers_changed.notified().await;
         }
         // Since when nobody here holds it, and nobody elsewhere that is known of.
-        let (mut left, mut alone) = (None, None);
+        let mut alone = None;
         loop {
             if self.holders() > 0 {
-                (left, alone) = (None, None);
+                alone = None;
                 self.readers_changed.notified().await;
                 continue;
             }
-            let left_at = *left.get_or_insert_with(Instant::now);
+            let now = Instant::now();
             // Before it is looked who reads it elsewhere: whoever is heard of in between does.
-            let knows = hearing.knows_of(left_at);
-            let until = if let Some(until) = self.is_read_elsewhere(hearing) {
+            let asked = hearing.asked();
+            let read_until = self.is_read_elsewhere(hearing);
+            if read_until.is_some() {
                 alone = None;
-                Some(until)
-            } else {
-                let due = *alone.get_or_insert_with(Instant::now) + grace;
-                if due > Instant::now() {
-                    Some(due)
-                } else if knows {
-                    return;
-                } else {
-                    None
+            }
+            let due = read_until.unwrap_or_else(|| *alone.get_or_insert(now) + grace);
+            let is_alone = alone.is_some();
+            if is_alone && asked >= due {
+                return;
+            }
+            let time = async {
+                tokio::time::sleep_until(due.into()).await;
+                if is_alone {
+                    hearing.hears_of(due).await;
                 }
             };
             tokio::select! {
-                () = self.readers_changed.notified() => (left, alone) = (None, None),
-                () = hearing.hears_of(left_at), if until.is_none() => {}
-                () = tokio::time::sleep_until(until.unwrap_or(left_at).into()), if until.is_some() => {}
+                // First: one that came and went at the last moment was a reader too.
+                biased;
+                () = self.readers_changed.notified() => alone = None,
+                () = time => {}
             }
         }
     }
@@ -356,7 +362,7 @@ impl Asker {
 
 impl Drop for Asker {
     fn drop(&mut self) {
-        self.0.visited.store(true, Ordering::Release);
+        self.0.was_read.store(true, Ordering::Release);
         self.0.readers_changed.notify_one();
     }
 }
@@ -373,7 +379,7 @@ impl Presence {
         }
         live.holders.fetch_add(1, Ordering::AcqRel);
         // One that is gone again before anybody looks has been here all the same.
-        live.visited.store(true, Ordering::Release);
+        live.was_read.store(true, Ordering::Release);
         live.readers_changed.notify_one();
         Some(Self(live.clone()))
     }

@@ -1,8 +1,8 @@
 //! Visits: readers here of turns that other replicas have and that end with their last reader. Whoever has such a turn is told of them in the
 //! record, before they are told anything and for as long as they read: of all such turns in one statement, by one task.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,14 @@ use tokio::sync::{Notify, watch};
 
 use super::Turns;
 use crate::domain::ids::TurnId;
+use crate::store::leases::Touched;
 
 /// How often it is told of a turn that somebody here reads it.
 const AGAIN: Duration = Duration::from_millis(900);
 /// How often it is looked of which turns it is to be told.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same where some are left.
+const SOON: Duration = Duration::from_millis(25);
 /// How long a reader waits at most until it is told of its turn. A database that does not answer keeps nobody waiting.
 const PATIENCE: Duration = Duration::from_millis(750);
 /// So many turns are told of at once: whoever ends one of them waits for the rest.
@@ -34,14 +37,24 @@ pub struct Visits {
 #[derive(Debug)]
 struct Visited {
     readers: usize,
-    /// When it is to be told of next; `None` until that has been done once.
-    due: watch::Sender<Option<Instant>>,
+    due: watch::Sender<Due>,
+}
+
+/// When it is to be told of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// Whoever has it does not know yet.
+    AtOnce,
+    /// Again then.
+    At(Instant),
+    /// It has ended.
+    Never,
 }
 
 impl Visits {
-    fn begin(&self, turn: &TurnId) -> (Visit, watch::Receiver<Option<Instant>>) {
+    fn begin(&self, turn: &TurnId) -> (Visit, watch::Receiver<Due>) {
         let mut open = self.open.lock();
-        let new = || Visited { readers: 0, due: watch::Sender::new(None) };
+        let new = || Visited { readers: 0, due: watch::Sender::new(Due::AtOnce) };
         let visited = open.entry(turn.clone()).or_insert_with(new);
         visited.readers += 1;
         let due = visited.due.subscribe();
@@ -50,21 +63,28 @@ impl Visits {
         (Visit { open: self.open.clone(), turn: turn.clone() }, due)
     }
 
-    /// The turns of which it is to be told now.
+    /// The turns of which it is to be told now: those that have waited longest, if there are too many.
     fn due(&self) -> Vec<TurnId> {
-        let now = Instant::now();
+        let now = Due::At(Instant::now());
         let open = self.open.lock();
-        let due = open.iter().filter(|(_, visited)| visited.due.borrow().is_none_or(|at| at <= now));
-        due.map(|(turn, _)| turn.clone()).take(MOST).collect()
+        let due = open.iter().map(|(turn, visited)| (*visited.due.borrow(), turn)).filter(|(due, _)| *due <= now);
+        let mut due: Vec<_> = due.collect();
+        if due.len() > MOST {
+            due.sort_unstable_by_key(|(due, _)| *due);
+            due.truncate(MOST);
+        }
+        due.into_iter().map(|(_, turn)| turn.clone()).collect()
     }
 
-    /// Notes that all of `asked` were to be told of, and that `told` were. The others have ended, or change at this moment.
-    fn tell(&self, asked: &[TurnId], told: &[TurnId]) {
-        let now = Instant::now();
+    /// Notes what became of those of which it was to be told.
+    fn tell(&self, asked: &[TurnId], touched: &Touched) {
+        let again = Due::At(Instant::now() + AGAIN);
+        let told: HashSet<_> = touched.told.iter().collect();
+        let untold: HashSet<_> = touched.untold.iter().collect();
         let open = self.open.lock();
-        for (turns, pause) in [(asked, LOOK), (told, AGAIN)] {
-            for visited in turns.iter().filter_map(|turn| open.get(turn)) {
-                visited.due.send_replace(Some(now + pause));
+        for turn in asked.iter().filter(|turn| !untold.contains(turn)) {
+            if let Some(visited) = open.get(turn) {
+                visited.due.send_replace(if told.contains(turn) { again } else { Due::Never });
             }
         }
     }
@@ -95,7 +115,7 @@ impl Turns {
             return None;
         }
         let (visit, mut due) = self.visits.begin(turn);
-        let told = async { due.wait_for(Option::is_some).await.is_ok() };
+        let told = async { due.wait_for(|due| *due != Due::AtOnce).await.is_ok() };
         let _late = tokio::time::timeout(PATIENCE, told).await;
         Some(visit)
     }
@@ -106,14 +126,18 @@ pub async fn run(turns: Turns) {
     let work = async {
         loop {
             let due = turns.visits.due();
+            let mut pause = if due.len() < MOST { LOOK } else { SOON };
             if !due.is_empty() {
                 match turns.store.touch(&due, turns.now()).await {
-                    Ok(told) => turns.visits.tell(&due, &told),
+                    Ok(touched) => {
+                        turns.visits.tell(&due, &touched);
+                        if !touched.untold.is_empty() {
+                            pause = SOON;
+                        }
+                    }
                     Err(error) => tracing::warn!(%error, "other replicas cannot be told of readers"),
                 }
             }
-            // A full one may have left some out.
-            let pause = if due.len() < MOST { LOOK } else { LOOK / 10 };
             tokio::select! {
                 () = turns.visits.begun.notified() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -135,24 +159,40 @@ mod tests {
     fn a_turn_is_told_of_at_once_and_then_now_and_then_while_it_has_readers() {
         let visits = Visits::default();
         let turn = |at| TurnId::new(Timestamp::from_micros(at));
-        let (one, other) = ([turn(1)], [turn(2)]);
-        let (first, told) = visits.begin(&one[0]);
-        assert_eq!(visits.due(), one);
-        assert!(told.borrow().is_none());
-        visits.tell(&one, &one);
-        let next = told.borrow().unwrap();
-        assert!(next > Instant::now() + LOOK, "in a while");
+        let (one, other) = (vec![turn(1)], vec![turn(2)]);
+        let touched = |told: &[TurnId], untold: &[TurnId]| Touched { told: told.to_vec(), untold: untold.to_vec() };
+        let (first, due) = visits.begin(&one[0]);
+        assert_eq!((visits.due(), *due.borrow()), (one.clone(), Due::AtOnce));
+        visits.tell(&one, &touched(&one, &[]));
+        assert!(*due.borrow() > Due::At(Instant::now() + LOOK), "in a while");
         assert!(visits.due().is_empty());
         // Whoever comes besides has nothing to wait for.
-        let (second, told) = visits.begin(&one[0]);
-        assert!(told.borrow().is_some());
-        let (_third, told) = visits.begin(&other[0]);
+        let (second, due) = visits.begin(&one[0]);
+        assert_ne!(*due.borrow(), Due::AtOnce);
+        let (_third, due) = visits.begin(&other[0]);
         assert_eq!(visits.due(), other);
-        visits.tell(&other, &[]);
-        assert!(told.borrow().unwrap() <= Instant::now() + LOOK, "soon again");
+        visits.tell(&other, &touched(&[], &other));
+        assert_eq!((visits.due(), *due.borrow()), (other.clone(), Due::AtOnce), "somebody had its row");
+        visits.tell(&other, &touched(&[], &[]));
+        assert_eq!((visits.due(), *due.borrow()), (Vec::new(), Due::Never), "it has ended");
         drop(first);
         assert!(visits.open.lock().contains_key(&one[0]));
         drop(second);
         assert!(!visits.open.lock().contains_key(&one[0]));
+    }
+
+    #[test]
+    fn of_too_many_those_come_first_that_have_waited_longest() {
+        let visits = Visits::default();
+        let turns: Vec<TurnId> = (0..2 * MOST as i64).map(|at| TurnId::new(Timestamp::from_micros(at))).collect();
+        let _all: Vec<_> = turns.iter().map(|turn| visits.begin(turn)).collect();
+        let mut told = visits.due();
+        assert_eq!(told.len(), MOST);
+        visits.tell(&told, &Touched { told: told.clone(), untold: Vec::new() });
+        let rest = visits.due();
+        assert_eq!(rest.len(), MOST);
+        told.extend(rest);
+        told.sort();
+        assert_eq!(told, turns);
     }
 }

@@ -1,7 +1,7 @@
 //! Requests a minute and open streams: of an application, and of each key, user, visitor and address.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -278,4 +278,25 @@ async fn limits_are_read_again_and_one_that_would_do_nothing_is_refused() {
     assert_eq!(code, 2, "{said}");
     assert!(said.contains("`applications.0.limits.per_user.streams` has no effect while auth is off"), "{said}");
     let _: Value = anna.get("/v1/models").await.expect(200);
+}
+
+#[tokio::test]
+async fn whoever_is_refused_a_feed_has_read_nothing() {
+    let scene = limited(&[("per_user.streams", 1)]).await;
+    let gate = Gate::new();
+    scene.upstream.push(Script::new().stamped(1).gate(&gate).finish("stop").usage(1, 1).done());
+    let anna = scene.bearing(&user("anna"));
+    let feed = |of: &str| Request::get(&format!("/v1/conversations/{of}/events")).accept(Encoding::Ndjson);
+    let open = anna.open(feed(&anna.conversation().await)).await;
+    assert_eq!(open.status(), 200);
+    let conversation = anna.conversation().await;
+    let body = json!({"content": "go", "on_disconnect": "cancel"});
+    let ask = Request::post(&format!("/v1/conversations/{conversation}/messages"), &body);
+    let turn = anna.send(ask.header("prefer", "respond-async")).await.expect(202)["id"].clone();
+    gate.reached().await;
+    refused(&anna.send(feed(&conversation)).await, "user", "streams", "user-streams");
+    // Longer than it takes to end a turn whose last reader has left.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    gate.open();
+    assert_eq!(anna.ended(turn.as_str().unwrap()).await["status"], "completed");
 }

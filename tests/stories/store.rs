@@ -14,6 +14,7 @@ use tidegate::store::ending::{Lease, Outcome};
 use tidegate::store::forgetting::{Forgetting, Left};
 use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
+use tidegate::store::leases::Touched;
 use tidegate::store::messages::Said;
 use tidegate::store::tail::Tail;
 
@@ -221,8 +222,8 @@ async fn a_replica_that_is_fenced_writes_nothing_more() {
     assert!(house.store.requests(&house.me).await.unwrap().is_empty());
     house.store.request_stop(&house.owner, &new.id, StoppedBy::Request, None).await.unwrap();
     house.store.request_stop(&house.owner, &new.id, StoppedBy::Deletion, None).await.unwrap();
-    let told = house.store.touch(&[new.id.clone(), TurnId::new(at(9))], at(4)).await.unwrap();
-    assert_eq!(told, std::slice::from_ref(&new.id), "nobody has the other");
+    let touched = house.store.touch(&[new.id.clone(), TurnId::new(at(9))], at(4)).await.unwrap();
+    assert_eq!(touched, Touched { told: vec![new.id.clone()], untold: Vec::new() }, "nobody has the other");
     let heard = house.store.requests(&house.me).await.unwrap();
     assert_eq!((heard[0].stop, heard[0].read_at), (Some(StoppedBy::Request), Some(at(4).as_micros())));
 
