@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn of_too_many_those_come_first_that_have_waited_longest() {
         let visits = Visits::default();
-        let turns: Vec<TurnId> = (0..2 * MOST as i64).map(|at| TurnId::new(Timestamp::from_micros(at))).collect();
+        let mut turns: Vec<TurnId> = (0..2 * MOST as i64).map(|at| TurnId::new(Timestamp::from_micros(at))).collect();
+        turns.sort();
         let _all: Vec<_> = turns.iter().map(|turn| visits.begin(turn)).collect();
         let mut told = visits.due();
         assert_eq!(told.len(), MOST);
