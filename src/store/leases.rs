@@ -33,7 +33,7 @@ pub struct Peer {
 }
 
 /// What [`Store::touch`] came to. What it was to tell of besides has ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// These were told of.
     pub told: Vec<TurnId>,

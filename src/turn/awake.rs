@@ -18,20 +18,25 @@ pub struct Awake {
     last: AtomicU64,
     lease: Duration,
     woken: Notify,
-    /// How often the database has answered whether the leases hold.
-    answers: watch::Sender<u64>,
+    /// When the database answered last whether the leases hold.
+    answered: watch::Sender<Instant>,
 }
 
 impl Awake {
     /// Awake now. Where one process has the database for itself its leases always hold, and last for ever.
     pub fn new(lease: Duration) -> Self {
         let (begun, last, woken) = (Instant::now(), AtomicU64::new(0), Notify::new());
-        Self { begun, last, lease, woken, answers: watch::Sender::new(0) }
+        Self { begun, last, lease, woken, answered: watch::Sender::new(begun) }
     }
 
     /// Notes that the database has answered whether the leases hold; if not, the turns know by now.
     pub fn answered(&self) {
-        self.answers.send_modify(|answers| *answers += 1);
+        self.answered.send_replace(Instant::now());
+    }
+
+    /// Whether it has answered that within so much time.
+    pub fn was_answered_within(&self, time: Duration) -> bool {
+        self.answered.borrow().elapsed() < time
     }
 
     /// Whether the process has slept, and it is not known yet whether the leases hold.
@@ -61,16 +66,16 @@ impl Awake {
 pub async fn run(turns: Turns) {
     let over = turns.signed_off.clone();
     let awake = async {
-        let mut answers = turns.awake.answers.subscribe();
+        let mut answered = turns.awake.answered.subscribe();
         loop {
             tokio::time::sleep(turns.awake.lease / 8).await;
             if turns.awake.slept() {
                 tracing::warn!("the process has slept for as long as its leases last");
                 // The first answer may be to what was asked before the sleep.
                 for _ in 0..2 {
-                    answers.mark_unchanged();
+                    answered.mark_unchanged();
                     turns.doubt.notify_one();
-                    let _changed = answers.changed().await;
+                    let _changed = answered.changed().await;
                 }
             }
             turns.awake.mark();

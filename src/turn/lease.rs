@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::live::Cut;
@@ -44,15 +43,14 @@ struct Still {
 pub async fn run(turns: Turns) {
     let over = turns.signed_off.clone();
     let (lease, taken) = (Duration::from_secs(turns.settings.lease_s), Notify::new());
-    let renewed = Mutex::new(None);
     let period = POLL.min(lease / 4);
     let work = async {
         if turns.store.is_shared() {
             // Beside each other: whoever has much to pick up must not seem dead meanwhile.
             tokio::join!(
                 listen(&turns, period),
-                keep(&turns, lease, period, &renewed),
-                look(&turns, lease, period, &renewed, &taken),
+                keep(&turns, lease, period),
+                look(&turns, lease, period, &taken),
                 pick_up(&turns, period, &taken),
             );
         } else {
@@ -75,12 +73,11 @@ async fn listen(turns: &Turns, period: Duration) {
     }
 }
 
-/// Renews the lease, so often that a slow beat does not cost it; `renewed` says when that was done last.
-async fn keep(turns: &Turns, lease: Duration, period: Duration, renewed: &Mutex<Option<Instant>>) {
+/// Renews the lease, so often that a slow beat does not cost it.
+async fn keep(turns: &Turns, lease: Duration, period: Duration) {
     loop {
         let pause = match renew(turns).await {
             Ok(()) => {
-                *renewed.lock() = Some(Instant::now());
                 turns.awake.answered();
                 lease / 5
             }
@@ -98,7 +95,7 @@ async fn keep(turns: &Turns, lease: Duration, period: Duration, renewed: &Mutex<
 
 /// Takes the turns of those who are silent; `taken` is told. A database that answers and takes nothing down lets nobody show that it lives,
 /// as this one notices by its own lease.
-async fn look(turns: &Turns, lease: Duration, period: Duration, renewed: &Mutex<Option<Instant>>, taken: &Notify) {
+async fn look(turns: &Turns, lease: Duration, period: Duration, taken: &Notify) {
     let mut peers: HashMap<ReplicaId, Still> = HashMap::new();
     let mut answered_at: Option<Instant> = None;
     // Never a whole lease: whoever wakes beside this one shows itself before it is taken for dead.
@@ -108,7 +105,7 @@ async fn look(turns: &Turns, lease: Duration, period: Duration, renewed: &Mutex<
             let seen = turns.store.peers(&turns.replica()).await?;
             let now = Instant::now();
             let gap = answered_at.map_or(Duration::ZERO, |at| now - at).min(longest);
-            let gap = if renewed.lock().is_some_and(|at| now - at < lease / 2) { gap } else { Duration::ZERO };
+            let gap = if turns.awake.was_answered_within(lease / 2) { gap } else { Duration::ZERO };
             answered_at = Some(now);
             for peer in watch(&mut peers, seen, gap, lease) {
                 fence(turns, &peer).await?;

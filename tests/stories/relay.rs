@@ -407,6 +407,16 @@ async fn in_strict_an_end_that_cannot_be_saved_is_told_on_the_other_as_well() {
     assert_eq!(pair.b.ended(&turn).await["status"], "completed");
 }
 
+/// Reads on at the other, to the end, as whoever has these frames.
+async fn assert_goes_on(pair: &Pair, turn: &str, gate: &Gate, mut frames: Vec<Frame>) {
+    let mut theirs = pair.b.events(Encoding::Ndjson, turn, frames.len() as u64).await;
+    gate.pass(1);
+    frames.extend(deltas(&mut theirs, 2).await);
+    gate.open();
+    frames.extend(theirs.rest().await);
+    assert_eq!(frames.last().unwrap().json["status"], "completed", "{}", frames.last().unwrap().json);
+}
+
 #[tokio::test]
 async fn who_is_sent_away_is_not_gone() {
     let pair = Pair::new().await;
@@ -422,12 +432,7 @@ async fn who_is_sent_away_is_not_gone() {
     let closed = frames.pop().unwrap();
     assert_eq!(closed.json["code"], "draining", "{}", closed.json);
     tokio::time::sleep(Duration::from_millis(closed.json["retry_after_ms"].as_u64().unwrap())).await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, frames.len() as u64).await;
-    gate.pass(1);
-    frames.extend(deltas(&mut theirs, 2).await);
-    gate.open();
-    frames.extend(theirs.rest().await);
-    assert_eq!(frames.last().unwrap().json["status"], "completed", "{}", frames.last().unwrap().json);
+    assert_goes_on(&pair, &turn, &gate, frames).await;
 }
 
 #[tokio::test]
@@ -450,12 +455,7 @@ async fn who_is_sent_away_by_a_replica_that_does_not_run_the_turn_is_not_gone() 
     let wait = closed.json["retry_after_ms"].as_u64().unwrap();
     assert!((500..=1000).contains(&wait), "{}", closed.json);
     tokio::time::sleep(Duration::from_millis(wait)).await;
-    let mut theirs = pair.b.events(Encoding::Ndjson, &turn, frames.len() as u64).await;
-    gate.pass(1);
-    frames.extend(deltas(&mut theirs, 2).await);
-    gate.open();
-    frames.extend(theirs.rest().await);
-    assert_eq!(frames.last().unwrap().json["status"], "completed", "{}", frames.last().unwrap().json);
+    assert_goes_on(&pair, &turn, &gate, frames).await;
 }
 
 #[tokio::test]
