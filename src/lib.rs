@@ -265,6 +265,7 @@ pub async fn serve(config: Config, parts: Parts, listener: TcpListener, shutdown
         own_origin: settings.public_url.origin().ascii_serialization().into(),
         since: Arc::new(Instant::now()),
         scrapes: Arc::new(Semaphore::new(SCRAPES)),
+        checkups: Arc::default(),
     };
     let with_metrics = metrics.is_none();
     if let Some(listener) = metrics {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::code::Code;
 use super::cors::Origins;
+use super::health::Checkups;
 use super::problem::Problem;
 use crate::access::Access;
 use crate::domain::conversation::State;
@@ -30,6 +31,8 @@ pub struct App {
     pub since: Arc<Instant>,
     /// A permit is a reading of the metrics. See [`super::health::SCRAPES`].
     pub scrapes: Arc<Semaphore>,
+    /// What a look at its parts found last.
+    pub checkups: Arc<Checkups>,
 }
 
 impl From<Error> for Problem {
@@ -40,7 +43,7 @@ impl From<Error> for Problem {
                 Self::new(Code::StoreUnavailable, "The database does not answer at present.")
             }
             // The database is well: it is no news for whoever runs it.
-            Error::Crowded => Self::new(Code::StoreUnavailable, "Too many look through what is kept at present."),
+            Error::Crowded => Self::new(Code::StoreUnavailable, "Too many search, or write the same, at present."),
             Error::Corrupt(_) => {
                 tracing::error!(%error, "a row cannot be read");
                 Self::internal()

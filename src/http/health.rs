@@ -93,7 +93,7 @@ struct Components {
 }
 
 /// How a part of the gateway stands.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ReadinessComponent)]
 struct Component {
     /// `ok`; `unavailable` (it does not answer), `behind` (events wait too long to be saved) or `draining`.
@@ -131,16 +131,10 @@ struct Component {
     responses((status = 200, description = "It can.", body = Readiness), refusals::OfReadiness)
 )]
 pub async fn ready(State(app): State<App>) -> Response {
-    let ((store, took), (redis, cluster_took)) = tokio::join!(timed(app.turns.store.ping()), timed(redis(&app)));
-    let cluster = redis.map(|answer| shared(answer, cluster_took));
-    if let Err(error) = &store {
-        tracing::warn!(%error, "the database is not ready");
-    }
-    let lag = lag(&app.turns.registry.all());
+    let Checkup { store, cluster, lag, .. } = app.checkups.next(&app).await;
     let behind = lag > BEHIND;
     let draining = app.turns.lifecycle.soft().is_cancelled();
-    let ready = store.is_ok() && !behind && !draining;
-    let store_status = Component::of(if store.is_ok() { "ok" } else { "unavailable" });
+    let ready = store.status == "ok" && !behind && !draining;
     let readiness = Readiness {
         status: match ready {
             true if cluster.as_ref().is_some_and(|cluster| cluster.status != "ok") => "degraded",
@@ -151,12 +145,7 @@ pub async fn ready(State(app): State<App>) -> Response {
         time: app.turns.now(),
         uptime_ms: millis(app.since.elapsed()),
         components: Components {
-            store: Component {
-                kind: Some(app.turns.store.kind()),
-                latency_ms: Some(millis(took)),
-                version: store.ok(),
-                ..store_status
-            },
+            store,
             journal: Component { lag_ms: Some(millis(lag)), ..Component::of(if behind { "behind" } else { "ok" }) },
             turns: Component {
                 live: Some(app.turns.registry.len()),
@@ -166,6 +155,44 @@ pub async fn ready(State(app): State<App>) -> Response {
         },
     };
     json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &readiness)
+}
+
+/// What was found last. One looks at a time, for all who ask by then: anybody may ask, as many as they are.
+#[derive(Debug, Default)]
+pub struct Checkups(tokio::sync::Mutex<Option<Checkup>>);
+
+/// What the parts of the gateway answered.
+#[derive(Clone, Debug)]
+struct Checkup {
+    begun: Instant,
+    store: Component,
+    cluster: Option<Component>,
+    lag: Duration,
+}
+
+impl Checkups {
+    /// One that was begun no earlier than now.
+    async fn next(&self, app: &App) -> Checkup {
+        let asked = Instant::now();
+        let mut last = self.0.lock().await;
+        if let Some(checkup) = last.as_ref().filter(|checkup| checkup.begun >= asked) {
+            return checkup.clone();
+        }
+        let begun = Instant::now();
+        let ((store, took), (redis, cluster_took)) = tokio::join!(timed(app.turns.store.ping()), timed(redis(app)));
+        if let Err(error) = &store {
+            tracing::warn!(%error, "the database is not ready");
+        }
+        let store = Component {
+            kind: Some(app.turns.store.kind()),
+            latency_ms: Some(millis(took)),
+            version: store.as_ref().ok().cloned(),
+            ..Component::of(if store.is_ok() { "ok" } else { "unavailable" })
+        };
+        let cluster = redis.map(|answer| shared(answer, cluster_took));
+        let lag = lag(&app.turns.registry.all());
+        last.insert(Checkup { begun, store, cluster, lag }).clone()
+    }
 }
 
 impl Component {

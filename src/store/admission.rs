@@ -164,13 +164,18 @@ impl Store {
     /// upstream serves the model.
     ///
     /// # Errors
-    /// When the database does not answer; whether it was admitted is not known then.
+    /// When the database does not answer; whether it was admitted is not known then. [`Error::Crowded`]: it was not.
     pub async fn admit(
         &self,
         owner: &Owner,
         new: &NewTurn,
         plan: impl Fn(&Config) -> Option<Plan> + Sync + Send,
     ) -> Result<Admission> {
+        let name = match &new.target {
+            Target::Existing(id) => id.as_str(),
+            Target::New(made) => made.session_id.as_deref().unwrap_or(made.id.as_str()),
+        };
+        let _front = self.line(owner, name).await?;
         let admitted = write!(self, conn => {
             let mut conversation = match &new.target {
                 Target::Existing(id) => id.clone(),

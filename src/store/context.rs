@@ -66,6 +66,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn clear_context(&self, owner: &Owner, id: &ConversationId, deed: &Deed) -> Result<bool> {
+        let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
             let cleared = conn
                 .query(
@@ -95,6 +96,7 @@ impl Store {
         deed: &Deed,
         change: impl Fn(&mut Value) -> std::result::Result<(), R> + Send + Sync,
     ) -> Result<Patched<R>> {
+        let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
             // Taking the row keeps every other writer of the conversation out.
             let row: Option<(String, String, Option<String>, i64, i64)> = conn.query(

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::Row;
 
 use super::audit::{OK, insert_deed};
-use super::indexing::{marked_words, sort_title};
+use super::indexing::{INDEXING, marked_words, sort_title};
 use super::journal::ERASING;
 use super::pool::{Done, read, write};
 use super::tail::clear_tail;
@@ -16,7 +16,7 @@ use crate::domain::conversation::{Config, Conversation, Silence, UNTITLED};
 use crate::domain::ids::ConversationId;
 use crate::domain::owner::Owner;
 
-/// What ended so long ago, in microseconds, is not in the tail any more.
+/// What ended so long ago, in microseconds, is not in the tail any more, and nothing of it is still to be saved.
 const RECENT: i64 = 600_000_000;
 
 /// A conversation to be made.
@@ -56,6 +56,13 @@ impl Erasure<'_> {
     pub fn new(now: Timestamp, forget_at: Timestamp) -> Self {
         Self { now, forget_at, deed: None, silent_since: None }
     }
+}
+
+/// A statement on what is a conversation's of an owner's: the first three parameters are its id and the owner.
+macro_rules! of_conversation {
+    ($conn:expr, $owner:expr, $id:expr, $sql:expr) => {
+        $conn.query($sql).bind($id.as_str()).bind(&*$owner.application_id).bind(&*$owner.owner_id)
+    };
 }
 
 /// The columns that make a conversation.
@@ -176,6 +183,7 @@ impl Store {
         deed: &Deed,
         change: impl Fn(&mut Value, &mut Value) -> std::result::Result<(), R> + Send + Sync,
     ) -> Result<Option<std::result::Result<(), R>>> {
+        let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
             // Taking the row keeps every other writer of the conversation out.
             let row: Option<(String, String)> = conn
@@ -248,7 +256,12 @@ impl Store {
     /// When the database does not do it.
     pub async fn erase_conversation(&self, owner: &Owner, id: &ConversationId, erasure: Erasure<'_>) -> Result<bool> {
         let Erasure { now, forget_at, deed, silent_since } = erasure;
+        let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
+            if self.is_shared() {
+                // Whoever brings words into the index waits: what they refer to is taken here in another order.
+                conn.query("select pg_advisory_xact_lock_shared($1)").bind(INDEXING).later().await?;
+            }
             // Taking the row first keeps every other writer of the conversation out.
             let taken: Option<(String,)> = conn
                 .query(
@@ -275,9 +288,6 @@ impl Store {
                 return Ok(Done::Rollback(false));
             }
             if self.is_shared() {
-                // The journal's commits under way are waited for, and what they saved goes too; those after see no turn.
-                // Nothing that they may wait for has been touched yet, but the conversation's row, which none of them takes.
-                conn.query("select pg_advisory_xact_lock($1)").bind(ERASING).later().await?;
                 // Before their events, as whoever drops old events does.
                 conn.query("select id from turns where conversation_id = $1 order by id for update")
                     .bind(id.as_str())
@@ -310,21 +320,35 @@ impl Store {
                 // What was used stays, and nobody knows any more by whom or for what.
                 "update usage_records set conversation_id = null, turn_id = null, step_id = null, owner_id = null \
                  where conversation_id = $1 and application_id = $2 and owner_id = $3",
-                "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
-                 and application_id = $2 and owner_id = $3",
                 "delete from tickets where (conversation_id = $1 or turn_id in (select id from turns \
                  where conversation_id = $1)) and application_id = $2 and owner_id = $3",
                 "delete from summaries where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",
+            ] {
+                of_conversation!(conn, owner, id, erase).later().await?;
+            }
+            if self.is_shared() {
+                // Of what ended long ago nobody saves anything any more: it goes before the journal's commits wait.
+                of_conversation!(
+                    conn,
+                    owner,
+                    id,
+                    "delete from journal where turn_id in (select id from turns where conversation_id = $1 \
+                     and finished_at <= $4) and application_id = $2 and owner_id = $3"
+                )
+                .bind(now.as_micros() - RECENT)
+                .later()
+                .await?;
+                // Commits under way are waited for, and what they saved goes too; those after see no turn.
+                conn.query("select pg_advisory_xact_lock($1)").bind(ERASING).later().await?;
+            }
+            for erase in [
+                "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
+                 and application_id = $2 and owner_id = $3",
                 "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from conversations where id = $1 and application_id = $2 and owner_id = $3",
             ] {
-                conn.query(erase)
-                    .bind(id.as_str())
-                    .bind(&*owner.application_id)
-                    .bind(&*owner.owner_id)
-                    .later()
-                    .await?;
+                of_conversation!(conn, owner, id, erase).later().await?;
             }
             if let Some(deed) = deed {
                 insert_deed!(conn, deed, OK).later().await?;

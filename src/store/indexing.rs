@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::conversations::title;
-use super::journal::ERASING;
 use super::messages::content;
 use super::pool::{Done, read, write};
 use super::transaction::Transaction;
@@ -26,8 +25,8 @@ const WORDS: usize = 4096;
 pub const AT_ONCE: usize = 32;
 /// One statement is for one of so many rows, the last of which may be empty: else each number would be a text to prepare.
 const SIZES: [usize; 3] = [1, 8, AT_ONCE];
-/// Who brings something in holds this lock of PostgreSQL.
-const INDEXING: i64 = 0x7469_6469;
+/// The name of a lock: on PostgreSQL whoever brings something in has it alone; those who erase share it.
+pub(super) const INDEXING: i64 = 0x7469_6469;
 
 /// About so many pages of it are tidied in one transaction.
 const TIDIED: i64 = 64;
@@ -196,7 +195,8 @@ impl Store {
         let (titles, messages): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.title.is_some());
         write!(self, conn => {
             if self.is_shared() {
-                // Two replicas that bring the same would take its rows in different orders, and wait for each other.
+                // Two replicas that bring the same would take its rows in different orders, and wait for each other; and so
+                // would whoever erases what these rows refer to.
                 conn.query("select pg_advisory_xact_lock($1)").bind(INDEXING).later().await?;
             }
             if !titles.is_empty() {
@@ -212,11 +212,6 @@ impl Store {
                     query = query.bind(sort_title(title));
                 }
                 query.later().await?;
-            }
-            if self.is_shared() {
-                // Nobody erases from here on, who would take in another order what these rows refer to. After the rows of
-                // conversations, as whoever erases.
-                conn.query("select pg_advisory_xact_lock_shared($1)").bind(ERASING).later().await?;
             }
             if !titles.is_empty() {
                 let values = rows(padded(titles.len()), 3, 1);

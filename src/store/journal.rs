@@ -81,9 +81,9 @@ impl Default for Batch {
     }
 }
 
-/// The name of a lock: on PostgreSQL the journal's commits share it, and so does whoever brings words into the index; whoever
-/// erases turns has it alone for a moment, so that nothing of a turn that is gone is saved after it. It is taken after
-/// the conversation's row, and before anything else of it. SQLite has but one writer.
+/// The name of a lock: on PostgreSQL the journal's commits share it; whoever erases turns has it alone for a moment, so that
+/// nothing of a turn that is gone is saved after it. Of what these commits may wait for nothing is touched before it is
+/// taken: they insert rows of the journal of turns that run or have just ended. SQLite has but one writer.
 pub(super) const ERASING: i64 = 0x7469_6465;
 
 /// A transaction that saves chunks, but for those of turns that are gone. Saving one again changes nothing.

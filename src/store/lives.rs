@@ -107,6 +107,7 @@ impl Store {
         };
         let sql = format!("update conversations set {set} and id = $1 and application_id = $2 and owner_id = $3");
         let (now, since) = (silence.now().as_micros(), silence.since().as_micros());
+        let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
             let change = conn
                 .query(sqlx::AssertSqlSafe(sql.clone()))

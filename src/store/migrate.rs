@@ -34,7 +34,7 @@ pub(super) async fn apply(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError
         Pool::Postgres { pool, .. } => {
             // As long as it takes: another replica may be at it.
             let mut connection = pool.acquire().await?.detach();
-            connection.execute("set lock_timeout = 0").await?;
+            connection.execute("set lock_timeout = 0; set statement_timeout = 0").await?;
             migrator(POSTGRES).run(&mut connection).await?;
             Ok(connection.close().await?)
         }

@@ -23,6 +23,7 @@ pub mod indexing;
 pub mod journal;
 pub mod keys;
 pub mod leases;
+mod lines;
 pub mod listing;
 pub mod lives;
 pub mod messages;
@@ -56,8 +57,8 @@ pub enum Error {
     /// It did not answer in time. What was asked may or may not have been done.
     #[error("the database did not answer within {0:?}")]
     Slow(Duration),
-    /// As many search as may, and none of them came to its end in time.
-    #[error("too many search")]
+    /// As many search or write the same as may, and none of them came to its end in time. Nothing was done.
+    #[error("too many search, or write the same")]
     Crowded,
     /// A row that had to change is gone, or another's; nothing was written.
     #[error("a row that had to change did not")]

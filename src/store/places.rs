@@ -1,13 +1,11 @@
 //! Places for those who read long: searches, sums, lists of a whole application. There are few, since others want to read too;
 //! and of an owner's requests one at a time stands in line for them, so that nobody's crowd keeps others waiting.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::lines::{Front, Lines};
 use super::{Error, Result};
 use crate::domain::owner::Owner;
 
@@ -18,39 +16,20 @@ const PLACES: usize = 2;
 #[derive(Debug)]
 pub(super) struct Places {
     all: Semaphore,
-    /// The lines of owners, each as long as somebody is in it.
-    lines: Mutex<HashMap<Owner, Arc<Semaphore>>>,
+    /// Of each owner.
+    lines: Lines<Owner>,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     _place: SemaphorePermit<'a>,
-    // Dropped in this order: the last to leave a line takes it away.
-    _front: OwnedSemaphorePermit,
-    _in_line: InLine<'a>,
-}
-
-#[derive(Debug)]
-struct InLine<'a> {
-    places: &'a Places,
-    owner: Owner,
-    line: Arc<Semaphore>,
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        let mut lines = self.places.lines.lock();
-        // This one's, and that of the map: all others are made under the lock.
-        if Arc::strong_count(&self.line) == 2 {
-            lines.remove(&self.owner);
-        }
-    }
+    _front: Front<'a, Owner>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { all: Semaphore::new(PLACES), lines: Mutex::default() }
+        Self { all: Semaphore::new(PLACES), lines: Lines::default() }
     }
 }
 
@@ -61,11 +40,9 @@ impl Places {
     /// [`Error::Crowded`] when there is none within `patience`.
     pub(super) async fn take(&self, owner: &Owner, patience: Duration) -> Result<Place<'_>> {
         let taken = async {
-            let line = self.lines.lock().entry(owner.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-            let in_line = InLine { places: self, owner: owner.clone(), line };
-            let front = in_line.line.clone().acquire_owned().await.ok()?;
+            let front = self.lines.wait(owner.clone()).await?;
             let place = self.all.acquire().await.ok()?;
-            Some(Place { _place: place, _front: front, _in_line: in_line })
+            Some(Place { _place: place, _front: front })
         };
         tokio::time::timeout(patience, taken).await.ok().flatten().ok_or(Error::Crowded)
     }
@@ -96,6 +73,5 @@ mod tests {
         drop(first);
         let third = third.now_or_never().unwrap().unwrap();
         drop((other, third, more));
-        assert!(places.lines.lock().is_empty(), "a line goes with the last in it");
     }
 }

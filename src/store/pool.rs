@@ -13,9 +13,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Semaphore;
 
+use super::lines::{Front, Lines};
 use super::places::Places;
 use super::writer::Writer;
 use super::{Error, Result, migrate};
+use crate::domain::owner::Owner;
 use crate::domain::stream::Durability;
 use crate::meter::Meter;
 use crate::meter::database::Access;
@@ -151,6 +153,8 @@ pub struct Store {
     pub(super) pool: Pool,
     pub(super) patience: Duration,
     pub(super) places: Arc<Places>,
+    /// Those who write a conversation: its owner, and its id or the name of its session.
+    writers: Arc<Lines<(Owner, String)>>,
     meter: Meter,
     _lock: Option<Arc<File>>,
 }
@@ -199,7 +203,7 @@ impl Store {
             (postgres(url, durability, patience).await?, None)
         };
         migrate::apply(&pool).await?;
-        Ok(Self { pool, patience, places: Arc::default(), meter, _lock: lock })
+        Ok(Self { pool, patience, places: Arc::default(), writers: Arc::default(), meter, _lock: lock })
     }
 
     /// Opens the database beside whoever serves it, and applies the migrations.
@@ -212,7 +216,14 @@ impl Store {
             None => postgres(url, Durability::Strict, patience).await?,
         };
         migrate::apply(&pool).await?;
-        Ok(Self { pool, patience, places: Arc::default(), meter: Meter::default(), _lock: None })
+        Ok(Self {
+            pool,
+            patience,
+            places: Arc::default(),
+            writers: Arc::default(),
+            meter: Meter::default(),
+            _lock: None,
+        })
     }
 
     /// Whether other replicas may share this database.
@@ -244,6 +255,20 @@ impl Store {
             Pool::Sqlite { .. } => "sqlite",
             Pool::Postgres { .. } => "postgres",
         }
+    }
+
+    /// Waits until nobody of this process writes the owner's conversation, by its id or the name of its session: who waits
+    /// for its row takes a connection that others could have. SQLite has one writer, and nothing of this.
+    ///
+    /// # Errors
+    /// [`Error::Crowded`] when that is not so within `patience`.
+    pub(super) async fn line(&self, owner: &Owner, conversation: &str) -> Result<Option<Front<'_, (Owner, String)>>> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let front = self.writers.wait((owner.clone(), conversation.to_owned()));
+        let front = tokio::time::timeout(self.patience, front).await.ok().flatten();
+        front.map(Some).ok_or(Error::Crowded)
     }
 
     /// Gives up on `work` after `patience`, and counts it. It lies in a box: a turn that waits for its upstream carries
@@ -346,8 +371,9 @@ async fn postgres(url: &str, durability: Durability, patience: Duration) -> std:
         Durability::Relaxed => options,
         Durability::Strict => options.options([("synchronous_commit", "on")]),
     };
+    // Nobody waits for a statement any longer; the server is not to work on it, nor to hold its rows.
     let bounds: Arc<str> = format!(
-        "set lock_timeout = {}; set idle_in_transaction_session_timeout = {}",
+        "set lock_timeout = {0}; set statement_timeout = {0}; set idle_in_transaction_session_timeout = {1}",
         patience.as_millis(),
         IDLE.min(patience).as_millis()
     )

@@ -216,7 +216,8 @@ impl Turns {
             Ok(Admission::Spent(spent)) => Err(Refused::Spent(spent)),
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
-            Err(error) => {
+            Err(Error::Crowded) => Err(Refused::Store(Error::Crowded)),
+            Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged | Error::Corrupt(_))) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
                 let made = match new.target {
                     Target::New(made) => Some(made.id),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tidegate::domain::ids::ReplicaId;
+use tidegate::store::admission::Admission;
+use tidegate::store::conversations::Erasure;
 use tidegate::store::ending::Outcome;
 use tidegate::store::tail::Tail;
 
@@ -133,4 +135,57 @@ async fn a_key_that_is_used_again_at_this_moment_is_not_forgotten() {
     assert_eq!(house.store.forget_keys(at(1), 9).await.unwrap(), 0);
     drop(held);
     assert_eq!(house.store.forget_keys(at(1), 9).await.unwrap(), 1, "it was not used after all");
+}
+
+#[tokio::test]
+async fn a_long_erasure_keeps_no_journal_waiting() {
+    let house = House::new().await;
+    for table in ["messages", "journal"] {
+        let (old, young) = (house.conversation().await, house.conversation().await);
+        let (past, new) = (house.turn(&old), house.turn(&young));
+        house.admitted(&past).await;
+        let lease = house.lease(&past, &old, 1);
+        house.store.end_turn(&lease, &house.ending(&past, &old, 2)).await.unwrap();
+        house.admitted(&new).await;
+        // As a row that takes long to erase, of what ended long ago.
+        let held = format!("select 1 from {table} where turn_id = '{}' for update", past.id);
+        let held = house.database.hold(&held).await;
+        let (tail, rows) = (Tail::default(), [house.chunk(&new, 5..=6)]);
+        let journal = async {
+            wait_for_locks(&house, 1).await;
+            let saved = house.store.append_journal(&house.me, &tail, &rows);
+            let saved = tokio::time::timeout(Duration::from_secs(3), saved).await;
+            drop(held);
+            saved.expect("another turn's events to be saved meanwhile")
+        };
+        let erasure = Erasure::new(at(9 + 600), at(9 + 900));
+        let (erased, saved) = tokio::join!(house.store.erase_conversation(&house.owner, &old, erasure), journal);
+        assert!(erased.unwrap() && saved.unwrap(), "{table}");
+        assert!(house.store.turn(&house.owner, &past.id).await.unwrap().is_none());
+        assert_eq!(house.store.journal_end(&house.owner, &past.id).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_at_one_conversation_takes_one_connection() {
+    let house = House::new().await;
+    let (busy, free) = (house.conversation().await, house.conversation().await);
+    let held = house.database.hold(&format!("select 1 from conversations where id = '{busy}' for update")).await;
+    let crowd: Vec<_> = (0..40).map(|_| house.turn(&busy)).collect();
+    let asked = futures::future::join_all(crowd.iter().map(|new| house.admit(new)));
+    let other = async {
+        wait_for_locks(&house, 1).await;
+        let new = house.turn(&free);
+        let admitted = tokio::time::timeout(Duration::from_secs(3), house.admitted(&new)).await;
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waiting = house.database.numbers(waiting).await;
+        drop(held);
+        (admitted.expect("room for another conversation"), waiting)
+    };
+    let (asked, (_, waiting)) = tokio::join!(asked, other);
+    assert_eq!(waiting, [1]);
+    let admitted = asked.iter().filter(|asked| matches!(asked, Admission::Admitted(_))).count();
+    let busy = asked.iter().filter(|asked| matches!(asked, Admission::Busy(..))).count();
+    assert_eq!((admitted, busy), (1, 39));
 }

@@ -234,3 +234,15 @@ async fn a_turn_leaves_one_line_with_ids_end_times_and_sizes_and_none_of_what_wa
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
+
+#[tokio::test]
+async fn a_crowd_that_asks_for_readiness_is_told_by_one_look() {
+    let scene = Scene::new().await;
+    let reads = async || Figures::of(&scene.client).await.sum("tidegate_database_duration_seconds_count", &[]);
+    let before = reads().await;
+    let asked = futures::future::join_all((0..200).map(|_| scene.client.get("/readyz"))).await;
+    assert!(asked.iter().all(|ready| ready.status == 200));
+    let looks = reads().await - before;
+    // A machine that is busy takes longer over the crowd than a look is good for, and the tasks behind look too.
+    assert!(looks < 100.0, "{looks} uses of the database");
+}
