@@ -136,7 +136,7 @@ pub const KEYS: [Key; 111] = [
     default("limits.idle_s", Seconds(1), "60", "The longest an upstream may be silent after that."),
     default("limits.max_live_turns", Count(1), "10000", "Live turns of the process, queued ones included; beyond: 503 too_many_turns."),
     default("limits.queued_turns", Count(0), "8", "Queued turns of a conversation; beyond: 429 queue_full."),
-    default("limits.readers_per_turn", Count(1), "2000", "Readers of a turn that has not ended, on each replica; beyond: 503 too_many_readers."),
+    default("limits.readers_per_turn", Count(1), "2000", "Readers of a turn that has not ended, and followers of a conversation, on each replica; half of them at most may only read. Beyond: 503 too_many_readers."),
     default("limits.reader_stall_s", Seconds(1), "60", "A reader that takes no byte for so long is gone."),
     default("limits.turn_memory_bytes", Count(1), "1048576", "A turn's log and fold in memory; what is older and saved is read from the journal."),
     default("limits.unsaved_s", Seconds(1), "30", "The longest an event may stay unsaved; then the turn ends: failed."),

@@ -53,6 +53,26 @@ pub fn write(out: &mut Vec<u8>, value: &impl Serialize) {
     }
 }
 
+/// How many bytes `value` has as one line of JSON.
+pub fn length(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut serializer = serde_json::Serializer::with_formatter(Count(0), OneLine);
+    match value.serialize(&mut serializer) {
+        Ok(()) => serializer.into_inner().0,
+        Err(_) => "null".len(),
+    }
+}
+
 /// `value` as one line of JSON, without a line end.
 pub fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);

@@ -24,7 +24,8 @@ pub struct Limits {
     pub max_live_turns: usize,
     /// Queued turns of a conversation; beyond: 429 `queue_full`.
     pub queued_turns: u32,
-    /// Readers of a turn that has not ended, on each replica; beyond: 503 `too_many_readers`.
+    /// Readers of a turn that has not ended, and followers of a conversation, on each replica; half of them at most may only read.
+    /// Beyond: 503 `too_many_readers`.
     pub readers_per_turn: usize,
     /// A reader that takes no byte for so long is gone.
     pub reader_stall_s: u64,

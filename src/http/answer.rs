@@ -163,7 +163,7 @@ async fn tell_now(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result
     let manner = Manner { wire, follow, holds: who.caller.may_change() };
     let (source, conversation) = match app.turns.attach(&who.owner, turn, wanted.cursor, manner).await? {
         None => return Err(no_turn()),
-        Some(Attached::Crowded) => return Err(crowded().turn(turn)),
+        Some(Attached::Crowded) => return Err(crowded("The turn has as many readers as it may.").turn(turn)),
         // So an EventSource stops coming back.
         Some(Attached::Nothing(conversation)) if wanted.chosen.encoding == Encoding::Sse => {
             let mut response = StatusCode::NO_CONTENT.into_response();
@@ -180,8 +180,9 @@ async fn tell_now(app: &App, who: &Who, turn: &TurnId, wanted: Wanted) -> Result
     Ok(respond(app, who, source, wire, wanted.chosen.content_type, told, wanted.place))
 }
 
-fn crowded() -> Problem {
-    Problem::new(Code::TooManyReaders, "The turn has as many readers as it may.")
+/// 503 for one reader more than there may be.
+pub fn crowded(detail: &'static str) -> Problem {
+    Problem::new(Code::TooManyReaders, detail)
 }
 
 fn revoked(turn: &TurnId) -> Problem {
@@ -217,7 +218,7 @@ async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> 
             Err(Problem::new(Code::StoreUnavailable, "The answer has ended and could not be saved yet.").turn(turn))
         }
         Outcome::Closed(_) => Err(Problem::new(Code::Draining, "The answer goes on elsewhere: ask again.").turn(turn)),
-        Outcome::Crowded => Err(crowded().turn(turn)),
+        Outcome::Crowded => Err(crowded("The turn has as many readers as it may.").turn(turn)),
         Outcome::Gone => Err(no_turn()),
     }
 }

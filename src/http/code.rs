@@ -119,7 +119,7 @@ codes! {
     TooManyTurns = "too_many_turns", SERVICE_UNAVAILABLE, "Too many live turns",
         "The process has `max_live_turns` of them.";
     TooManyReaders = "too_many_readers", SERVICE_UNAVAILABLE, "Too many readers",
-        "The turn has `readers_per_turn` of them on this replica, feeds included, which are closed as `unavailable`; or four read the metrics at once.";
+        "The turn, or the conversation's feed, has `readers_per_turn` of them on this replica, or half as many that may only read; a feed that comes to such a turn is closed as `unavailable`. Or four read the metrics at once.";
     TooManyConnections = "too_many_connections", SERVICE_UNAVAILABLE, "Too many connections",
         "The process is out of file descriptors.";
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The database does not answer",

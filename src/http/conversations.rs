@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::accept::{Encoding, negotiate};
-use super::answer::{Reading, json};
+use super::answer::{Reading, crowded, json};
 use super::app::{App, no_assistant, no_conversation, object};
 use super::asker::{Asker, Mine, forbidden};
 use super::body::Json;
@@ -33,6 +33,7 @@ use crate::store::admission::{Question, Target};
 use crate::store::conversations::NewConversation;
 use crate::store::idempotency::{Claimed, Key};
 use crate::store::indexing::Item;
+use crate::turn::feed::Followed;
 use crate::turn::reader::Manner;
 use crate::turn::start::{Ask, Refused};
 
@@ -396,8 +397,13 @@ pub async fn events(
         let manner = Manner { wire, follow: true, holds: who.caller.may_change() };
         // Whoever is refused has read nothing.
         let place = who.open_stream(&app).await?;
-        let feed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
-        let source = Source::Feed(Box::new(feed.ok_or_else(no_conversation)?));
+        let followed = app.turns.feed(&who.owner, &id, cursor, manner, who.caller.instructs()).await?;
+        let source = match followed.ok_or_else(no_conversation)? {
+            Followed::Feed(feed) => Source::Feed(feed),
+            Followed::Crowded => {
+                return Err(crowded("The conversation is followed by as many as may.").conversation(&id));
+            }
+        };
         Ok(respond(&app, &who, source, wire, chosen.content_type, (None, &id), place))
     };
     match told.await {

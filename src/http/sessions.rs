@@ -26,6 +26,8 @@ use crate::domain::usage::Usage;
 const NAME: usize = 255;
 /// The most messages a session's history shows: the newest.
 const SHOWN: u32 = 1000;
+/// About so many bytes of them, as JSON.
+const SHOWN_BYTES: usize = 8 << 20;
 
 /// Whether a client may call its session so.
 ///
@@ -111,7 +113,7 @@ struct Branch {
 
 /// Read a session
 ///
-/// What was said in it; nothing in one that nobody knows.
+/// What was said in it; nothing in one that nobody knows. Of a long one the newest thousand messages, or 8 MiB of them.
 #[utoipa::path(
     get,
     path = "/v1/chat/{session_id}/history",
@@ -129,7 +131,7 @@ pub async fn history(
     check(&session_id)?;
     let mut messages = Vec::new();
     if let Some(conversation) = app.turns.store.session(&caller.owner, &session_id).await?
-        && let Some(page) = app.turns.page(&caller.owner, &conversation, None, SHOWN).await?
+        && let Some(page) = app.turns.page(&caller.owner, &conversation, None, SHOWN, SHOWN_BYTES).await?
     {
         messages = page.messages.into_iter().map(spoken).collect();
     }

@@ -9,6 +9,7 @@ use super::{Error, Result, Store};
 use crate::domain::clock::Timestamp;
 use crate::domain::event::Finished;
 use crate::domain::ids::{ConversationId, MessageId};
+use crate::domain::json::length;
 use crate::domain::message::{Content, Message, Role};
 use crate::domain::owner::Owner;
 use crate::domain::turn::Status;
@@ -128,7 +129,7 @@ pub(super) fn columns(content: &Content) -> (&'static str, Vec<u8>) {
 
 impl Store {
     /// The newest `limit` messages of a conversation before `before`, oldest first, and whether fewer came because
-    /// they hold `bytes` of text already. The newest always comes.
+    /// they have `bytes` as JSON already. The newest always comes.
     ///
     /// # Errors
     /// When the database does not answer, or holds what this program cannot read.
@@ -140,29 +141,68 @@ impl Store {
         limit: u32,
         bytes: usize,
     ) -> Result<(Vec<Placed>, bool)> {
+        let last = before.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let (mut messages, cut) = self.span(owner, conversation, (None, last), "desc", limit, bytes).await?;
+        messages.reverse();
+        Ok((messages, cut))
+    }
+
+    /// The messages of a conversation after the place `after` up to `last`, oldest first: at most `limit`, and no more once
+    /// they have `bytes` as JSON. The first always comes.
+    ///
+    /// # Errors
+    /// When the database does not answer, or holds what this program cannot read.
+    pub async fn messages_between(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        (after, last): (u64, u64),
+        limit: u32,
+        bytes: usize,
+    ) -> Result<Vec<Placed>> {
+        Ok(self.span(owner, conversation, (Some(after), last), "asc", limit, bytes).await?.0)
+    }
+
+    /// Messages between two places in one of the two orders, and whether fewer came because of their size. What holds much more
+    /// text than is wanted does not leave the database.
+    async fn span(
+        &self,
+        owner: &Owner,
+        conversation: &ConversationId,
+        (after, last): (Option<u64>, u64),
+        order: &str,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<(Vec<Placed>, bool)> {
         let sql = format!(
-            "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
-             and m.owner_id = $3 and m.position < $4 order by m.position desc limit $5"
+            "with sizes (place, size) as (select position, length(content) + coalesce(length(reasoning), 0) from messages \
+             where conversation_id = $1 and position > $4 and position <= $5 order by position {order} limit $6), \
+             sums (place, size, sum) as (select place, size, sum(size) over (order by place {order}) from sizes) \
+             select {COLUMNS}, (select count(*) from sizes) as found from sums join messages m on m.conversation_id = $1 and m.position = sums.place \
+             where sums.sum - sums.size <= $7 and m.application_id = $2 and m.owner_id = $3 order by m.position {order}"
         );
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         read!(self, conn => {
             let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
                 .bind(conversation.as_str())
                 .bind(&*owner.application_id)
                 .bind(&*owner.owner_id)
-                .bind(i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX))
+                .bind(after.map_or(-1, number))
+                .bind(number(last))
                 .bind(i64::from(limit))
+                .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
                 .fetch(conn);
-            let (mut messages, mut weight, mut cut) = (Vec::new(), 0, false);
+            let (mut messages, mut weight, mut found) = (Vec::new(), 0, 0);
             while let Some(row) = rows.try_next().await? {
+                found = row.try_get::<i64, _>("found")?;
                 let placed = message_row!(&row);
-                weight += placed.message.weight();
-                cut = weight > bytes && !messages.is_empty();
-                if cut {
+                weight += length(&placed.message);
+                if weight > bytes && !messages.is_empty() {
                     break;
                 }
                 messages.push(placed);
             }
-            messages.reverse();
+            let cut = u64::try_from(found).is_ok_and(|found| found > messages.len() as u64);
             Ok((messages, cut))
         })
     }
@@ -185,45 +225,6 @@ impl Store {
                 Some(row) => Ok(Some(message_row!(&row).message)),
                 None => Ok(None),
             }
-        })
-    }
-
-    /// The messages of a conversation after the place `after` up to `last`, oldest first: at most `limit`, and no more once
-    /// they hold `bytes` of text. The first always comes.
-    ///
-    /// # Errors
-    /// When the database does not answer, or holds what this program cannot read.
-    pub async fn messages_between(
-        &self,
-        owner: &Owner,
-        conversation: &ConversationId,
-        (after, last): (u64, u64),
-        limit: u32,
-        bytes: usize,
-    ) -> Result<Vec<Placed>> {
-        let sql = format!(
-            "select {COLUMNS} from messages m where m.conversation_id = $1 and m.application_id = $2 \
-             and m.owner_id = $3 and m.position > $4 and m.position <= $5 order by m.position limit $6"
-        );
-        read!(self, conn => {
-            let mut rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(conversation.as_str())
-                .bind(&*owner.application_id)
-                .bind(&*owner.owner_id)
-                .bind(after.cast_signed())
-                .bind(last.cast_signed())
-                .bind(i64::from(limit))
-                .fetch(conn);
-            let (mut messages, mut weight) = (Vec::new(), 0);
-            while let Some(row) = rows.try_next().await? {
-                let placed = message_row!(&row);
-                weight += placed.message.weight();
-                if weight > bytes && !messages.is_empty() {
-                    break;
-                }
-                messages.push(placed);
-            }
-            Ok(messages)
         })
     }
 

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::Turns;
+use super::audience::Attendance;
 use super::reader::{Attached, Manner, Over, RETRY_MS, Reader, Step, close};
 use super::registry::Word;
 use crate::domain::conversation::Conversation;
@@ -31,6 +32,15 @@ pub struct Feed {
     place: Place,
     wire: Wire,
     state: State,
+    _attendance: Attendance<ConversationId>,
+}
+
+/// What comes of following a conversation.
+pub enum Followed {
+    /// It is followed.
+    Feed(Box<Feed>),
+    /// As many follow it as may.
+    Crowded,
 }
 
 /// Where a feed is.
@@ -79,7 +89,10 @@ impl Turns {
         cursor: Option<FeedCursor>,
         manner: Manner,
         instructed: bool,
-    ) -> Result<Option<Feed>> {
+    ) -> Result<Option<Followed>> {
+        let Some(attendance) = self.followers.join(owner, conversation, manner.holds) else {
+            return Ok(Some(Followed::Crowded));
+        };
         let room = self.registry.room(conversation);
         let word = room.subscribe();
         let Some(found) = self.conversation(owner, conversation).await? else { return Ok(None) };
@@ -106,7 +119,7 @@ impl Turns {
                 None => break State::Looking(Box::pin(place.clone().look())),
             }
         };
-        Ok(Some(Feed { place, wire: manner.wire, state }))
+        Ok(Some(Followed::Feed(Box::new(Feed { place, wire: manner.wire, state, _attendance: attendance }))))
     }
 }
 

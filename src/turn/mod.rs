@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::ids::ReplicaId;
+use crate::domain::ids::{ConversationId, ReplicaId, TurnId};
 use crate::domain::limits::Limits;
 use crate::domain::price::Prices;
 use crate::domain::stream::Stream;
@@ -157,7 +157,8 @@ pub struct House {
     relay: Relay,
     /// The turns of other replicas that are read here.
     mirrors: Mirrors,
-    audience: Audience,
+    audience: Audience<TurnId>,
+    followers: Audience<ConversationId>,
     visits: Visits,
     departures: Departures,
     /// How many tokens messages have.
@@ -200,7 +201,8 @@ impl Turns {
         let places = Arc::new(Semaphore::new(settings.limits.max_live_turns));
         let signed_off = lifecycle.hard().child_token();
         let hearing = Hearing::new(store.is_shared());
-        let audience = Audience::new(settings.limits.readers_per_turn);
+        let (audience, followers) =
+            (Audience::new(settings.limits.readers_per_turn), Audience::new(settings.limits.readers_per_turn));
         let turns = Self(Arc::new(House {
             settings,
             store,
@@ -215,6 +217,7 @@ impl Turns {
             relay: Relay::default(),
             mirrors: Mirrors::default(),
             audience,
+            followers,
             visits: Visits::default(),
             departures: Departures::default(),
             counts: Counts::default(),

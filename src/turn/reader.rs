@@ -106,7 +106,7 @@ pub struct Reader {
     presence: Option<Presence>,
     visit: Option<Visit>,
     /// None where others take all there is room for, and the turn has ended.
-    attendance: Option<Attendance>,
+    attendance: Option<Attendance<TurnId>>,
     /// Where it stands among those who are sent to other replicas when this one is told to stop.
     lot: Lot,
 }
@@ -130,7 +130,7 @@ impl Turns {
     pub async fn attach(&self, owner: &Owner, turn: &TurnId, cursor: u64, manner: Manner) -> Result<Option<Attached>> {
         let crowded = || Ok(Some(Attached::Crowded));
         // Before anything is waited for: others come meanwhile.
-        let attendance = self.audience.join(owner, turn);
+        let attendance = self.audience.join(owner, turn, manner.holds);
         if let Some(live) = self.registry.get(owner, turn) {
             if attendance.is_none() {
                 return crowded();
@@ -189,7 +189,7 @@ impl Reader {
         conversation_id: ConversationId,
         cursor: u64,
         manner: Manner,
-        attendance: Option<Attendance>,
+        attendance: Option<Attendance<TurnId>>,
     ) -> Self {
         let Manner { wire, follow, holds } = manner;
         let cold = cold::read(turns.clone(), owner.clone(), turn_id.clone(), cursor, follow);

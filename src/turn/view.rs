@@ -20,9 +20,6 @@ use crate::domain::turn::Turn;
 use crate::store::Result;
 use crate::store::messages::Placed;
 
-/// About so much text comes in one page, and one message at least.
-const PAGE_BYTES: usize = 16 << 20;
-
 /// What a turn came to, for somebody who waited for it.
 #[derive(Debug)]
 pub enum Outcome {
@@ -75,7 +72,7 @@ impl Turns {
     /// # Errors
     /// The store's.
     pub async fn outcome(&self, owner: &Owner, id: &TurnId, holds: bool) -> Result<Outcome> {
-        let attendance = self.audience.join(owner, id);
+        let attendance = self.audience.join(owner, id, holds);
         let lives_here = self.registry.get(owner, id).is_some();
         if attendance.is_none() && (lives_here || self.mirrors.guest(owner, id).is_some()) {
             return Ok(Outcome::Crowded);
@@ -127,7 +124,8 @@ impl Turns {
         })
     }
 
-    /// The newest `limit` messages before the place `before`; `None` when the owner has no such conversation.
+    /// The newest `limit` messages before the place `before`, or as many as have `bytes` as JSON, and one at least; `None` when
+    /// the owner has no such conversation.
     ///
     /// # Errors
     /// The store's.
@@ -137,11 +135,12 @@ impl Turns {
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
+        bytes: usize,
     ) -> Result<Option<Page>> {
         if self.conversation(owner, conversation).await?.is_none() {
             return Ok(None);
         }
-        let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1).await?;
+        let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1, bytes).await?;
         let over = placed.len() > limit as usize;
         if over {
             placed.remove(0);
@@ -149,7 +148,7 @@ impl Turns {
         let next = placed.first().filter(|_| over || cut).map(|first| first.position);
         let tip = match before {
             None => None,
-            Some(_) => Some(self.placed(owner, conversation, None, 2).await?.0),
+            Some(_) => Some(self.placed(owner, conversation, None, 2, bytes).await?.0),
         };
         let feed = self.feed_cursor(owner, conversation, tip.as_ref().unwrap_or(&placed)).await?;
         let messages = placed.into_iter().map(|placed| placed.message).collect();
@@ -163,8 +162,9 @@ impl Turns {
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
+        bytes: usize,
     ) -> Result<(Vec<Placed>, bool)> {
-        let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, PAGE_BYTES).await?;
+        let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, bytes).await?;
         for Placed { message, .. } in &mut placed {
             self.bring_up(owner, message).await?;
         }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::access::user;
-use crate::support::{Encoding, Gate, Request, Scene, Script, Task, assert_stamps, eventually, within};
+use crate::support::{Client, Encoding, Gate, Request, Scene, Script, Task, assert_stamps, eventually, within};
 
 fn ask(on_disconnect: &str) -> Value {
     json!({"content": "go", "on_disconnect": on_disconnect})
@@ -377,4 +377,45 @@ async fn a_turn_has_as_many_readers_as_it_may() {
         late.push(scene.client.open(events(&turn).accept(Encoding::Sse)).await);
     }
     assert!(late.iter().all(|stream| stream.status() == 200));
+}
+
+#[tokio::test]
+async fn whoever_may_change_nothing_keeps_nobody_away_who_may() {
+    let gate = Gate::new();
+    let scene = Scene::with(|setup| setup.closed().set("limits.readers_per_turn", 4)).await;
+    scene.upstream.always(Script::new().stamped(2).gate(&gate).stamped(2).finish("stop").usage(1, 4).done());
+    let anna = scene.bearing(&user("anna"));
+    let conversation = anna.conversation().await;
+    let turn = anna.ask(&conversation, "go").await.turn();
+    let (of_turn, of_feed) = (format!("/v1/turns/{turn}/events"), format!("/v1/conversations/{conversation}/events"));
+    let ticket = async |object: Value| {
+        let ticket = anna.post("/v1/tickets", &object).await.expect(200);
+        format!("ticket={}", ticket["ticket"].as_str().unwrap())
+    };
+    let open = async |client: &Client, target: &str| client.open(Request::get(target).accept(Encoding::Ndjson)).await;
+    // A feed is a reader of its turn as well.
+    let mut seats = Vec::new();
+    for (target, ticket) in [
+        (&of_feed, ticket(json!({ "conversation_id": conversation })).await),
+        (&of_turn, ticket(json!({ "turn_id": turn })).await),
+    ] {
+        let looks_on = format!("{target}?{ticket}");
+        loop {
+            let mut stream = open(&scene.client, &looks_on).await;
+            if stream.status() == 503 {
+                assert!(stream.text().await.contains("too_many_readers"));
+                break;
+            }
+            stream.events(2).await;
+            seats.push(stream);
+            assert!(seats.len() <= 2, "half of the seats");
+        }
+    }
+    assert_eq!(seats.len(), 2);
+    for target in [&of_turn, &of_feed] {
+        let mut stream = open(&anna, target).await;
+        stream.events(2).await;
+        seats.push(stream);
+    }
+    assert_eq!(open(&anna, &of_turn).await.status(), 503);
 }

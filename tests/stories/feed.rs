@@ -273,3 +273,21 @@ fn assert_sent_away(frames: &[Frame]) {
     assert_eq!((frames[0].kind(), &frames[0].json["code"], frames[0].seq()), ("closed", &json!("draining"), None));
     assert!(frames[0].json["retry_after_ms"].as_u64().is_none_or(|wait| (500..=3000).contains(&wait)));
 }
+
+#[tokio::test]
+async fn a_conversation_is_followed_by_as_many_as_may() {
+    let scene = Scene::with(|setup| setup.set("limits.readers_per_turn", 2)).await;
+    let (conversation, other) = (scene.client.conversation().await, scene.client.conversation().await);
+    let first = open(&scene.client, Encoding::Ndjson, &conversation, "").await;
+    let second = open(&scene.client, Encoding::Sse, &conversation, "").await;
+    let target = format!("/v1/conversations/{conversation}/events");
+    let crowded = scene.client.send(Request::get(&target)).await;
+    assert_eq!(crowded.expect(503)["code"], "too_many_readers");
+    let mut crowded = scene.client.open(Request::get(&target).accept(Encoding::Sse)).await;
+    assert_eq!((crowded.status(), crowded.text().await), (200, ": too_many_readers\nretry: 1000\n\n".to_owned()));
+    drop(open(&scene.client, Encoding::Sse, &other, "").await);
+    first.leave();
+    eventually("a place", async || (scene.client.open(Request::get(&target)).await.status() == 200).then_some(()))
+        .await;
+    drop(second);
+}

@@ -112,8 +112,8 @@ refusals! {
     OfExport = [WHO, PATH, QUERY, STORE, &[ConversationNotFound]];
     /// `GET /v1/conversations/{id}/messages`.
     OfMessages = [WHO, PATH, QUERY, STORE, &[ConversationNotFound]];
-    /// `GET /v1/conversations/{id}/events`. Too many readers of a turn is a `closed` frame there.
-    OfFeed = [WHO, PATH, STORE, &[NotAcceptable, InvalidCursor, InvalidRequest, Draining, ConversationNotFound]];
+    /// `GET /v1/conversations/{id}/events`. A turn in it that has too many readers is a `closed` frame there.
+    OfFeed = [WHO, PATH, STREAM, STORE, &[ConversationNotFound]];
     /// `POST /v1/conversations/{id}/messages`.
     OfCreateMessage = [WHO, PATH, CHANGE, BODY, STREAM, STORE, START,
         &[ConversationNotFound, TurnNotFound, TurnInProgress, QueueFull, ConversationPaused, ConversationEnded]] and AWAIT;
