@@ -105,9 +105,6 @@ pub async fn create(
     tell_started(&app, &who, started, wanted).await
 }
 
-/// About so many bytes has a list of messages, and one message at least.
-const PAGE_BYTES: usize = 1 << 20;
-
 /// What has a NUL in it is no id, and PostgreSQL's text cannot hold it.
 fn read_parent_id(text: String) -> Result<MessageId, Problem> {
     if text.contains('\0') { Err(Refused::NoParent.into()) } else { Ok(text.into()) }
@@ -151,7 +148,7 @@ struct List {
 
 /// List messages
 ///
-/// The newest of a conversation, oldest first, the running one included. Long ones come fewer at a time than `limit`, a mebibyte or so.
+/// The newest of a conversation, oldest first, the running one included. Fewer than `limit` come where these have 8 MiB.
 #[utoipa::path(
     get,
     path = "/v1/conversations/{id}/messages",
@@ -173,7 +170,7 @@ pub async fn list(
             Some(place.ok_or_else(|| Problem::field("before", "must be a `next_cursor` of this list"))?)
         }
     };
-    let page = app.turns.page(&who.owner, &id, before, limit, PAGE_BYTES).await?.ok_or_else(no_conversation)?;
+    let page = app.turns.page(&who.owner, &id, before, limit).await?.ok_or_else(no_conversation)?;
     let list = List {
         data: page.messages,
         next_cursor: page.next.map(|place| place.to_string()),

@@ -26,8 +26,6 @@ use crate::domain::usage::Usage;
 const NAME: usize = 255;
 /// The most messages a session's history shows: the newest.
 const SHOWN: u32 = 1000;
-/// About so many bytes of them, as JSON.
-const SHOWN_BYTES: usize = 8 << 20;
 
 /// Whether a client may call its session so.
 ///
@@ -131,7 +129,7 @@ pub async fn history(
     check(&session_id)?;
     let mut messages = Vec::new();
     if let Some(conversation) = app.turns.store.session(&caller.owner, &session_id).await?
-        && let Some(page) = app.turns.page(&caller.owner, &conversation, None, SHOWN, SHOWN_BYTES).await?
+        && let Some(page) = app.turns.page(&caller.owner, &conversation, None, SHOWN).await?
     {
         messages = page.messages.into_iter().map(spoken).collect();
     }

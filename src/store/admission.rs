@@ -1,5 +1,8 @@
 //! Admission: all that a turn needs to have begun, in one transaction.
 
+use std::pin::pin;
+
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::audit::{OK, insert_deed};
@@ -175,7 +178,16 @@ impl Store {
             Target::Existing(id) => id.as_str(),
             Target::New(made) => made.session_id.as_deref().unwrap_or(made.id.as_str()),
         };
-        let _front = self.line(owner, name).await?;
+        let mut line = pin!(self.line(owner, name));
+        let _front = match (line.as_mut().now_or_never(), &new.key) {
+            (Some(front), _) => front?,
+            (None, None) => line.await?,
+            // Whoever comes back for what there is waits for nobody.
+            (None, Some(key)) => match self.claimed(owner, key, new.now).await? {
+                Some(claimed) => return Ok(Admission::Claimed(claimed)),
+                None => line.await?,
+            },
+        };
         let admitted = write!(self, conn => {
             let mut conversation = match &new.target {
                 Target::Existing(id) => id.clone(),

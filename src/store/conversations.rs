@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::Row;
 
 use super::audit::{OK, insert_deed};
-use super::indexing::{INDEXING, marked_words, sort_title};
+use super::indexing::{marked_words, sort_title};
 use super::journal::ERASING;
 use super::pool::{Done, read, write};
 use super::tail::clear_tail;
@@ -62,6 +62,16 @@ impl Erasure<'_> {
 macro_rules! of_conversation {
     ($conn:expr, $owner:expr, $id:expr, $sql:expr) => {
         $conn.query($sql).bind($id.as_str()).bind(&*$owner.application_id).bind(&*$owner.owner_id)
+    };
+}
+
+/// Keeps words of a conversation out of the index, in a transaction that has its row and takes out what they refer to. SQLite has
+/// one writer.
+macro_rules! keep_from_index {
+    ($store:expr, $conn:expr, $id:expr) => {
+        if $store.is_shared() {
+            $conn.query("select id from conversations where id = $1 for update").bind($id.as_str()).later().await?;
+        }
     };
 }
 
@@ -126,7 +136,7 @@ macro_rules! insert_conversation {
     };
 }
 
-pub(super) use {conversation_row, insert_conversation};
+pub(super) use {conversation_row, insert_conversation, keep_from_index};
 
 pub(super) fn title(bytes: Option<Vec<u8>>) -> Result<String> {
     let Some(bytes) = bytes else { return Ok(UNTITLED.to_owned()) };
@@ -258,10 +268,6 @@ impl Store {
         let Erasure { now, forget_at, deed, silent_since } = erasure;
         let _front = self.line(owner, id.as_str()).await?;
         write!(self, conn => {
-            if self.is_shared() {
-                // Whoever brings words into the index waits: what they refer to is taken here in another order.
-                conn.query("select pg_advisory_xact_lock_shared($1)").bind(INDEXING).later().await?;
-            }
             // Taking the row first keeps every other writer of the conversation out.
             let taken: Option<(String,)> = conn
                 .query(
@@ -287,6 +293,7 @@ impl Store {
             if open > 0 {
                 return Ok(Done::Rollback(false));
             }
+            keep_from_index!(self, conn, id);
             if self.is_shared() {
                 // Before their events, as whoever drops old events does.
                 conn.query("select id from turns where conversation_id = $1 order by id for update")
@@ -320,8 +327,6 @@ impl Store {
                 // What was used stays, and nobody knows any more by whom or for what.
                 "update usage_records set conversation_id = null, turn_id = null, step_id = null, owner_id = null \
                  where conversation_id = $1 and application_id = $2 and owner_id = $3",
-                "delete from tickets where (conversation_id = $1 or turn_id in (select id from turns \
-                 where conversation_id = $1)) and application_id = $2 and owner_id = $3",
                 "delete from summaries where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from messages where conversation_id = $1 and application_id = $2 and owner_id = $3",
             ] {
@@ -345,6 +350,8 @@ impl Store {
             for erase in [
                 "delete from journal where turn_id in (select id from turns where conversation_id = $1) \
                  and application_id = $2 and owner_id = $3",
+                "delete from tickets where (conversation_id = $1 or turn_id in (select id from turns \
+                 where conversation_id = $1)) and application_id = $2 and owner_id = $3",
                 "delete from turns where conversation_id = $1 and application_id = $2 and owner_id = $3",
                 "delete from conversations where id = $1 and application_id = $2 and owner_id = $3",
             ] {

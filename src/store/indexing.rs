@@ -25,8 +25,8 @@ const WORDS: usize = 4096;
 pub const AT_ONCE: usize = 32;
 /// One statement is for one of so many rows, the last of which may be empty: else each number would be a text to prepare.
 const SIZES: [usize; 3] = [1, 8, AT_ONCE];
-/// The name of a lock: on PostgreSQL whoever brings something in has it alone; those who erase share it.
-pub(super) const INDEXING: i64 = 0x7469_6469;
+/// Who brings something in holds this lock of PostgreSQL.
+const INDEXING: i64 = 0x7469_6469;
 
 /// About so many pages of it are tidied in one transaction.
 const TIDIED: i64 = 64;
@@ -186,17 +186,17 @@ impl Store {
         })
     }
 
-    /// Brings these, at most [`AT_ONCE`], into the index. What is there already stays, and what is gone by now does not come.
+    /// Brings these, at most [`AT_ONCE`], into the index. What is there already stays, and what is gone by now, or being erased, does
+    /// not come.
     /// On SQLite it is one message to its thread, of one of a few texts.
     ///
     /// # Errors
-    /// When the database does not answer, or something is erased at this moment: then none of them has come.
+    /// When the database does not answer: then none of them has come.
     pub async fn index(&self, entries: &[Entry]) -> Result<()> {
         let (titles, messages): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.title.is_some());
         write!(self, conn => {
             if self.is_shared() {
-                // Two replicas that bring the same would take its rows in different orders, and wait for each other; and so
-                // would whoever erases what these rows refer to.
+                // Two replicas that bring the same would take its rows in different orders, and wait for each other.
                 conn.query("select pg_advisory_xact_lock($1)").bind(INDEXING).later().await?;
             }
             if !titles.is_empty() {
@@ -227,10 +227,15 @@ impl Store {
                 query.later().await?;
             }
             if !messages.is_empty() {
+                let values = rows(padded(messages.len()), 2, 1);
+                // Whoever erases a conversation has it alone (`keep_from_index!`), and takes what its words refer to in another order.
+                let free = if self.is_shared() { "for key share skip locked" } else { "" };
                 let mut query = conn.query(AssertSqlSafe(format!(
-                    "insert into indexed (conversation_id, message_id, words) select m.conversation_id, m.id, v.column2 \
-                     from (values {}) v join messages m on m.id = v.column1 where true on conflict do nothing",
-                    rows(padded(messages.len()), 2, 1)
+                    "with free as (select c.id from conversations c where c.id in (select m.conversation_id \
+                     from (values {values}) v join messages m on m.id = v.column1) {free}) \
+                     insert into indexed (conversation_id, message_id, words) select m.conversation_id, m.id, v.column2 \
+                     from (values {values}) v join messages m on m.id = v.column1 join free on free.id = m.conversation_id \
+                     where true on conflict do nothing"
                 )));
                 for entry in filled(&messages) {
                     query = query.bind(entry.map(|entry| entry.item.id()));

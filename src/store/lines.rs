@@ -24,14 +24,16 @@ pub(super) struct Front<'a, Key: Eq + Hash> {
 struct InLine<'a, Key: Eq + Hash> {
     lines: &'a Lines<Key>,
     key: Key,
-    line: Arc<Semaphore>,
+    /// There until it is dropped.
+    line: Option<Arc<Semaphore>>,
 }
 
 impl<Key: Eq + Hash> Drop for InLine<'_, Key> {
     fn drop(&mut self) {
         let mut lines = self.lines.0.lock();
-        // This one's, and that of the map: all others are made under the lock.
-        if Arc::strong_count(&self.line) == 2 {
+        drop(self.line.take());
+        // All others' are made and dropped under the lock as well.
+        if lines.get(&self.key).is_some_and(|line| Arc::strong_count(line) == 1) {
             lines.remove(&self.key);
         }
     }
@@ -47,8 +49,8 @@ impl<Key: Clone + Eq + Hash> Lines<Key> {
     /// Waits for the front of the line for `key`.
     pub(super) async fn wait(&self, key: Key) -> Option<Front<'_, Key>> {
         let line = self.0.lock().entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-        let in_line = InLine { lines: self, key, line };
-        let front = in_line.line.clone().acquire_owned().await.ok()?;
+        let in_line = InLine { lines: self, key, line: Some(line.clone()) };
+        let front = line.acquire_owned().await.ok()?;
         Some(Front { _front: front, _in_line: in_line })
     }
 }

@@ -163,8 +163,8 @@ impl Store {
         Ok(self.span(owner, conversation, (Some(after), last), "asc", limit, bytes).await?.0)
     }
 
-    /// Messages between two places in one of the two orders, and whether fewer came because of their size. What holds much more
-    /// text than is wanted does not leave the database.
+    /// Messages between two places in one of the two orders, and whether fewer came because of their size. What is much more than is
+    /// wanted does not leave the database.
     async fn span(
         &self,
         owner: &Owner,
@@ -175,8 +175,8 @@ impl Store {
         bytes: usize,
     ) -> Result<(Vec<Placed>, bool)> {
         let sql = format!(
-            "with sizes (place, size) as (select position, length(content) + coalesce(length(reasoning), 0) from messages \
-             where conversation_id = $1 and position > $4 and position <= $5 order by position {order} limit $6), \
+            "with sizes (place, size) as (select position, octet_length(content) + coalesce(octet_length(reasoning), 0) \
+             + octet_length(sources) + octet_length(steps) + octet_length(visualizations) from messages where conversation_id = $1 and position > $4 and position <= $5 order by position {order} limit $6), \
              sums (place, size, sum) as (select place, size, sum(size) over (order by place {order}) from sizes) \
              select {COLUMNS}, (select count(*) from sizes) as found from sums join messages m on m.conversation_id = $1 and m.position = sums.place \
              where sums.sum - sums.size <= $7 and m.application_id = $2 and m.owner_id = $3 order by m.position {order}"

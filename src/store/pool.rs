@@ -186,7 +186,7 @@ pub enum OpenError {
 
 impl Store {
     /// Opens the database at `url`, for this process alone if it is a file, and applies the migrations.
-    /// No call will wait longer than `patience`; each is counted by `meter`.
+    /// No use of it takes longer than `patience`, nor does standing in line for one; each is counted by `meter`.
     ///
     /// # Errors
     /// When the URL is not one of ours, the file is served by another process, or the database refuses.
@@ -257,8 +257,8 @@ impl Store {
         }
     }
 
-    /// Waits until nobody of this process writes the owner's conversation, by its id or the name of its session: who waits
-    /// for its row takes a connection that others could have. SQLite has one writer, and nothing of this.
+    /// Waits until nobody else of this process writes the owner's conversation on somebody's behalf, by its id or the name of its
+    /// session: who waits for its row takes a connection that others could have. SQLite has one writer, and nothing of this.
     ///
     /// # Errors
     /// [`Error::Crowded`] when that is not so within `patience`.

@@ -3,7 +3,7 @@
 //! Whoever comes back under its key is told of it, here or through another replica, and notes that first
 //! ([`Store::note_told`]): from then on it stays.
 
-use super::conversations::json;
+use super::conversations::{json, keep_from_index};
 use super::pool::{Done, write};
 use super::quotas::settle_quotas;
 use super::transaction::Transaction;
@@ -55,6 +55,7 @@ impl Store {
                 .bind(conversation.as_str())
                 .later()
                 .await?;
+            keep_from_index!(self, conn, conversation);
             // Of what another replica took somebody may know.
             let is_ours = "update turns set epoch = epoch where id = $1 and epoch = 1 and finished_at is null";
             if conn.query(is_ours).bind(turn.as_str()).changes().await? == 0 {

@@ -30,8 +30,8 @@ pub struct Audience<Id: Eq + Hash> {
 }
 
 impl<Id: Clone + Eq + Hash> Audience<Id> {
-    /// Of at most so many for each. Half of them, rounded up, may be such as only look on: whoever was given a ticket keeps
-    /// nobody away who may change something.
+    /// Of at most so many for each. Half of them, rounded up, may be such as only look on: beyond one seat, those who were given
+    /// a ticket keep nobody away who may change something.
     pub fn new(most: usize) -> Self {
         Self { readers: Arc::default(), most }
     }

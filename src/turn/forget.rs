@@ -126,7 +126,7 @@ impl Turns {
     /// For so long after a replica has seen a mark, requests may write that were let in before it.
     ///
     /// SQLite has one writer, for which all queue: who has come before the last step writes before it. On PostgreSQL each
-    /// connection writes for itself, and gives up after `limits.database_s`.
+    /// connection writes for itself, and gives up after `limits.database_s`; who stands in line before that finds the mark.
     fn settled(&self) -> Duration {
         if self.store.is_shared() { COMING + Duration::from_secs(self.settings.limits.database_s) } else { COMING }
     }

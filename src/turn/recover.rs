@@ -171,7 +171,7 @@ pub async fn all(turns: &Turns) -> Result<bool> {
 
 async fn left_over(turns: &Turns) -> Result<bool> {
     let mut records = turns.store.turns_of(&turns.replica()).await?;
-    let (now, young) = (turns.now(), 2000 * turns.settings.limits.database_s);
+    let (now, young) = (turns.now(), 3000 * turns.settings.limits.database_s);
     let is_old = |record: &Record| record.epoch > 1 || now.millis_since(record.created_at) > young;
     records.retain(|record| is_old(record) && !turns.suspects.knows(&record.id));
     let whole = AtomicBool::new(true);

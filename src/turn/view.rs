@@ -20,6 +20,9 @@ use crate::domain::turn::Turn;
 use crate::store::Result;
 use crate::store::messages::Placed;
 
+/// So many bytes come in one page, as JSON, and one message at least.
+const PAGE_BYTES: usize = 8 << 20;
+
 /// What a turn came to, for somebody who waited for it.
 #[derive(Debug)]
 pub enum Outcome {
@@ -124,8 +127,7 @@ impl Turns {
         })
     }
 
-    /// The newest `limit` messages before the place `before`, or as many as have `bytes` as JSON, and one at least; `None` when
-    /// the owner has no such conversation.
+    /// The newest `limit` messages before the place `before`; `None` when the owner has no such conversation.
     ///
     /// # Errors
     /// The store's.
@@ -135,12 +137,11 @@ impl Turns {
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
-        bytes: usize,
     ) -> Result<Option<Page>> {
         if self.conversation(owner, conversation).await?.is_none() {
             return Ok(None);
         }
-        let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1, bytes).await?;
+        let (mut placed, cut) = self.placed(owner, conversation, before, limit + 1).await?;
         let over = placed.len() > limit as usize;
         if over {
             placed.remove(0);
@@ -148,7 +149,7 @@ impl Turns {
         let next = placed.first().filter(|_| over || cut).map(|first| first.position);
         let tip = match before {
             None => None,
-            Some(_) => Some(self.placed(owner, conversation, None, 2, bytes).await?.0),
+            Some(_) => Some(self.placed(owner, conversation, None, 2).await?.0),
         };
         let feed = self.feed_cursor(owner, conversation, tip.as_ref().unwrap_or(&placed)).await?;
         let messages = placed.into_iter().map(|placed| placed.message).collect();
@@ -162,9 +163,8 @@ impl Turns {
         conversation: &ConversationId,
         before: Option<u64>,
         limit: u32,
-        bytes: usize,
     ) -> Result<(Vec<Placed>, bool)> {
-        let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, bytes).await?;
+        let (mut placed, cut) = self.store.messages(owner, conversation, before, limit, PAGE_BYTES).await?;
         for Placed { message, .. } in &mut placed {
             self.bring_up(owner, message).await?;
         }

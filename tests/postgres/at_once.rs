@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tidegate::domain::ids::ReplicaId;
-use tidegate::store::admission::Admission;
+use tidegate::store::admission::{Admission, NewTurn};
 use tidegate::store::conversations::Erasure;
 use tidegate::store::ending::Outcome;
+use tidegate::store::idempotency::Claimed;
 use tidegate::store::tail::Tail;
 
 use crate::support::eventually;
@@ -171,12 +172,19 @@ async fn a_crowd_at_one_conversation_takes_one_connection() {
     let house = House::new().await;
     let (busy, free) = (house.conversation().await, house.conversation().await);
     let held = house.database.hold(&format!("select 1 from conversations where id = '{busy}' for update")).await;
+    let known = NewTurn { key: Some(key("k", "f")), ..house.turn(&free) };
+    house.admitted(&known).await;
+    let free = house.conversation().await;
     let crowd: Vec<_> = (0..40).map(|_| house.turn(&busy)).collect();
     let asked = futures::future::join_all(crowd.iter().map(|new| house.admit(new)));
     let other = async {
         wait_for_locks(&house, 1).await;
         let new = house.turn(&free);
         let admitted = tokio::time::timeout(Duration::from_secs(3), house.admitted(&new)).await;
+        // Whoever comes back with a key waits for nobody, wherever what it made stands.
+        let again = NewTurn { key: Some(key("k", "f")), ..house.turn(&busy) };
+        let again = tokio::time::timeout(Duration::from_secs(3), house.admit(&again)).await;
+        assert!(matches!(again, Ok(Admission::Claimed(Claimed::Same(_, Some(turn)))) if turn == known.id));
         let waiting =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         let waiting = house.database.numbers(waiting).await;
