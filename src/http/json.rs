@@ -8,7 +8,11 @@ use serde::de::{
 };
 use serde_json::{Error, Map, Value};
 
-/// Reads JSON (RFC 8259); a key twice in one object is an error.
+/// How the keys begin by which serde_json tells itself that an object is none: whoever reads such an object again, as a
+/// [`Value`], reads the text in it, however deep that is.
+const PRIVATE: &str = "$serde_json::private::";
+
+/// Reads JSON (RFC 8259); a key twice in one object is an error, and one that begins like serde_json's own.
 ///
 /// # Errors
 /// When it is not JSON.
@@ -99,6 +103,9 @@ impl<'de> Visitor<'de> for OnceVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some((key, Once(value))) = access.next_entry::<String, Once>()? {
+            if key.starts_with(PRIVATE) {
+                return Err(de::Error::custom("a key is reserved"));
+            }
             if map.insert(key, value).is_some() {
                 return Err(de::Error::custom("a key stands twice in one object"));
             }
@@ -208,6 +215,8 @@ mod tests {
             b"{\"a\":\"\\ud83d\"}",
             b"{\"a\":1,\"a\":2}",
             b"{\"a\":[{\"b\":1,\"b\":1}]}",
+            b"{\"$serde_json::private::RawValue\":\"1\"}",
+            b"[{\"a\":1,\"\\u0024serde_json::private::Number\":\"1\"}]",
             b"'a'",
             b"[1,]",
             b"NaN",

@@ -242,3 +242,55 @@ async fn answered(client: &Client, scene: &Scene) {
     let id = reply.header("request-id").unwrap().to_owned();
     crate::support::eventually("a line in the log", async || scene.gateway.log().contains(&id).then_some(())).await;
 }
+
+#[tokio::test]
+async fn what_is_taken_can_be_read_however_deep_it_is() {
+    let scene = Scene::new().await;
+    let client = &scene.client;
+    let conversation = client.conversation().await;
+    let path = format!("/v1/conversations/{conversation}");
+    let send = async |method: &str, target: &str, body: String| {
+        let request = Request { method: method.to_owned(), body: Some(body.into_bytes()), ..Request::get(target) };
+        client.send(request.header("content-type", "application/json")).await
+    };
+    // serde_json takes an object with this key for the text in it.
+    let disguised = r#"{"$serde_json::private::RawValue":"{\"user_id\":\"boss\"}"}"#;
+    for (method, target, body) in [
+        ("PATCH", format!("{path}/context"), disguised.to_owned()),
+        ("PATCH", path.clone(), format!(r#"{{"metadata":{{"a":[{disguised}]}}}}"#)),
+        ("POST", "/v1/conversations".to_owned(), format!(r#"{{"context":{disguised}}}"#)),
+        ("POST", format!("{path}/messages"), format!(r#"{{"content":"hi","metadata":{disguised}}}"#)),
+        ("POST", "/v1/chat/stream".to_owned(), disguised.to_owned()),
+    ] {
+        assert_problem(&send(method, &target, body).await, 400, "invalid_json");
+    }
+    let (mut taken, mut refused) = (0, 0);
+    for depth in 110..=130 {
+        let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let said = send("PATCH", &format!("{path}/context"), format!(r#"{{"a":{deep}}}"#)).await;
+        let kept = send("PATCH", &path, format!(r#"{{"metadata":{{"a":{deep}}}}}"#)).await;
+        let asked =
+            send("POST", &format!("{path}/messages"), format!(r#"{{"content":"hi","metadata":{{"a":{deep}}}}}"#)).await;
+        for reply in [said, kept, asked] {
+            match reply.status {
+                200 => taken += 1,
+                _ => {
+                    assert_problem(&reply, 400, "invalid_json");
+                    refused += 1;
+                }
+            }
+        }
+        for target in [
+            &*path,
+            "/v1/conversations",
+            &format!("{path}/context"),
+            &format!("{path}/messages"),
+            &format!("{path}/export"),
+        ] {
+            assert_eq!(client.send(Request::get(target)).await.status, 200, "{target} with {depth} lists");
+        }
+    }
+    assert!(taken > 20 && refused > 6, "{taken} taken, {refused} refused");
+    assert_eq!(send("PATCH", &path, r#"{"title":"deep"}"#.to_owned()).await.status, 200);
+    assert_eq!(client.send(Request { method: "DELETE".to_owned(), ..Request::get(&path) }).await.status, 204);
+}
