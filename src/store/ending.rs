@@ -9,7 +9,7 @@ use super::pool::{Done, write};
 use super::quotas::{self, settle_quotas};
 use super::transaction::{OrUnchanged, Transaction};
 use super::usage::{SHARDS, count_calls};
-use super::{Result, Store};
+use super::{Error, Result, Store};
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::cursor::Crash;
@@ -19,6 +19,7 @@ use crate::domain::json;
 use crate::domain::message::Message;
 use crate::domain::owner::Owner;
 use crate::domain::quota::Hold;
+use crate::domain::turn::StoppedBy;
 use crate::domain::usage::Record;
 
 /// The lease under which a turn is written.
@@ -70,31 +71,49 @@ pub enum Outcome {
     Lost,
 }
 
+/// What came of starting a queued turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It is running.
+    Started,
+    /// Somebody has asked for its end: nothing was written.
+    Stopped(StoppedBy),
+    /// Another replica has it, or it is gone: nothing was written.
+    Lost,
+}
+
 impl Store {
-    /// Starts a queued turn whose time has come.
+    /// Starts a queued turn whose time has come, unless somebody has asked for its end meanwhile.
     ///
     /// # Errors
-    /// When the database does not answer; asking again is safe.
-    pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Outcome> {
-        let started = write!(self, conn => {
-            conn.query(
+    /// When the database does not answer, or holds what this program cannot read; asking again is safe.
+    pub async fn start_queued(&self, lease: &Lease, started: &Chunk, now: Timestamp) -> Result<Start> {
+        write!(self, conn => {
+            let found: Option<(Option<String>,)> = conn.query(
                 "update turns set status = 'running', started_at = coalesce(started_at, $1) \
-                 where id = $2 and replica_id = $3 and epoch = $4 and finished_at is null",
+                 where id = $2 and replica_id = $3 and epoch = $4 and finished_at is null returning stop_by",
             )
             .bind(now.as_micros())
             .bind(lease.turn_id.as_str())
             .bind(lease.replica_id.as_str())
             .bind(lease.epoch.cast_signed())
-            .must_change()
+            .row()
             .await?;
+            match found {
+                None => return Ok(Done::Rollback(Start::Lost)),
+                Some((Some(by),)) => {
+                    let by = StoppedBy::parse(&by).ok_or(Error::Corrupt("turns.stop_by"))?;
+                    return Ok(Done::Rollback(Start::Stopped(by)));
+                }
+                Some((None,)) => {}
+            }
             conn.query("update messages set status = 'running', seq = 1 where turn_id = $1 and role = 'assistant'")
                 .bind(lease.turn_id.as_str())
                 .later()
                 .await?;
             conn.insert_chunks(std::slice::from_ref(started)).await?;
-            Ok(Done::Commit(Outcome::Written(None)))
-        });
-        started.or_unchanged(Outcome::Lost)
+            Ok(Done::Commit(Start::Started))
+        })
     }
 
     /// Ends a turn: its message, its last events, its key's expiry, and the freeing of its conversation, which

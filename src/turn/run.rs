@@ -21,7 +21,7 @@ use crate::domain::event::{self, Closed, Event};
 use crate::domain::message::Content;
 use crate::domain::turn::{Ending, Status, StoppedBy};
 use crate::seldom::Seldom;
-use crate::store::ending::{Lease, Outcome};
+use crate::store::ending::{Lease, Start};
 use crate::store::journal::Chunk;
 use crate::upstream::Line;
 
@@ -115,7 +115,7 @@ async fn leave_out(
 async fn ended(turns: &Turns, live: &Live) -> Cut {
     tokio::select! {
         biased;
-        why = live.is_cut() => why,
+        why = live.cut_for() => why,
         () = turns.lifecycle.curfew().cancelled() => Cut::Curfew,
     }
 }
@@ -154,8 +154,10 @@ async fn wait(turns: &Turns, live: &Arc<Live>) -> Result<(), Option<Ending>> {
     let chunk = started(live);
     loop {
         match turns.store.start_queued(&live.lease, &chunk, turns.now()).await {
-            Ok(Outcome::Written(_)) => break,
-            Ok(Outcome::Lost) => return Err(None),
+            Ok(Start::Started) => break,
+            // Asked for before this replica had it, say.
+            Ok(Start::Stopped(by)) => return Err(Some(Ending::stopped(by))),
+            Ok(Start::Lost) => return Err(None),
             Err(error) => tracing::warn!(%error, turn_id = %live.lease.turn_id, "the start waits for the database"),
         }
         tokio::select! {

@@ -271,6 +271,33 @@ async fn what_a_dead_replica_leaves_is_taken_within_its_lease_and_a_second() {
 }
 
 #[tokio::test]
+async fn what_was_queued_at_a_dead_replica_and_is_not_wanted_any_more_asks_no_model() {
+    for wanted in ["interrupt", "delete"] {
+        let mut pair = Pair::without_redis().await;
+        pair.upstream.when("first", Script::new().role().stamped(2).hang());
+        let conversation = pair.a.conversation().await;
+        let _first = pair.a.ask(&conversation, "first").await;
+        let _second = pair.a.open(ask(&conversation, &body("second", "queue"))).await;
+        pair.upstream.call(0).await;
+        pair.one.kill();
+        // Before it is known that the other has died.
+        if wanted == "interrupt" {
+            let mut third = pair.b.open(ask(&conversation, &body("third", "interrupt"))).await;
+            assert_eq!(third.rest().await.last().unwrap().json["status"], "completed");
+            let answers = pair.b.messages(&conversation).await;
+            let ends: Vec<_> = answers.iter().filter(|message| message["role"] == "assistant").collect();
+            assert_eq!((&ends[1]["status"], &ends[1]["stopped_by"]), (&json!("stopped"), &json!("interrupt")));
+        } else {
+            let path = format!("/v1/conversations/{conversation}");
+            let deleted = pair.b.send(Request { method: "DELETE".to_owned(), ..Request::get(&path) }).await;
+            assert_eq!(deleted.status, 204);
+        }
+        let asked: Vec<_> = pair.upstream.calls().iter().map(|call| call.question()).collect();
+        assert!(!asked.contains(&"second".to_owned()), "{wanted}: {asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_has_long_to_do_with_what_a_dead_replica_left_keeps_its_own_turns() {
     let mut pair = Pair::without_redis().await;
     let third = Setup::new(&pair.outage.url()).upstream(&pair.upstream).set("cluster.lease_s", 1).start().await;

@@ -10,7 +10,7 @@ use tidegate::domain::owner::{Kind, Owner};
 use tidegate::domain::turn::{IfBusy, Status, StoppedBy};
 use tidegate::store::admission::{Admission, NewTurn, Target};
 use tidegate::store::conversations::Erasure;
-use tidegate::store::ending::{Lease, Outcome};
+use tidegate::store::ending::{Lease, Outcome, Start};
 use tidegate::store::forgetting::{Forgetting, Left};
 use tidegate::store::idempotency::Claimed;
 use tidegate::store::journal::Chunk;
@@ -149,11 +149,11 @@ async fn saving_again_changes_nothing() {
     let lease = house.lease(&queued, &conversation, 1);
     for _ in 0..2 {
         let started = house.store.start_queued(&lease, &house.chunk(&queued, 1..=1), at(3)).await.unwrap();
-        assert_eq!(started, Outcome::Written(None));
+        assert_eq!(started, Start::Started);
     }
     let stale = Lease { epoch: 2, ..lease.clone() };
     let refused = house.store.start_queued(&stale, &house.chunk(&queued, 1..=1), at(3)).await.unwrap();
-    assert_eq!(refused, Outcome::Lost);
+    assert_eq!(refused, Start::Lost);
     let ended = house.store.end_turn(&lease, &house.ending(&queued, &conversation, 2)).await.unwrap();
     assert_eq!(ended, Outcome::Written(None));
     assert!(house.store.open_turns(&house.owner, &conversation).await.unwrap().is_empty());
