@@ -46,7 +46,7 @@ struct Followed {
     /// Whether the last answer had as many as fit: there may be more that were written before it.
     is_behind: bool,
     /// Whether what comes with the next answer was written a moment ago.
-    is_news: bool,
+    is_recent: bool,
     sender: mpsc::Sender<Heard>,
 }
 
@@ -56,7 +56,7 @@ pub struct Heard {
     /// The piece.
     pub piece: Piece,
     /// Whether it was written a moment ago ([`LAST_WORD`]). Otherwise its writer may be dead.
-    pub is_news: bool,
+    pub is_recent: bool,
 }
 
 impl Default for Follows {
@@ -108,7 +108,7 @@ impl Cluster {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (follows, key) = (self.0.follows.clone(), key(turn));
         let at = after.map_or((0, 0), Piece::id);
-        let followed = Followed { at, since: Some(since), is_behind: false, is_news: false, sender };
+        let followed = Followed { at, since: Some(since), is_behind: false, is_recent: false, sender };
         follows.open.lock().insert(key.clone(), followed);
         let follow = Follow { key, receiver, follows };
         let mut wake = redis::pipe();
@@ -194,7 +194,7 @@ impl Cluster {
         let mut open = self.0.follows.open.lock();
         let places = open.iter_mut().map(|(key, followed)| {
             let is_prompt = followed.since.take().unwrap_or(answered).elapsed() < LAST_WORD;
-            followed.is_news = is_prompt && !std::mem::take(&mut followed.is_behind);
+            followed.is_recent = is_prompt && !std::mem::take(&mut followed.is_behind);
             (key.clone(), followed.at)
         });
         places.collect()
@@ -226,11 +226,11 @@ impl Cluster {
         let mut open = self.0.follows.open.lock();
         let Some(followed) = open.get_mut(&stream.key) else { return };
         followed.is_behind = stream.ids.len() >= AT_ONCE;
-        let is_news = followed.is_news && is_prompt;
+        let is_recent = followed.is_recent && is_prompt;
         let taken = stream.ids.iter().all(|entry| {
             Piece::from_entry(entry).is_some_and(|piece| {
                 followed.at = piece.id();
-                followed.sender.try_send(Heard { piece, is_news }).is_ok()
+                followed.sender.try_send(Heard { piece, is_recent }).is_ok()
             })
         });
         if !taken {

@@ -3,7 +3,8 @@
 //! Nothing is true because Redis says so: it may be slow, gone, or empty at any time, and then the record serves, later. So
 //! nothing here is tried twice, and nobody waits for it for long.
 //!
-//! To add something that replicas share: 1. a file here, with the names of its keys and how they go by themselves; 2. what
+//! To add something that replicas share: 1. a file here, with the names of its keys and how they go by themselves, which asks
+//! by `ask`, or, where it counts, by a script (`script.rs`, whose failures each replica makes up for by counting for itself); 2. what
 //! happens while Redis is away, in whoever uses it; 3. its golden lines, where it is read by other versions of the program.
 
 pub mod follow;
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_millis(500);
 /// So long nobody asks a Redis that did not answer.
 const REST: Duration = Duration::from_millis(500);
+
+/// What is written to see whether there is room.
+const PROBE: &str = "tidegate:probe";
 
 /// Redis does not do what it is asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -84,19 +88,19 @@ impl Cluster {
         Ok(Self(Arc::new(Shared { client, line, connecting, follows: Arc::default(), counting: Counting::default() })))
     }
 
-    /// The version Redis says it is.
+    /// The version Redis says it is, where it has room for what is written.
     ///
     /// # Errors
-    /// It does not answer.
+    /// It does not answer, or takes nothing down.
     pub async fn ping(&self) -> Result<String> {
         let mut info = redis::pipe();
-        info.cmd("INFO").arg("server");
+        info.cmd("INFO").arg("server").cmd("SET").arg(PROBE).arg("").arg("EX").arg(1).ignore();
         let (text,): (String,) = self.ask(&info).await?;
         let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"));
         Ok(version.unwrap_or_default().to_owned())
     }
 
-    /// Whether it answered when it was asked last.
+    /// Whether it may be asked: it has not failed to answer just now.
     pub fn is_up(&self) -> bool {
         self.0.line.lock().until.is_none_or(|until| until <= Instant::now())
     }
@@ -115,10 +119,15 @@ impl Cluster {
             }
             Err(Failure::Answer(error)) => Err(error),
             Err(Failure::Line(error)) => {
-                *self.0.line.lock() = Line { connection: None, until: Some(Instant::now() + REST) };
+                self.leave_alone();
                 Err(error)
             }
         }
+    }
+
+    /// Nobody knows what became of what was asked: drops the connection, and asks nothing for a while.
+    fn leave_alone(&self) {
+        *self.0.line.lock() = Line { connection: None, until: Some(Instant::now() + REST) };
     }
 
     async fn connection(&self) -> std::result::Result<MultiplexedConnection, Failure> {

@@ -10,6 +10,8 @@ use crate::domain::ids::ConversationId;
 pub(super) const KEY: &str = "tidegate:news";
 /// About so many are kept: a replica that is further behind has its feeds look anyway.
 const ENTRIES: usize = 10_000;
+/// They go so long after the last of them, in seconds.
+const KEPT_S: u64 = 600;
 
 /// What a replica hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +27,9 @@ pub(super) fn tell(requests: &mut Pipeline, from: &str, changed: &[ConversationI
     for conversation in changed {
         requests.cmd("XADD").arg(KEY).arg("MAXLEN").arg("~").arg(ENTRIES).arg("*");
         requests.arg("from").arg(from).arg("conversation").arg(conversation.as_str()).ignore();
+    }
+    if !changed.is_empty() {
+        requests.cmd("EXPIRE").arg(KEY).arg(KEPT_S).ignore();
     }
 }
 
@@ -60,7 +65,10 @@ mod tests {
         let text = String::from_utf8(requests.get_packed_pipeline()).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| !word.starts_with(['$', '*']) || *word == "*").collect();
-        assert_eq!(words.join(" "), "XADD tidegate:news MAXLEN ~ 10000 * from me conversation conv_1 ");
+        assert_eq!(
+            words.join(" "),
+            "XADD tidegate:news MAXLEN ~ 10000 * from me conversation conv_1 EXPIRE tidegate:news 600 "
+        );
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let map = [("from", "me"), ("conversation", "conv_1"), ("later", "x")];
         let map = map.iter().map(|(name, value)| ((*name).to_owned(), bulk(value))).collect();

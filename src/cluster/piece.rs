@@ -1,8 +1,8 @@
 //! A turn's events as replicas pass them on: a stream of Redis for each live turn.
 //!
-//! An entry's id is `SEQ-0`, with the last event in it: Redis takes none that is not above the last, so whoever comes too late
-//! with a turn that others have ended is refused. A stream holds the last entries only, and goes by itself; what came before is in
-//! the record.
+//! An entry's id is `SEQ-0`, with the last event in it (`SEQ-1` for an end that could not be saved): Redis takes none that is not
+//! above the last, so whoever comes too late with a turn that others have ended is refused. A stream holds the last entries only,
+//! and goes by itself; what came before is in the record.
 
 use std::time::Duration;
 

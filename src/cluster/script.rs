@@ -72,17 +72,17 @@ impl Cluster {
             }
             Ok(Err(Failure::Answer(error))) => error,
             Ok(Err(Failure::Line(error))) => {
-                self.0.line.lock().connection = None;
+                self.leave_alone();
                 error
             }
             Err(_) => {
-                self.0.line.lock().connection = None;
+                self.leave_alone();
                 Error::of("it does not answer in time")
             }
         };
         let had = counting.until.lock().replace(Instant::now() + REST);
         if had.is_none() {
-            tracing::warn!(%error, "requests and streams are counted by this replica alone: Redis does not answer");
+            tracing::warn!(%error, "requests and streams are counted by this replica alone: Redis does not do it");
         }
         Err(error)
     }

@@ -16,6 +16,7 @@ use super::prefer::RespondAsync;
 use super::problem::Problem;
 use super::stream::{Source, name, respond};
 use crate::access::streams::Place;
+use crate::domain::event::Closed;
 use crate::domain::ids::TurnId;
 use crate::turn::reader::{Attached, Manner};
 use crate::turn::start::Started;
@@ -217,7 +218,12 @@ async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> 
         Outcome::Unsaved => {
             Err(Problem::new(Code::StoreUnavailable, "The answer has ended and could not be saved yet.").turn(turn))
         }
-        Outcome::Closed(_) => Err(Problem::new(Code::Draining, "The answer goes on elsewhere: ask again.").turn(turn)),
+        Outcome::Closed(Closed::Unavailable) => {
+            Err(Problem::new(Code::StoreUnavailable, "The turn cannot be read at present.").turn(turn))
+        }
+        Outcome::Closed(Closed::Draining | Closed::LostLease | Closed::Revoked) => {
+            Err(Problem::new(Code::Draining, "The answer goes on elsewhere: ask again.").turn(turn))
+        }
         Outcome::Crowded => Err(crowded("The turn has as many readers as it may.").turn(turn)),
         Outcome::Gone => Err(no_turn()),
     }

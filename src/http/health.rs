@@ -22,6 +22,7 @@ use super::schema::refusals;
 use crate::cluster;
 use crate::domain::caller::Standing;
 use crate::domain::clock::Timestamp;
+use crate::store::Error;
 use crate::turn::ask::millis;
 use crate::turn::live::Live;
 
@@ -33,6 +34,9 @@ const PIECE: usize = 16 << 10;
 
 /// Events that have waited for so long are not saved as they should be; a quarter of a second is much already.
 const BEHIND: Duration = Duration::from_secs(3);
+
+/// How long the database may take to be ready: a proxy or a supervisor that asks mostly waits for two seconds.
+const STORE: Duration = Duration::from_millis(1500);
 
 /// How long who reads the metrics waits for Redis.
 const REDIS: Duration = Duration::from_millis(200);
@@ -179,7 +183,9 @@ impl Checkups {
             return checkup.clone();
         }
         let begun = Instant::now();
-        let ((store, took), (redis, cluster_took)) = tokio::join!(timed(app.turns.store.ping()), timed(redis(app)));
+        let asked = tokio::time::timeout(STORE, app.turns.store.ping());
+        let ((store, took), (redis, cluster_took)) = tokio::join!(timed(asked), timed(redis(app)));
+        let store = store.unwrap_or(Err(Error::Slow(STORE)));
         if let Err(error) = &store {
             tracing::warn!(%error, "the database is not ready");
         }

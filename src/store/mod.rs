@@ -3,7 +3,9 @@
 //! SQL is written once for both databases. They differ in how they are opened (`pool.rs`), in how a transaction is sent
 //! (`transaction.rs`; on SQLite several statements at once, `writer.rs`), in how many rows are inserted (`journal.rs`), in
 //! what an end takes first (`ending.rs`), in how words are asked for (`search.rs`); and SQLite alone has a tail (`tail.rs`) and checkpoints (`checkpoint.rs`).
-//! Every function that reads or writes somebody's rows takes the [`crate::domain::owner::Owner`].
+//! PostgreSQL alone has many writers: what they lock, wait for or pass over is behind `is_shared` (`conversations.rs`, `journal.rs`,
+//! `leases.rs`, `withdrawal.rs`, `indexing.rs`, `line` and `unless_locked` in `pool.rs`).
+//! Every function that a request reaches with an id of its own takes the [`crate::domain::owner::Owner`].
 //!
 //! To add a table: 1. a migration of the same number and name in `migrations/sqlite` and
 //! `migrations/postgres`, and in [`migrate`]; 2. a file here named for its noun: what reads does so on a connection of sqlx's (`read!`), what writes

@@ -27,7 +27,7 @@ const CHANGING: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_millis(100);
 
 /// What comes out of the record.
-pub enum Piece {
+pub enum Passage {
     /// Lines, the first of which is the event after `seq`.
     Lines {
         /// The seq before the first.
@@ -56,7 +56,7 @@ pub fn read(
     turn: TurnId,
     cursor: u64,
     follow: bool,
-) -> impl Stream<Item = Piece> + Send + 'static {
+) -> impl Stream<Item = Passage> + Send + 'static {
     async_stream::stream! {
         let mut cursor = cursor;
         // A snapshot stands once: what follows it are events.
@@ -67,14 +67,14 @@ pub fn read(
         loop {
             if let Some(live) = turns.registry.get(&owner, &turn) {
                 if live.log.locate(cursor).is_some() {
-                    yield Piece::Hot(live);
+                    yield Passage::Hot(live);
                     return;
                 }
                 // It lags behind what memory holds; all of that is saved.
                 match turns.store.journal(&owner, &turn, cursor, batch.rows()).await {
                     Ok(rows) if rows.is_empty() => {
                         if missing.for_good(&turn, cursor) {
-                            yield Piece::Closed(Closed::Unavailable);
+                            yield Passage::Closed(Closed::Unavailable);
                             return;
                         }
                         tokio::time::sleep(BLINK).await;
@@ -84,13 +84,13 @@ pub fn read(
                         missing = Missing::default();
                         for row in rows {
                             let (seq, lines) = after(cursor, row.first_seq, row.lines);
-                            yield Piece::Lines { seq, lines };
+                            yield Passage::Lines { seq, lines };
                             cursor = row.last_seq;
                         }
                     }
                     Err(error) => {
                         tracing::warn!(%error, turn_id = %turn, "a reader that lags cannot read the journal");
-                        yield Piece::Closed(Closed::Unavailable);
+                        yield Passage::Closed(Closed::Unavailable);
                         return;
                     }
                 }
@@ -99,34 +99,34 @@ pub fn read(
             let step = match look(&turns, &owner, &turn, cursor, shown, &mut batch).await {
                 Ok(Some(step)) => step,
                 Ok(None) => {
-                    yield Piece::Gone;
+                    yield Passage::Gone;
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(%error, turn_id = %turn, "a reader cannot read the record");
-                    yield Piece::Closed(Closed::Unavailable);
+                    yield Passage::Closed(Closed::Unavailable);
                     return;
                 }
             };
             match step {
                 Step::Nothing => {
-                    yield Piece::End;
+                    yield Passage::End;
                     return;
                 }
                 Step::Snapshot(message) => {
                     cursor = message.seq;
                     shown = true;
-                    yield Piece::Snapshot(message);
+                    yield Passage::Snapshot(message);
                 }
                 Step::Last { seq, line } => {
-                    yield Piece::Lines { seq, lines: line };
-                    yield Piece::End;
+                    yield Passage::Lines { seq, lines: line };
+                    yield Passage::End;
                     return;
                 }
                 // The record is changing under the reader's eyes: the next look sees more.
                 Step::Rows(rows) if rows.is_empty() => {
                     if missing.for_good(&turn, cursor) {
-                        yield Piece::Closed(Closed::Unavailable);
+                        yield Passage::Closed(Closed::Unavailable);
                         return;
                     }
                     tokio::time::sleep(BLINK).await;
@@ -134,19 +134,19 @@ pub fn read(
                 Step::Rows(rows) => {
                     (missing, apart) = (Missing::default(), None);
                     for (seq, last, lines) in rows {
-                        yield Piece::Lines { seq, lines };
+                        yield Passage::Lines { seq, lines };
                         cursor = last;
                     }
                 }
                 Step::Wait(standing) => {
                     missing = Missing::default();
                     if !follow {
-                        yield Piece::End;
+                        yield Passage::End;
                         return;
                     }
                     match turns.mirror(&owner, &turn, &standing).await {
                         Some(guest) if guest.log.locate(cursor).is_some() => {
-                            yield Piece::Mirrored(guest);
+                            yield Passage::Mirrored(guest);
                             return;
                         }
                         // What is between is saved in a moment, or once the database answers its owner again.
@@ -159,7 +159,7 @@ pub fn read(
                     tokio::select! {
                         () = tokio::time::sleep(POLL) => {}
                         () = turns.lifecycle.curfew().cancelled() => {
-                            yield Piece::Closed(Closed::Draining);
+                            yield Passage::Closed(Closed::Draining);
                             return;
                         }
                     }

@@ -36,7 +36,7 @@ impl Departures {
 impl Turns {
     /// Waits until whoever waits for a turn here, and reads none, is to go: once the process is told to stop; where others can serve
     /// them, at some moment of the next seconds.
-    pub(super) async fn sent_away(&self) {
+    pub(super) async fn time_to_go(&self) {
         self.lifecycle.soft().cancelled().await;
         if self.cluster.is_some() && self.store.is_shared() {
             tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;

@@ -1,5 +1,6 @@
 //! A conversation's feed: its turns one after the other, whoever started them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -126,6 +127,9 @@ impl Turns {
 impl Place {
     /// Waits for the next turn.
     async fn look(mut self) -> Found {
+        let turns = self.turns.clone();
+        // Drawn once: whoever looks again meanwhile does not wait anew.
+        let mut time_to_go = pin!(turns.time_to_go());
         loop {
             let word = *self.word.borrow_and_update();
             match self.find().await {
@@ -146,7 +150,7 @@ impl Place {
             };
             tokio::select! {
                 changed = self.word.changed() => if changed.is_err() { return Found::Deleted },
-                () = self.turns.sent_away() => return Found::Closed(Closed::Draining),
+                () = &mut time_to_go => return Found::Closed(Closed::Draining),
                 () = tokio::time::sleep(poll) => {}
             }
         }

@@ -114,7 +114,7 @@ impl End<'_> {
                 biased;
                 written = self.write() => written,
                 () = &mut late => return None,
-                () = live.is_lost() => return Some(Outcome::Lost),
+                () = live.lost() => return Some(Outcome::Lost),
                 // Readers are told in time, whatever the attempt does; it is made again.
                 () = tokio::time::sleep_until(told_at.into()), if !told => Err(Error::Slow(told_at.elapsed())),
             };
@@ -131,7 +131,7 @@ impl End<'_> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(1)),
                 () = hard.cancelled() => return None,
-                () = live.is_lost() => return Some(Outcome::Lost),
+                () = live.lost() => return Some(Outcome::Lost),
                 () = tokio::time::sleep_until(told_at.into()), if !told => {}
             }
         }

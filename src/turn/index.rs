@@ -38,7 +38,7 @@ pub async fn run(turns: Turns) {
         }
         round += 1;
         let work = async {
-            bring(&turns, &turns.registry.news()).await?;
+            bring(&turns, &turns.registry.noted()).await?;
             if look.go_on(&turns).await? {
                 return Ok(true);
             }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
 use super::prompt::Request;
+use super::reader::RETRY_MS;
 use crate::domain::audit::Deed;
 use crate::domain::clock::Timestamp;
 use crate::domain::draft::Stub;
@@ -25,7 +26,7 @@ use crate::trace;
 const READ_ELSEWHERE: Duration = Duration::from_millis(2500);
 
 /// Who is sent elsewhere by a replica that is told to stop counts for so long besides: it is asked to wait before it comes there.
-const SENT_AWAY: Duration = Duration::from_secs(3);
+const SENT_AWAY: Duration = Duration::from_millis(*RETRY_MS.end());
 /// Whoever hears nothing of other replicas for so long cannot tell whether they have readers.
 const DEAF: Duration = Duration::from_secs(1);
 
@@ -226,12 +227,12 @@ impl Live {
     }
 
     /// Waits until another replica has it.
-    pub async fn is_lost(&self) {
+    pub async fn lost(&self) {
         self.taken.cancelled().await;
     }
 
     /// Waits until somebody asks for its end.
-    pub async fn is_cut(&self) -> Cut {
+    pub async fn cut_for(&self) -> Cut {
         self.cut.cancelled().await;
         // Set before the token is cancelled.
         self.why.get().copied().unwrap_or(Cut::Curfew)
@@ -297,7 +298,7 @@ impl Live {
     }
 
     /// Until when it counts as read elsewhere. While nothing is heard of other replicas, for a moment more: silence is no leaving.
-    fn is_read_elsewhere(&self, hearing: &Hearing) -> Option<Instant> {
+    fn read_elsewhere_until(&self, hearing: &Hearing) -> Option<Instant> {
         let seen = self.elsewhere.lock().seen?;
         let Some(since) = hearing.since() else { return Some(Instant::now() + DEAF / 4) };
         let until = seen.max(since) + READ_ELSEWHERE;
@@ -324,7 +325,7 @@ impl Live {
             let now = Instant::now();
             // Before it is looked who reads it elsewhere: whoever is heard of in between does.
             let asked = hearing.asked();
-            let read_until = self.is_read_elsewhere(hearing);
+            let read_until = self.read_elsewhere_until(hearing);
             if read_until.is_some() {
                 alone = None;
             }

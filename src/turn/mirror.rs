@@ -296,15 +296,16 @@ async fn run(turns: Turns, cluster: Cluster, mirror: Arc<Mirror>, since: Option<
             } => {}
         }
     }
-    // Where it has ended, that stays so.
-    if mirror.log.tear() {
+    // Where it has ended, that stays so; and one that nobody read has lost nothing.
+    let was_read = !mirror.over.is_cancelled();
+    if mirror.log.tear() && was_read {
         turns.mirrors.tore(&mirror.turn);
     }
     turns.mirrors.close(&mirror, true);
 }
 
 /// Takes a piece that has just come. False when nothing can come after it here.
-fn hear(mirror: &Mirror, Heard { piece, is_news }: Heard) -> bool {
+fn hear(mirror: &Mirror, Heard { piece, is_recent }: Heard) -> bool {
     let epoch = mirror.epoch.load(Ordering::Acquire);
     if piece.epoch < epoch {
         // Its writer does not know yet that the turn is another's.
@@ -314,7 +315,7 @@ fn hear(mirror: &Mirror, Heard { piece, is_news }: Heard) -> bool {
         // The rest was written by somebody else, who is not heard of any more.
         return false;
     }
-    if is_news {
+    if is_recent {
         mirror.log.hear();
     } else if piece.then == Then::Unsaved {
         // Whoever could not save it may be dead.

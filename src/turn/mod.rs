@@ -189,7 +189,7 @@ impl std::ops::Deref for Turns {
 
 impl Turns {
     /// Enters this process among the replicas, ends what dead ones left (on SQLite, all there were), and starts
-    /// the tasks behind every turn: journal, leases, sweep, and the checkpoints of SQLite.
+    /// the tasks behind every turn.
     ///
     /// # Errors
     /// The store's, when the database does not do as asked.
@@ -243,7 +243,7 @@ impl Turns {
         if let Some(cluster) = turns.cluster.clone() {
             turns.lifecycle.spawn_vital("relay", relay::run(turns.clone(), cluster.clone()));
             let (hard, (news, heard)) = (turns.lifecycle.hard().clone(), mpsc::channel(NEWS));
-            turns.lifecycle.spawn_vital("mirrors", async move { cluster.run(&news, &hard).await });
+            turns.lifecycle.spawn_vital("follow", async move { cluster.run(&news, &hard).await });
             turns.lifecycle.spawn("news", relay::hear(turns.clone(), heard));
             if turns.store.is_shared() {
                 turns.lifecycle.spawn("departures", departures::run(turns.clone()));

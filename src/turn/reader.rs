@@ -9,7 +9,7 @@ use futures::Stream;
 
 use super::Turns;
 use super::audience::Attendance;
-use super::cold::{self, Piece};
+use super::cold::{self, Passage};
 use super::departures::Lot;
 use super::live::{Live, Presence};
 use super::log::{Closing, Log, Read};
@@ -84,7 +84,7 @@ impl Source {
 
 enum State {
     Hot { source: Source, place: usize, at: Mark },
-    Cold(Pin<Box<dyn Stream<Item = Piece> + Send>>),
+    Cold(Pin<Box<dyn Stream<Item = Passage> + Send>>),
     Over(Over),
 }
 
@@ -304,34 +304,34 @@ impl Reader {
                     }
                 }
                 State::Cold(pieces) => {
-                    let piece = ready!(pieces.as_mut().poll_next(cx)).unwrap_or(Piece::End);
+                    let piece = ready!(pieces.as_mut().poll_next(cx)).unwrap_or(Passage::End);
                     match piece {
-                        Piece::Lines { seq, lines } => {
+                        Passage::Lines { seq, lines } => {
                             self.cursor = seq + memchr::memchr_iter(b'\n', &lines).count() as u64;
                             let tag = self.number.map(|number| Tag { turn_id: self.turn_id.as_str(), number });
                             self.wire.lines(out, seq, &lines, tag);
                             return Poll::Ready(Step::Frames);
                         }
-                        Piece::Snapshot(message) => {
+                        Passage::Snapshot(message) => {
                             self.cursor = message.seq;
                             self.unnumbered(out, &Unnumbered::Snapshot { seq: message.seq, message: &message });
                             return Poll::Ready(Step::Frames);
                         }
-                        Piece::Hot(live) => {
+                        Passage::Hot(live) => {
                             self.warm(live);
                             if let State::Cold(_) = self.state {
                                 self.cool();
                             }
                         }
-                        Piece::Mirrored(guest) => {
+                        Passage::Mirrored(guest) => {
                             self.attend(guest);
                             if let State::Cold(_) = self.state {
                                 self.cool();
                             }
                         }
-                        Piece::End => self.end(Over::Told),
-                        Piece::Gone => self.end(Over::Gone),
-                        Piece::Closed(code) => return self.closed(out, code),
+                        Passage::End => self.end(Over::Told),
+                        Passage::Gone => self.end(Over::Gone),
+                        Passage::Closed(code) => return self.closed(out, code),
                     }
                 }
             }

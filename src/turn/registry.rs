@@ -91,7 +91,7 @@ impl Registry {
     }
 
     /// Takes what has been noted.
-    pub fn news(&self) -> Vec<Item> {
+    pub fn noted(&self) -> Vec<Item> {
         std::mem::take(&mut self.news.lock())
     }
 

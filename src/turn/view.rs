@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use super::Turns;
-use super::cold::{self, Piece};
+use super::cold::{self, Passage};
 use super::fold;
 use super::live::{Live, Presence};
 use super::prompt::Request;
@@ -95,15 +95,15 @@ impl Turns {
             loop {
                 let mut pieces = pin!(cold::read(self.clone(), owner.clone(), id.clone(), cursor::MAX, true));
                 match pieces.next().await {
-                    Some(Piece::Mirrored(guest)) => tokio::select! {
+                    Some(Passage::Mirrored(guest)) => tokio::select! {
                         () = guest.over.cancelled() => if guest.log.is_unsaved() {
                             return Ok(Outcome::Unsaved);
                         },
                         () = self.lifecycle.curfew().cancelled() => return Ok(Outcome::Closed(Closed::Draining)),
                     },
-                    None | Some(Piece::Lines { .. } | Piece::Snapshot(_) | Piece::Hot(_) | Piece::End) => break,
-                    Some(Piece::Gone) => return Ok(Outcome::Gone),
-                    Some(Piece::Closed(code)) => return Ok(Outcome::Closed(code)),
+                    None | Some(Passage::Lines { .. } | Passage::Snapshot(_) | Passage::Hot(_) | Passage::End) => break,
+                    Some(Passage::Gone) => return Ok(Outcome::Gone),
+                    Some(Passage::Closed(code)) => return Ok(Outcome::Closed(code)),
                 }
             }
         }

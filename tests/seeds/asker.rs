@@ -28,8 +28,6 @@ pub struct Asked {
     pub replicas: BTreeSet<usize>,
     /// When it was asked.
     pub at: Instant,
-    /// Whether the answer's head was lost, with nothing to ask for it again.
-    pub lost: bool,
     /// All who read it.
     pub witnesses: Vec<Witness>,
     /// The answer, as it was told to whoever stopped it.
@@ -53,7 +51,7 @@ impl Asker {
     /// One with this plan.
     pub fn new(field: &Arc<Field>, plan: Plan) -> Self {
         let (replicas, witnesses, at) = (BTreeSet::new(), Vec::new(), Instant::now());
-        let asked = Asked { plan, turn: None, replicas, at, lost: false, witnesses, stopped: None };
+        let asked = Asked { plan, turn: None, replicas, at, witnesses, stopped: None };
         Self { field: field.clone(), asked }
     }
 
@@ -74,11 +72,7 @@ impl Asker {
         admitted();
         let (stream, replica) = match answer {
             Answer::Turn(stream, replica) => (*stream, replica),
-            Answer::Refused => return self.asked,
-            Answer::Lost => {
-                self.asked.lost = true;
-                return self.asked;
-            }
+            Answer::Refused | Answer::Lost => return self.asked,
         };
         let turn = stream.turn();
         self.asked.turn = Some(turn.clone());

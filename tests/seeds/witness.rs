@@ -50,7 +50,7 @@ impl Witness {
             if let Some((stream, replica)) = open.take() {
                 self.visit(stream, replica).await;
             }
-            if self.fold.ended || (self.habits.for_good && self.visits.len() > self.habits.leaves.len()) {
+            if self.fold.ended || (self.habits.for_good && self.visits.len() >= self.habits.leaves.len()) {
                 return self;
             }
             if self.field.is_enough() {

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 use tidegate::cluster::Cluster;
+use tidegate::cluster::places::Seat;
 use tidegate::cluster::rates::{Share, Taken};
 use tidegate::config::load::File;
 use tidegate::config::{Flags, load};
@@ -258,4 +259,26 @@ async fn the_script_counts_as_the_rule_says() {
         }
     }
     assert!((100..3900).contains(&refused), "{refused} of 4000");
+}
+
+/// What other versions of the program read and write: a change here takes two releases.
+#[tokio::test]
+async fn what_is_counted_is_kept_like_this() {
+    let redis = Redis::start();
+    let cluster = Cluster::new(&redis.url()).unwrap();
+    let now = Clock::System.now();
+    let (second, micros) = (now.as_micros() / 1_000_000, now.as_micros() % 1_000_000);
+    let share = Share::new(&["shop", "user", "anna"], Rate::new(60));
+    assert_eq!(cluster.take(&[share], Some(now)).await.unwrap().reached, None);
+    // A minute of sixty: the next is due a second later.
+    let key = redis.cli(&["--scan", "--pattern", "tidegate:rate:*"]);
+    assert_eq!(redis.cli(&["GET", &key]), format!("{} {}", second + 1, micros * 1000));
+    let seat = Seat::new(&["shop", "user", "anna"]);
+    assert!(cluster.open_place(&seat, 1).await.unwrap());
+    let key = redis.cli(&["--scan", "--pattern", "tidegate:places:*"]);
+    let place = redis.cli(&["ZRANGE", &key, "0", "-1", "WITHSCORES"]);
+    let (name, lapses) = place.split_once('\n').unwrap();
+    assert!(name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{place}");
+    let left = lapses.parse::<i64>().unwrap() - now.as_micros() / 1000;
+    assert!((10_000..15_000).contains(&left), "{left} ms");
 }

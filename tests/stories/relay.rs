@@ -169,6 +169,7 @@ async fn a_redis_without_memory_costs_nothing_but_time() {
     let Shown { gate, mut mine, mut theirs, .. } = Shown::by(&pair).await;
     gate.open();
     assert_eq!(bytes(&mine.rest().await), bytes(&theirs.rest().await));
+    assert_eq!(pair.b.get("/readyz").await.expect(200)["components"]["cluster"]["status"], "unavailable");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Client, Database, Encoding, Fold, Frame, Gateway, Redis, Request, Script, Stream, Task, Upstream, assert_stamps,
-    eventually,
+    Client, Database, Encoding, Fold, Frame, Gateway, Pair, Redis, Request, Script, Stream, Task, Upstream,
+    assert_stamps, eventually,
 };
 
 const STREAMS: usize = 500;
@@ -108,4 +108,27 @@ async fn a_replica_is_restarted_under_five_hundred_streams() {
     }
     let open = "select cast(count(*) as text) from turns where finished_at is null";
     eventually("no turn to be left", async || (database.texts(open).await == ["0"]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn idle_feeds_leave_a_replica_that_is_told_to_stop_within_three_seconds() {
+    let mut pair = Pair::new().await;
+    let mut feeds = Vec::new();
+    for _ in 0..20 {
+        let conversation = pair.a.conversation().await;
+        let target = format!("/v1/conversations/{conversation}/events");
+        feeds.push(pair.a.open(Request::get(&target).accept(Encoding::Ndjson)).await);
+    }
+    let begun = Instant::now();
+    pair.one.terminate();
+    let gone = futures::future::join_all(feeds.iter_mut().map(async |feed| {
+        let closed = feed.rest().await.pop().unwrap();
+        assert_eq!(closed.json["code"], "draining", "{}", closed.json);
+        begun.elapsed()
+    }))
+    .await;
+    let (first, last) = (gone.iter().min().unwrap(), gone.iter().max().unwrap());
+    assert!(*last < Duration::from_millis(4500), "the last after {last:?}");
+    assert!(*last - *first > Duration::from_millis(500), "all at once, after {first:?}");
+    assert!(pair.one.exit().await.success());
 }
