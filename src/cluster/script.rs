@@ -72,7 +72,8 @@ impl Cluster {
             }
             Ok(Err(Failure::Answer(error))) => error,
             Ok(Err(Failure::Line(error))) => {
-                self.leave_alone();
+                // It may be the line alone: whoever asks next makes another.
+                self.0.line.lock().connection = None;
                 error
             }
             Err(_) => {

@@ -100,7 +100,7 @@ struct Components {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = ReadinessComponent)]
 struct Component {
-    /// `ok`; `unavailable` (it does not answer), `behind` (events wait too long to be saved) or `draining`.
+    /// `ok`; `unavailable` (it does not answer, or takes nothing down), `behind` (events wait too long to be saved) or `draining`.
     status: &'static str,
     /// What it is: `sqlite`, `postgres` or `redis`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,21 +168,20 @@ pub struct Checkups(tokio::sync::Mutex<Option<Checkup>>);
 /// What the parts of the gateway answered.
 #[derive(Clone, Debug)]
 struct Checkup {
-    begun: Instant,
+    ended: Instant,
     store: Component,
     cluster: Option<Component>,
     lag: Duration,
 }
 
 impl Checkups {
-    /// One that was begun no earlier than now.
+    /// One that has ended no earlier than now.
     async fn next(&self, app: &App) -> Checkup {
         let asked = Instant::now();
         let mut last = self.0.lock().await;
-        if let Some(checkup) = last.as_ref().filter(|checkup| checkup.begun >= asked) {
+        if let Some(checkup) = last.as_ref().filter(|checkup| checkup.ended >= asked) {
             return checkup.clone();
         }
-        let begun = Instant::now();
         let asked = tokio::time::timeout(STORE, app.turns.store.ping());
         let ((store, took), (redis, cluster_took)) = tokio::join!(timed(asked), timed(redis(app)));
         let store = store.unwrap_or(Err(Error::Slow(STORE)));
@@ -197,7 +196,7 @@ impl Checkups {
         };
         let cluster = redis.map(|answer| shared(answer, cluster_took));
         let lag = lag(&app.turns.registry.all());
-        last.insert(Checkup { begun, store, cluster, lag }).clone()
+        last.insert(Checkup { ended: Instant::now(), store, cluster, lag }).clone()
     }
 }
 

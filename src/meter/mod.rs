@@ -145,7 +145,7 @@ impl Inner {
         own.register("journal_failures", "Commits of the journal that failed", self.failures.clone());
         own.register_with_unit("journal_lag", "How long the oldest event waits that is not saved yet", Unit::Seconds, self.lag.clone());
         own.register_with_unit("unsaved", "Events not saved yet", Unit::Bytes, self.unsaved.clone());
-        own.register("cluster_up", "Whether Redis answers; 1 where there is none", self.cluster_up.clone());
+        own.register("cluster_up", "Whether Redis answers and takes down what it is told; 1 where there is none", self.cluster_up.clone());
         own.register_with_unit("event_loop_stall", "How late the event loop came back to a timer", Unit::Seconds, self.stall.clone());
         self.database.enter(own);
     }

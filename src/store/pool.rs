@@ -231,7 +231,7 @@ impl Store {
         matches!(self.pool, Pool::Postgres { .. })
     }
 
-    /// Asks the database whether it is there, and which version it is, before all who queue.
+    /// Asks the database whether it is there, and which version it is; it queues like most others do.
     ///
     /// # Errors
     /// When it does not answer.
@@ -240,7 +240,7 @@ impl Store {
             Pool::Sqlite { .. } => "select sqlite_version()",
             Pool::Postgres { .. } => "select current_setting('server_version')",
         };
-        read!(self, first, conn => Ok(sqlx::query_scalar(sql).fetch_one(conn).await?))
+        read!(self, conn => Ok(sqlx::query_scalar(sql).fetch_one(conn).await?))
     }
 
     /// How a sweep chooses its rows, behind their `select`: what somebody else has at this moment is not waited for, nor taken

@@ -268,11 +268,11 @@ async fn what_is_counted_is_kept_like_this() {
     let cluster = Cluster::new(&redis.url()).unwrap();
     let now = Clock::System.now();
     let (second, micros) = (now.as_micros() / 1_000_000, now.as_micros() % 1_000_000);
-    let share = Share::new(&["shop", "user", "anna"], Rate::new(60));
+    let share = Share::new(&["shop", "user", "anna"], Rate::new(1));
     assert_eq!(cluster.take(&[share], Some(now)).await.unwrap().reached, None);
-    // A minute of sixty: the next is due a second later.
+    // The next is due a minute later.
     let key = redis.cli(&["--scan", "--pattern", "tidegate:rate:*"]);
-    assert_eq!(redis.cli(&["GET", &key]), format!("{} {}", second + 1, micros * 1000));
+    assert_eq!(redis.cli(&["GET", &key]), format!("{} {}", second + 60, micros * 1000));
     let seat = Seat::new(&["shop", "user", "anna"]);
     assert!(cluster.open_place(&seat, 1).await.unwrap());
     let key = redis.cli(&["--scan", "--pattern", "tidegate:places:*"]);

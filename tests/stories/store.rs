@@ -147,9 +147,14 @@ async fn saving_again_changes_nothing() {
     let due = house.store.requests(&house.me).await.unwrap();
     assert!(due.iter().any(|request| request.turn_id == queued.id && request.due), "{due:?}");
     let lease = house.lease(&queued, &conversation, 1);
+    let start = async || house.store.start_queued(&lease, &house.chunk(&queued, 1..=1), at(3)).await.unwrap();
+    house.store.request_stop(&house.owner, &queued.id, StoppedBy::Interrupt, None).await.unwrap();
+    assert_eq!(start().await, Start::Stopped(StoppedBy::Interrupt));
+    let record = house.store.turn(&house.owner, &queued.id).await.unwrap().unwrap();
+    assert_eq!((record.status, house.store.journal_end(&house.owner, &queued.id).await.unwrap()), (Status::Queued, 0));
+    house.database.run("update turns set stop_by = null").await;
     for _ in 0..2 {
-        let started = house.store.start_queued(&lease, &house.chunk(&queued, 1..=1), at(3)).await.unwrap();
-        assert_eq!(started, Start::Started);
+        assert_eq!(start().await, Start::Started);
     }
     let stale = Lease { epoch: 2, ..lease.clone() };
     let refused = house.store.start_queued(&stale, &house.chunk(&queued, 1..=1), at(3)).await.unwrap();
