@@ -41,6 +41,7 @@ pub struct Problem {
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
     limit: Option<Box<Limit>>,
+    is_unsure: bool,
     /// It tells of a turn's end, and refuses nothing.
     is_end: bool,
 }
@@ -80,6 +81,8 @@ struct Body9457<'a> {
     limit: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resets_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
 }
 
 impl Problem {
@@ -95,6 +98,7 @@ impl Problem {
             retry_after: code.is_transient().then_some(RETRY),
             allow: None,
             limit: None,
+            is_unsure: false,
             is_end: false,
         }
     }
@@ -172,6 +176,13 @@ impl Problem {
         self
     }
 
+    /// It is not known whether what was asked for was done.
+    #[must_use]
+    pub fn unsure(mut self) -> Self {
+        self.is_unsure = true;
+        self
+    }
+
     /// Its code.
     pub fn code(&self) -> Code {
         self.code
@@ -205,6 +216,7 @@ impl Problem {
             scope: self.limit.as_ref().map(|limit| limit.scope),
             limit: self.limit.as_ref().map(|limit| limit.setting),
             resets_at: self.limit.as_ref().and_then(|limit| limit.resets_at),
+            outcome: self.is_unsure.then_some("unknown"),
         })
     }
 }

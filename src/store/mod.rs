@@ -70,5 +70,12 @@ pub enum Error {
     Corrupt(&'static str),
 }
 
+impl Error {
+    /// Whether it is certain that nothing was done: no connection was had for it.
+    pub fn is_nothing_done(&self) -> bool {
+        matches!(self, Self::Crowded | Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+}
+
 /// What the store gives.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,6 +1,7 @@
 //! The start of a turn: admission, and only then its task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -96,7 +97,10 @@ pub struct Started {
     _asker: Option<Asker>,
 }
 
-/// Why a turn was not started. Nothing is left behind.
+/// How long whoever is not sure of an admission waits until it is undone.
+const UNDONE: Duration = Duration::from_secs(1);
+
+/// Why a turn was not started. Nothing is left behind, but where that is not known.
 #[derive(Debug)]
 pub enum Refused {
     /// The key was used for another request.
@@ -127,6 +131,8 @@ pub enum Refused {
     Outlived,
     /// The database did not do it.
     Store(Error),
+    /// The database did not say whether it did it, and does not say so now. It will be undone, unless this process dies before.
+    Unsure(Error),
 }
 
 /// Admissions of which nobody was told, and which may have been committed all the same.
@@ -216,15 +222,24 @@ impl Turns {
             Ok(Admission::Spent(spent)) => Err(Refused::Spent(spent)),
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
-            Err(Error::Crowded) => Err(Refused::Store(Error::Crowded)),
-            Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged | Error::Corrupt(_))) => {
+            Err(error) if error.is_nothing_done() => Err(Refused::Store(error)),
+            Err(
+                error
+                @ (Error::Crowded | Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged | Error::Corrupt(_)),
+            ) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
                 let made = match new.target {
                     Target::New(made) => Some(made.id),
                     Target::Existing(_) => None,
                 };
                 let key = new.key.map(|key| key.key);
-                self.suspects.known.lock().push(Suspect { owner: owner.clone(), turn_id: new.id, key, made });
+                let suspect = Suspect { owner: owner.clone(), turn_id: new.id, key, made };
+                self.suspects.known.lock().push(suspect.clone());
+                // Whoever is told that nothing was started asks again, perhaps without a key.
+                let _undone = tokio::time::timeout(UNDONE, self.withdraw_one(&suspect)).await;
+                if self.suspects.knows(&suspect.turn_id) || self.registry.get(owner, &suspect.turn_id).is_some() {
+                    return Err(Refused::Unsure(error));
+                }
                 Err(Refused::Store(error))
             }
         }
@@ -412,6 +427,12 @@ impl Turns {
                 return;
             }
         }
+    }
+
+    /// Undoes this one, unless that has been done by now.
+    async fn withdraw_one(&self, suspect: &Suspect) -> Result<(), Error> {
+        let _alone = self.suspects.undoing.lock().await;
+        if self.suspects.knows(&suspect.turn_id) { self.withdraw(suspect).await } else { Ok(()) }
     }
 
     async fn withdraw(&self, suspect: &Suspect) -> Result<(), Error> {

@@ -62,7 +62,7 @@ async fn what_nobody_was_told_of_is_undone_and_a_key_begins_anew() {
     let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
     let request = request.header("idempotency-key", "k").accept(Encoding::Ndjson);
     proxy.hold_replies_after(&[&conversation, "COMMIT"]);
-    assert_eq!(a.open(request.clone()).await.status(), 503);
+    assert_eq!(a.send(request.clone()).await.expect(503)["outcome"], "unknown", "its undoing waits too");
     let unsure = database.texts("select id from turns").await;
     assert_eq!(unsure.len(), 1, "it was committed all the same");
     proxy.release();
@@ -102,4 +102,30 @@ async fn a_queued_turn_that_is_confirmed_after_its_lease_is_lost_keeps_no_reader
         fold.all(&record.resume(&b, Encoding::Sse, fold.seq).await);
     }
     fold.assert_same_as(&record.message);
+}
+
+#[tokio::test]
+async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 2);
+    let mut gateway = setup.start().await;
+    let client = gateway.client();
+    let conversation = client.conversation().await;
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
+    proxy.hold_replies_after(&[&conversation, "COMMIT"]);
+    let asked = Task::start({
+        let (client, request) = (client.clone(), request.clone());
+        async move { client.send(request).await }
+    });
+    proxy.held().await;
+    // It is given up, and the database answers again before anybody is told.
+    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    proxy.release();
+    let refused = asked.join().await;
+    let problem = refused.expect(503);
+    assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &serde_json::Value::Null));
+    // Nobody takes over what was undone before it was said.
+    gateway.kill();
+    assert!(database.texts("select id from turns").await.is_empty(), "{problem}");
 }

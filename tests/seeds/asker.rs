@@ -104,7 +104,13 @@ impl Asker {
             match stream.status() {
                 200 => return Answer::Turn(Box::new(stream), replica),
                 // A refusal consumes nothing: it may be asked again, with a key or without one.
-                503 => tokio::time::sleep(AGAIN).await,
+                503 => {
+                    let is_unsure = stream.text().await.contains("\"outcome\":\"unknown\"");
+                    if is_unsure && !self.asked.plan.keyed {
+                        return Answer::Lost;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
                 409 | 429 => return Answer::Refused,
                 status => panic!("{status} for {:?}: {}", self.asked.plan, stream.text().await),
             }
