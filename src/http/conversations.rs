@@ -335,6 +335,7 @@ pub async fn update(
     responses((status = 204, description = "It is gone."), refusals::OfDeleteConversation)
 )]
 pub async fn delete(State(app): State<App>, Mine { who, id }: Mine<ConversationId>) -> Result<Response, Problem> {
+    app.turns.conversation(&who.owner, &id).await?.ok_or_else(no_conversation)?;
     let deed = app.deed(&who.caller, Action::ConversationDelete, Some((&id).into()));
     if app.turns.erase(&who.owner, &id, deed.into()).await? {
         Ok(StatusCode::NO_CONTENT.into_response())
