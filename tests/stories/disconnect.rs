@@ -270,6 +270,9 @@ async fn a_first_reader_who_is_gone_at_once_has_been_there() {
         let reply = scene.client.send(request.header("accept", "application/json")).await;
         let turn = reply.expect(202)["id"].as_str().unwrap().to_owned();
         gate.reached_by(times).await;
+        // What the model has written by then is still to be read.
+        let said = async || scene.client.turn(&turn).await["message"]["content"].as_str().map(assert_stamps);
+        eventually("both deltas", async || (said().await == Some(2)).then_some(())).await;
         scene.client.open(events(&turn).accept(Encoding::Sse)).await.leave();
         assert_deserted(&scene, &turn, 2).await;
     }
