@@ -176,9 +176,11 @@ impl Store {
     ) -> Result<(Vec<Placed>, bool)> {
         let sql = format!(
             "with sizes (place, size) as (select position, octet_length(content) + coalesce(octet_length(reasoning), 0) \
-             + octet_length(sources) + octet_length(steps) + octet_length(visualizations) from messages where conversation_id = $1 and position > $4 and position <= $5 order by position {order} limit $6), \
+             + octet_length(sources) + octet_length(steps) + octet_length(visualizations) from messages \
+             where conversation_id = $1 and position > $4 and position <= $5 order by position {order} limit $6), \
              sums (place, size, sum) as (select place, size, sum(size) over (order by place {order}) from sizes) \
-             select {COLUMNS}, (select count(*) from sizes) as found from sums join messages m on m.conversation_id = $1 and m.position = sums.place \
+             select {COLUMNS}, (select count(*) from sizes) as found from sums \
+             join messages m on m.conversation_id = $1 and m.position = sums.place \
              where sums.sum - sums.size <= $7 and m.application_id = $2 and m.owner_id = $3 order by m.position {order}"
         );
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

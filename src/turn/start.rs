@@ -223,10 +223,7 @@ impl Turns {
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
             Err(error) if error.is_nothing_done() => Err(Refused::Store(error)),
-            Err(
-                error
-                @ (Error::Crowded | Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged | Error::Corrupt(_)),
-            ) => {
+            Err(error) => {
                 tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
                 let made = match new.target {
                     Target::New(made) => Some(made.id),
@@ -236,11 +233,10 @@ impl Turns {
                 let suspect = Suspect { owner: owner.clone(), turn_id: new.id, key, made };
                 self.suspects.known.lock().push(suspect.clone());
                 // Whoever is told that nothing was started asks again, perhaps without a key.
-                let _undone = tokio::time::timeout(UNDONE, self.withdraw_one(&suspect)).await;
-                if self.suspects.knows(&suspect.turn_id) || self.registry.get(owner, &suspect.turn_id).is_some() {
-                    return Err(Refused::Unsure(error));
+                match tokio::time::timeout(UNDONE, self.withdraw_one(&suspect)).await {
+                    Ok(Ok(true)) => Err(Refused::Store(error)),
+                    Ok(Ok(false) | Err(_)) | Err(_) => Err(Refused::Unsure(error)),
                 }
-                Err(Refused::Store(error))
             }
         }
     }
@@ -429,21 +425,21 @@ impl Turns {
         }
     }
 
-    /// Undoes this one, unless that has been done by now.
-    async fn withdraw_one(&self, suspect: &Suspect) -> Result<(), Error> {
+    /// The same for this one; whether there is nothing of it now. False where others have decided that by now.
+    async fn withdraw_one(&self, suspect: &Suspect) -> Result<bool, Error> {
         let _alone = self.suspects.undoing.lock().await;
-        if self.suspects.knows(&suspect.turn_id) { self.withdraw(suspect).await } else { Ok(()) }
+        if self.suspects.knows(&suspect.turn_id) { self.withdraw(suspect).await } else { Ok(false) }
     }
 
-    async fn withdraw(&self, suspect: &Suspect) -> Result<(), Error> {
+    /// Whether there is nothing of it now: somebody may have been told of it, or another replica have it.
+    async fn withdraw(&self, suspect: &Suspect) -> Result<bool, Error> {
         let Suspect { owner, turn_id, made, .. } = suspect;
-        if !self.store.withdraw(owner, turn_id, made.as_ref()).await?
-            && let Some(record) = self.store.turn(owner, turn_id).await?
-        {
+        let undone = self.store.withdraw(owner, turn_id, made.as_ref()).await?;
+        if !undone && let Some(record) = self.store.turn(owner, turn_id).await? {
             recover::take_up(self, &record);
         }
         self.suspects.known.lock().retain(|known| known.turn_id != *turn_id);
-        Ok(())
+        Ok(undone)
     }
 
     /// The same for those under the key of a turn that is about to be admitted.
