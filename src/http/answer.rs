@@ -119,7 +119,10 @@ pub async fn tell_started(
 ) -> Result<Response, Problem> {
     match started {
         Ok(started) => {
-            let mut response = tell(app, who, &started.turn_id, wanted).await?;
+            let told = tell(app, who, &started.turn_id, wanted).await;
+            // Whoever reads of a turn does not ask for another.
+            let mut response =
+                told.map_err(|problem| problem.turn(&started.turn_id).conversation(&started.conversation_id))?;
             Quota::tell(&left(&started.taken), response.headers_mut());
             Ok(response)
         }

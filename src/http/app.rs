@@ -38,7 +38,7 @@ pub struct App {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged => {
+            Error::Unavailable(_) | Error::NotBegun(_) | Error::Slow(_) | Error::Unchanged => {
                 tracing::warn!(%error, "a request finds no database");
                 Self::new(Code::StoreUnavailable, "The database does not answer at present.")
             }

@@ -123,7 +123,7 @@ codes! {
     TooManyConnections = "too_many_connections", SERVICE_UNAVAILABLE, "Too many connections",
         "The process is out of file descriptors.";
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The database does not answer",
-        "The database cannot be reached, or too many search or write the same. Nothing was started, unless `outcome` is `unknown`: then a turn may have been, and is undone in a moment.";
+        "The database cannot be reached, or too many search or write the same. No turn was started, unless `turn_id` names one or `outcome` is `unknown`: then one may have been, and may run yet.";
     UpstreamUnavailable = "upstream_unavailable", SERVICE_UNAVAILABLE, "The model cannot be reached",
         "No upstream that has the model took the call.";
     Draining = "draining", SERVICE_UNAVAILABLE, "Shutting down",

@@ -120,8 +120,7 @@ pub async fn create(
         now,
     };
     let deed = app.deed(&caller, Action::ConversationCreate, Some((&new.id).into()));
-    let mut taken = Vec::new();
-    let id = match first_message {
+    let (id, turn, taken) = match first_message {
         Some(content) => {
             let ask = Ask {
                 target: Target::New(Box::new(new)),
@@ -142,12 +141,18 @@ pub async fn create(
                 deed: Some(deed),
             };
             let started = app.turns.start(&caller.owner, ask).await?;
-            taken = started.taken;
-            started.conversation_id
+            (started.conversation_id, Some(started.turn_id), started.taken)
         }
-        None => make(&app, &caller, &new, key.as_ref(), &deed).await?,
+        None => (make(&app, &caller, &new, key.as_ref(), &deed).await?, None, Vec::new()),
     };
-    let conversation = app.turns.conversation(&caller.owner, &id).await?.ok_or_else(no_conversation)?;
+    let conversation = match app.turns.conversation(&caller.owner, &id).await {
+        Ok(conversation) => conversation.ok_or_else(no_conversation)?,
+        // It is made: whoever reads of it does not ask for another.
+        Err(error) => {
+            let problem = Problem::from(error).conversation(&id);
+            return Err(turn.iter().fold(problem, Problem::turn));
+        }
+    };
     let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));
     Quota::tell(&left(&taken), response.headers_mut());
     if let Ok(location) = HeaderValue::try_from(format!("/v1/conversations/{id}")) {

@@ -176,7 +176,7 @@ impl Problem {
         self
     }
 
-    /// It is not known whether what was asked for was done.
+    /// It is not known whether a turn was started.
     #[must_use]
     pub fn unsure(mut self) -> Self {
         self.is_unsure = true;

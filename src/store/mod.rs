@@ -59,6 +59,9 @@ pub enum Error {
     /// It did not answer in time. What was asked may or may not have been done.
     #[error("the database did not answer within {0:?}")]
     Slow(Duration),
+    /// No connection or no turn was had to write with. Nothing was done.
+    #[error("the database could not be written to: {0}")]
+    NotBegun(sqlx::Error),
     /// As many search or write the same as may, and none of them came to its end in time. Nothing was done.
     #[error("too many search, or write the same")]
     Crowded,
@@ -68,13 +71,6 @@ pub enum Error {
     /// A row holds what this program never writes.
     #[error("column `{0}` holds what it should not")]
     Corrupt(&'static str),
-}
-
-impl Error {
-    /// Whether it is certain that nothing was done: no connection was had for it.
-    pub fn is_nothing_done(&self) -> bool {
-        matches!(self, Self::Crowded | Self::Unavailable(sqlx::Error::PoolTimedOut))
-    }
 }
 
 /// What the store gives.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Executor};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::lines::{Front, Lines};
 use super::places::Places;
@@ -35,6 +36,7 @@ macro_rules! read {
         $store
             .within(
                 $crate::meter::database::Access::Read,
+                tokio::time::Instant::now() + $store.patience,
                 Box::pin(async {
                     match &$store.pool {
                         $crate::store::pool::Pool::Sqlite { read, .. } => {
@@ -55,7 +57,8 @@ macro_rules! read {
 }
 
 /// Runs a body in a transaction that may write. It is committed if the body gives `Ok(Commit(value))`, and
-/// rolled back otherwise; the body is compiled once for each database. `first` stands before all who queue.
+/// rolled back otherwise; where it cannot be begun, that is [`super::Error::NotBegun`]. The body is compiled once for each
+/// database. `first` stands before all who queue.
 /// The body's statements are those of [`super::transaction::Transaction`]. It gets its room, some 20 KiB, when it is its
 /// turn: thousands may wait for theirs.
 macro_rules! write {
@@ -65,14 +68,19 @@ macro_rules! write {
     ($store:expr, first, $conn:ident => $body:expr) => {
         $crate::store::pool::write!($store, true, $conn => $body)
     };
-    ($store:expr, $first:literal, $conn:ident => $body:expr) => {
+    ($store:expr, $first:literal, $conn:ident => $body:expr) => {{
+        let until = tokio::time::Instant::now() + $store.patience;
         $store.within(
             $crate::meter::database::Access::Write,
+            until,
             Box::pin(async {
                 match &$store.pool {
                     $crate::store::pool::Pool::Sqlite { write, queue, .. } => {
-                        let _place = if $first { None } else { queue.acquire().await.ok() };
-                        let mut held = write.begin().await?;
+                        let begun = async {
+                            let place = if $first { None } else { queue.acquire().await.ok() };
+                            Ok((place, write.begin().await?))
+                        };
+                        let (_place, mut held) = $crate::store::pool::begun(until, begun).await?;
                         let work = async {
                             let $conn = &mut held;
                             let done: $crate::store::Result<$crate::store::pool::Done<_>> = async { $body }.await;
@@ -81,7 +89,8 @@ macro_rules! write {
                         Box::pin(work).await
                     }
                     $crate::store::pool::Pool::Postgres { pool, first } => {
-                        let held = if $first { first } else { pool }.begin().await?;
+                        let pool = if $first { first } else { pool };
+                        let held = $crate::store::pool::begun(until, pool.begin()).await?;
                         let mut held = $crate::store::transaction::PostgresTransaction::new(held);
                         let work = async {
                             let $conn = &mut held;
@@ -94,7 +103,7 @@ macro_rules! write {
             }),
         )
         .await
-    };
+    }};
 }
 
 macro_rules! settle {
@@ -110,6 +119,12 @@ macro_rules! settle {
             }
         }
     };
+}
+
+/// What `begin` gives, if it does by then; otherwise nothing has been asked of the database.
+pub(super) async fn begun<T>(until: Instant, begin: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    let begun = tokio::time::timeout_at(until, begin).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    begun.map_err(Error::NotBegun)
 }
 
 /// How a transaction's body came out.
@@ -271,17 +286,17 @@ impl Store {
         front.map(Some).ok_or(Error::Crowded)
     }
 
-    /// Gives up on `work` after `patience`, and counts it. It lies in a box: a turn that waits for its upstream carries
+    /// Gives up on `work` at `until`, and counts it. It lies in a box: a turn that waits for its upstream carries
     /// no room for its queries.
-    pub(super) async fn within<T, F>(&self, access: Access, work: Pin<Box<F>>) -> Result<T>
+    pub(super) async fn within<T, F>(&self, access: Access, until: Instant, work: Pin<Box<F>>) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let begun = Instant::now();
-        let done = tokio::time::timeout(self.patience, work).await.unwrap_or(Err(Error::Slow(self.patience)));
+        let done = tokio::time::timeout_at(until, work).await.unwrap_or(Err(Error::Slow(self.patience)));
         let failed = match &done {
             Ok(_) | Err(Error::Unchanged | Error::Crowded) => false,
-            Err(Error::Unavailable(_) | Error::Slow(_) | Error::Corrupt(_)) => true,
+            Err(Error::Unavailable(_) | Error::NotBegun(_) | Error::Slow(_) | Error::Corrupt(_)) => true,
         };
         self.meter.database_used(access, begun.elapsed(), failed);
         done

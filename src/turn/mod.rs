@@ -1,9 +1,10 @@
 //! The heart: a turn is an append-only log that one task writes and everybody else reads.
 //!
 //! [`start`] admits, [`run`] writes, [`log`] holds, [`journal`] saves, [`finish`] ends, [`reader`] and [`feed`]
-//! show, [`recover`] picks up what a dead process left, [`lease`] keeps replicas out of each other's turns, [`awake`] sees
-//! that this one has slept; [`relay`] passes on to other replicas what runs here, [`mirror`] shows what runs there, [`departures`]
-//! sends readers to them; [`audience`] counts who reads, [`visits`] tells other replicas of those who hold a turn of theirs.
+//! show, [`recover`] picks up what a dead process left, [`withdrawal`] undoes what nobody was told of, [`lease`] keeps replicas
+//! out of each other's turns, [`awake`] sees that this one has slept; [`relay`] passes on to other replicas what runs here,
+//! [`mirror`] shows what runs there, [`departures`] sends readers to them; [`audience`] counts who reads, [`visits`] tells other
+//! replicas of those who hold a turn of theirs.
 //!
 //! To add a step of a turn: 1. a function in a file of its own that takes the [`live::Live`] and appends what it
 //! does; 2. its call in [`run`]; 3. its kind among those the README names.
@@ -45,6 +46,7 @@ pub mod view;
 pub mod visits;
 pub mod waiting;
 pub mod window;
+pub mod withdrawal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,8 +80,8 @@ use log::Appended;
 use mirror::Mirrors;
 use registry::Registry;
 use relay::Relay;
-use start::Suspects;
 use visits::Visits;
+use withdrawal::Suspects;
 
 /// So many news of other replicas may wait. Beyond, they are left out, and feeds look by themselves.
 const NEWS: usize = 1024;
@@ -254,6 +256,7 @@ impl Turns {
             turns.lifecycle.spawn_vital("visits", visits::run(turns.clone()));
         }
         turns.lifecycle.spawn_vital("leases", lease::run(turns.clone()));
+        turns.lifecycle.spawn_vital("withdrawal", withdrawal::run(turns.clone()));
         turns.lifecycle.spawn_vital("sweep", sweep::run(turns.clone()));
         // Not vital: without it searches know nothing new.
         turns.lifecycle.spawn("index", index::run(turns.clone()));

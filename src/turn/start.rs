@@ -1,16 +1,12 @@
 //! The start of a turn: admission, and only then its task.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use super::Turns;
 use super::lease;
 use super::live::{Asker, Cut, Live, Parts};
 use super::log::Log;
 use super::prompt::{Request, Said};
-use super::recover;
 use super::run;
 use crate::domain::acting::Acting;
 use crate::domain::audit::Deed;
@@ -28,9 +24,6 @@ use crate::store::admission::{Admission, Admitted, NewTurn, Plan, Question, Targ
 use crate::store::ending::Lease;
 use crate::store::idempotency::{Claimed, Key};
 use crate::upstream::tokens;
-
-/// Admissions of unknown outcome that are remembered; beyond, no more are tried until the database answers.
-const SUSPECTS: usize = 4096;
 
 /// More than the words around a language's tag are, in bytes, where a model is told to answer in it.
 const LANGUAGE: usize = 64;
@@ -97,9 +90,6 @@ pub struct Started {
     _asker: Option<Asker>,
 }
 
-/// How long whoever is not sure of an admission waits until it is undone.
-const UNDONE: Duration = Duration::from_secs(1);
-
 /// Why a turn was not started. Nothing is left behind, but where that is not known.
 #[derive(Debug)]
 pub enum Refused {
@@ -135,29 +125,12 @@ pub enum Refused {
     Unsure(Error),
 }
 
-/// Admissions of which nobody was told, and which may have been committed all the same.
-#[derive(Debug, Default)]
-pub struct Suspects {
-    known: Mutex<Vec<Suspect>>,
-    /// Held by whoever undoes them: one after the other, and each known until it is undone.
-    undoing: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone, Debug)]
-struct Suspect {
-    owner: Owner,
-    turn_id: TurnId,
-    key: Option<String>,
-    /// The conversation that would have been made for it.
-    made: Option<ConversationId>,
-}
-
 impl Turns {
     /// Starts a turn, or finds the one that was started under the same key. What is begun is seen through, whether
     /// or not somebody waits for it.
     ///
     /// # Errors
-    /// [`Refused`]; then nothing was started.
+    /// [`Refused`].
     pub async fn start(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
         // Seen through even if the client leaves: a turn that is committed and not entered is nobody's.
         let (turns, owner) = (self.clone(), owner.clone());
@@ -165,7 +138,7 @@ impl Turns {
     }
 
     async fn admit(&self, owner: &Owner, ask: Ask) -> Result<Started, Refused> {
-        if self.suspects.known.lock().len() >= SUSPECTS {
+        if self.suspects.are_too_many() {
             return Err(Refused::Store(Error::Slow(self.settings.limits.database())));
         }
         // The place first: who has one before the word to stop is waited for.
@@ -222,21 +195,9 @@ impl Turns {
             Ok(Admission::Spent(spent)) => Err(Refused::Spent(spent)),
             // Twice within moments: the process cannot keep a lease.
             Ok(Admission::Fenced) => Err(Refused::Store(Error::Slow(self.settings.limits.database()))),
-            Err(error) if error.is_nothing_done() => Err(Refused::Store(error)),
-            Err(error) => {
-                tracing::warn!(%error, turn_id = %new.id, "a turn could not be admitted");
-                let made = match new.target {
-                    Target::New(made) => Some(made.id),
-                    Target::Existing(_) => None,
-                };
-                let key = new.key.map(|key| key.key);
-                let suspect = Suspect { owner: owner.clone(), turn_id: new.id, key, made };
-                self.suspects.known.lock().push(suspect.clone());
-                // Whoever is told that nothing was started asks again, perhaps without a key.
-                match tokio::time::timeout(UNDONE, self.withdraw_one(&suspect)).await {
-                    Ok(Ok(true)) => Err(Refused::Store(error)),
-                    Ok(Ok(false) | Err(_)) | Err(_) => Err(Refused::Unsure(error)),
-                }
+            Err(error @ (Error::Crowded | Error::NotBegun(_))) => Err(Refused::Store(error)),
+            Err(error @ (Error::Unavailable(_) | Error::Slow(_) | Error::Unchanged | Error::Corrupt(_))) => {
+                Err(self.refuse_suspect(owner, new, error).await)
             }
         }
     }
@@ -257,7 +218,7 @@ impl Turns {
         let Some(key) = key.filter(|_| self.registry.get(owner, &started.turn_id).is_none()) else {
             return Ok(Some(started));
         };
-        let told = self.store.note_told(owner, key, &started.turn_id).await.map_err(Refused::Store)?;
+        let told = self.store.note_told(owner, key, &started.turn_id).await.map_err(Refused::Unsure)?;
         Ok(told.then_some(started))
     }
 
@@ -413,58 +374,6 @@ impl Turns {
                 tracing::warn!(%error, turn_id = %turn, "another replica could not be told to stop a turn");
             }
         }
-    }
-
-    /// Undoes admissions of unknown outcome, as far as the database answers. One of which somebody was told is run.
-    pub(super) async fn withdraw_suspects(&self) {
-        let _alone = self.suspects.undoing.lock().await;
-        while let Some(suspect) = self.suspects.first(|_| true) {
-            if self.withdraw(&suspect).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The same for this one; whether there is nothing of it now. False where others have decided that by now.
-    async fn withdraw_one(&self, suspect: &Suspect) -> Result<bool, Error> {
-        let _alone = self.suspects.undoing.lock().await;
-        if self.suspects.knows(&suspect.turn_id) { self.withdraw(suspect).await } else { Ok(false) }
-    }
-
-    /// Whether there is nothing of it now: somebody may have been told of it, or another replica have it.
-    async fn withdraw(&self, suspect: &Suspect) -> Result<bool, Error> {
-        let Suspect { owner, turn_id, made, .. } = suspect;
-        let undone = self.store.withdraw(owner, turn_id, made.as_ref()).await?;
-        if !undone && let Some(record) = self.store.turn(owner, turn_id).await? {
-            recover::take_up(self, &record);
-        }
-        self.suspects.known.lock().retain(|known| known.turn_id != *turn_id);
-        Ok(undone)
-    }
-
-    /// The same for those under the key of a turn that is about to be admitted.
-    async fn withdraw_same_key(&self, owner: &Owner, key: Option<&Key>) -> Result<(), Refused> {
-        let Some(key) = key else { return Ok(()) };
-        let same = |suspect: &Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
-        if self.suspects.first(same).is_none() {
-            return Ok(());
-        }
-        let _alone = self.suspects.undoing.lock().await;
-        while let Some(suspect) = self.suspects.first(same) {
-            self.withdraw(&suspect).await.map_err(Refused::Store)?;
-        }
-        Ok(())
-    }
-}
-
-impl Suspects {
-    /// Whether the turn is one of them: it is theirs to undo, or to run.
-    pub(super) fn knows(&self, turn: &TurnId) -> bool {
-        self.first(|suspect| suspect.turn_id == *turn).is_some()
-    }
-
-    fn first(&self, which: impl Fn(&Suspect) -> bool) -> Option<Suspect> {
-        self.known.lock().iter().find(|suspect| which(suspect)).cloned()
     }
 }
 

@@ -1,5 +1,4 @@
-//! What is no longer kept: events past their retention, keys and counters past their time, admissions nobody was told of;
-//! conversations that have expired, or are older than their application keeps any; and people who are being forgotten.
+//! What is no longer kept: events past their retention, keys and counters past their time; conversations that have expired, or are older than their application keeps any; and people who are being forgotten.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,10 +7,10 @@ use super::{Turns, expiry, forget, recover, retention};
 use crate::domain::clock::Timestamp;
 use crate::store::Result;
 
-/// How often admissions of unknown outcome are looked after.
-const SUSPECTS: Duration = Duration::from_secs(1);
-/// How often the rest is.
-const ROUND: u32 = 10;
+/// How often it looks…
+const EVERY: Duration = Duration::from_secs(10);
+/// …and where events are kept for less than a minute.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a fenced replica is remembered, in microseconds.
 const REPLICAS_KEPT: i64 = 3_600_000_000;
 /// How much goes in one transaction…
@@ -23,17 +22,14 @@ const STRIDES: u32 = 100;
 pub async fn run(turns: Turns) {
     let soft = turns.lifecycle.soft().clone();
     // The longer things are kept, the less often it matters to look.
-    let (mut round, mut looks) = (0u32, Looks::default());
+    let every = if turns.settings.stream.retention_s < 60 { SOON } else { EVERY };
+    let mut looks = Looks::default();
     loop {
         tokio::select! {
             () = soft.cancelled() => return,
-            () = tokio::time::sleep(SUSPECTS) => {}
+            () = tokio::time::sleep(every) => {}
         }
-        turns.withdraw_suspects().await;
-        round += 1;
-        if turns.settings.stream.retention_s < 60 || round.is_multiple_of(ROUND) {
-            sweep(&turns, &mut looks).await;
-        }
+        sweep(&turns, &mut looks).await;
     }
 }
 

@@ -1,8 +1,12 @@
 //! An admission whose commit nobody is sure of, and whoever comes back for it through another replica.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::support::{Database, Encoding, Fold, Gateway, Proxy, Record, Request, Script, Task, Upstream, eventually};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Client, Database, Encoding, Fold, Gateway, Proxy, Record, Reply, Request, Script, Task, Upstream, eventually,
+};
 
 #[tokio::test]
 async fn a_turn_that_somebody_was_told_of_under_its_key_is_not_undone_by_who_was_not_sure_of_it() {
@@ -26,7 +30,7 @@ async fn a_turn_that_somebody_was_told_of_under_its_key_is_not_undone_by_who_was
         proxy.hold_replies_after(&[&conversation, "COMMIT"]);
         let asked = Task::start({
             let (a, request) = (a.clone(), request.clone());
-            async move { a.open(request).await.status() }
+            async move { a.send(request).await }
         });
         proxy.held().await;
         eventually("it to have happened", async || {
@@ -35,7 +39,7 @@ async fn a_turn_that_somebody_was_told_of_under_its_key_is_not_undone_by_who_was
         .await;
         let mut stream = b.open(request.clone()).await;
         let turn = stream.turn();
-        assert_eq!(asked.join().await, 503, "who was not sure says so");
+        assert_eq!(asked.join().await.expect(503)["outcome"], "unknown", "who was not sure says so");
         proxy.release();
         if let Some(before) = before {
             b.stop(&before).await.expect(200);
@@ -104,6 +108,14 @@ async fn a_queued_turn_that_is_confirmed_after_its_lease_is_lost_keeps_no_reader
     fold.assert_same_as(&record.message);
 }
 
+/// The replica has given up waiting for what it asked of the database last.
+async fn given_up(client: &Client, before: usize) {
+    let up = async || (client.metric(FAILED).await > before).then_some(());
+    eventually("the database to be given up", up).await;
+}
+
+const FAILED: &str = "tidegate_database_failures_total{access=\"write\"}";
+
 #[tokio::test]
 async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() {
     let (database, upstream) = (Database::fresh().await, Upstream::start().await);
@@ -112,20 +124,84 @@ async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() 
     let mut gateway = setup.start().await;
     let client = gateway.client();
     let conversation = client.conversation().await;
-    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
-    proxy.hold_replies_after(&[&conversation, "COMMIT"]);
-    let asked = Task::start({
-        let (client, request) = (client.clone(), request.clone());
-        async move { client.send(request).await }
-    });
+    let before = client.metric(FAILED).await;
+    let asked = hold_the_commit(&proxy, &client, &conversation, json!({"content": "go"}));
     proxy.held().await;
     // It is given up, and the database answers again before anybody is told.
-    tokio::time::sleep(std::time::Duration::from_millis(2200)).await;
+    given_up(&client, before).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     proxy.release();
-    let refused = asked.join().await;
-    let problem = refused.expect(503);
-    assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &serde_json::Value::Null));
+    let problem = asked.join().await.expect(503);
+    assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &Value::Null));
     // Nobody takes over what was undone before it was said.
     gateway.kill();
     assert!(database.texts("select id from turns").await.is_empty(), "{problem}");
+}
+
+#[tokio::test]
+async fn what_another_replica_took_meanwhile_is_not_said_to_be_undone() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let start = |url: &str| {
+        let setup = Gateway::at(url).upstream(&upstream).set("limits.database_s", 5);
+        setup.set("cluster.lease_s", 1).start()
+    };
+    let (one, other) = (start(&database.through(&proxy)).await, start(&database.url()).await);
+    let (a, b) = (one.client(), other.client());
+    let conversation = b.conversation().await;
+    let before = a.metric(FAILED).await;
+    let asked = hold_the_commit(&proxy, &a, &conversation, json!({"content": "go"}));
+    proxy.held().await;
+    let taken = async || database.texts("select id from turns where epoch = 2").await.pop();
+    let turn = eventually("the other to take the turn", taken).await;
+    given_up(&a, before).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.release();
+    let problem = asked.join().await.expect(503);
+    assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &json!("unknown")));
+    assert_eq!(b.ended(&turn).await["status"], "interrupted");
+}
+
+#[tokio::test]
+async fn who_finds_no_database_to_ask_is_sure_that_nothing_was_started() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    proxy.cut();
+    let problem = client.post("/v1/chat/stream", &json!({"message": "go"})).await.expect(503);
+    assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_turn_that_was_started_all_the_same() {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    let asks: [(&str, Value, &str); 2] = [
+        ("/v1/conversations", json!({"first_message": "go"}), "from conversations c where c.id = $1"),
+        ("/v1/chat/stream", json!({"message": "go"}), "t.id = $1 and t.application_id = $2"),
+    ];
+    for (target, body, read_after_it) in asks {
+        proxy.hold_replies_after(&[read_after_it]);
+        let request = Request::post(target, &body).header("accept", "application/json");
+        let problem = client.send(request).await.expect(503);
+        proxy.release();
+        assert_eq!(problem["code"], "store_unavailable", "{problem}");
+        let turn = problem["turn_id"].as_str().unwrap_or_else(|| panic!("{target}: {problem}"));
+        assert!(problem["conversation_id"].is_string(), "{problem}");
+        assert_eq!(client.ended(turn).await["status"], "completed");
+    }
+    assert_eq!(upstream.calls().len(), 2, "each asked the model once");
+}
+
+/// Asks, and holds what the database says from this turn's commit on.
+fn hold_the_commit(proxy: &Proxy, client: &Client, conversation: &str, body: Value) -> Task<Reply> {
+    proxy.hold_replies_after(&[conversation, "COMMIT"]);
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &body);
+    let client = client.clone();
+    Task::start(async move { client.send(request).await })
 }

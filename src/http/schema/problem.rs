@@ -44,7 +44,7 @@ pub struct Problem {
     /// When there is some of it again.
     #[schema(required = false, format = DateTime)]
     pub resets_at: String,
-    /// `unknown` where it is not known whether what was asked for was done.
+    /// `unknown` where it is not known whether a turn was started.
     #[schema(required = false)]
     pub outcome: String,
 }
