@@ -225,7 +225,7 @@ async fn wait(app: &App, who: &Who, turn: &TurnId) -> Result<Response, Problem> 
             Err(Problem::new(Code::StoreUnavailable, "The turn cannot be read at present.").turn(turn))
         }
         Outcome::Closed(Closed::Draining | Closed::LostLease | Closed::Revoked) => {
-            Err(Problem::new(Code::Draining, "The answer goes on elsewhere: ask again.").turn(turn))
+            Err(Problem::new(Code::Draining, "The answer goes on elsewhere: read the turn there.").turn(turn))
         }
         Outcome::Crowded => Err(crowded("The turn has as many readers as it may.").turn(turn)),
         Outcome::Gone => Err(no_turn()),

@@ -80,9 +80,10 @@ impl From<Refused> for Problem {
                 Self::new(Code::AuthenticationRequired, "What let this request in has been revoked meanwhile.")
             }
             Refused::Store(error) => error.into(),
-            Refused::Unsure(error) => {
-                tracing::warn!(%error, "a request was not told whether its turn was started");
-                Self::new(Code::StoreUnavailable, "The database does not say whether the turn was started.").unsure()
+            Refused::Unsure(turn, error) => {
+                tracing::warn!(%error, turn_id = %turn, "a request was not told whether its turn was started");
+                let detail = "The database does not say whether the turn was started.";
+                Self::new(Code::StoreUnavailable, detail).turn(&turn).unsure()
             }
         }
     }

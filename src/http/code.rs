@@ -123,11 +123,11 @@ codes! {
     TooManyConnections = "too_many_connections", SERVICE_UNAVAILABLE, "Too many connections",
         "The process is out of file descriptors.";
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE, "The database does not answer",
-        "The database cannot be reached, or too many search or write the same. No turn was started, unless `turn_id` names one or `outcome` is `unknown`: then one may have been, and may run yet.";
+        "The database cannot be reached, or too many search or write the same. No turn was started, unless `turn_id` names one; where `outcome` is `unknown`, that one may be undone yet.";
     UpstreamUnavailable = "upstream_unavailable", SERVICE_UNAVAILABLE, "The model cannot be reached",
         "No upstream that has the model took the call.";
     Draining = "draining", SERVICE_UNAVAILABLE, "Shutting down",
-        "The process starts nothing new.";
+        "The process starts nothing new. Where `turn_id` names a turn, that one goes on elsewhere.";
     Timeout = "timeout", GATEWAY_TIMEOUT, "The model took too long",
         "The upstream was silent for too long, or the turn reached `max_turn_s`.";
 }

@@ -59,7 +59,7 @@ pub enum Error {
     /// It did not answer in time. What was asked may or may not have been done.
     #[error("the database did not answer within {0:?}")]
     Slow(Duration),
-    /// No connection or no turn was had to write with. Nothing was done.
+    /// There was no connection to write with in time. Nothing was done.
     #[error("the database could not be written to: {0}")]
     NotBegun(sqlx::Error),
     /// As many search or write the same as may, and none of them came to its end in time. Nothing was done.

@@ -121,8 +121,8 @@ pub enum Refused {
     Outlived,
     /// The database did not do it.
     Store(Error),
-    /// The database did not say whether it did it, and does not say so now. It will be undone, unless this process dies before.
-    Unsure(Error),
+    /// The database did not say whether it started this turn, and does not say so now. It may be undone yet, or run.
+    Unsure(TurnId, Error),
 }
 
 impl Turns {
@@ -218,8 +218,10 @@ impl Turns {
         let Some(key) = key.filter(|_| self.registry.get(owner, &started.turn_id).is_none()) else {
             return Ok(Some(started));
         };
-        let told = self.store.note_told(owner, key, &started.turn_id).await.map_err(Refused::Unsure)?;
-        Ok(told.then_some(started))
+        match self.store.note_told(owner, key, &started.turn_id).await {
+            Ok(told) => Ok(told.then_some(started)),
+            Err(error) => Err(Refused::Unsure(started.turn_id, error)),
+        }
     }
 
     fn new_turn(&self, ask: &Ask) -> NewTurn {

@@ -1,4 +1,5 @@
-//! What is no longer kept: events past their retention, keys and counters past their time; conversations that have expired, or are older than their application keeps any; and people who are being forgotten.
+//! What is no longer kept: events past their retention, keys and counters past their time; conversations that have expired,
+//! or are older than their application keeps any; and people who are being forgotten.
 
 use std::future::Future;
 use std::time::Duration;

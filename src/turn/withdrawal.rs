@@ -81,16 +81,23 @@ impl Turns {
         self.suspects.known.lock().push(suspect.clone());
         match tokio::time::timeout(PATIENCE, self.withdraw_one(&suspect)).await {
             Ok(Ok(true)) => Refused::Store(error),
-            Ok(Ok(false) | Err(_)) | Err(_) => Refused::Unsure(error),
+            Ok(Ok(false) | Err(_)) | Err(_) => Refused::Unsure(suspect.turn_id, error),
         }
     }
 
     /// Undoes admissions of unknown outcome, as far as the database answers. One of which somebody was told is run.
     pub(super) async fn withdraw_suspects(&self) {
         let _alone = self.suspects.undoing.lock().await;
-        while let Some(suspect) = self.suspects.first(|_| true) {
-            if self.withdraw(&suspect).await.is_err() {
-                return;
+        let known = self.suspects.known.lock().clone();
+        for suspect in known {
+            match self.withdraw(&suspect).await {
+                // What cannot be read keeps nobody else waiting.
+                Ok(_) | Err(Error::Corrupt(_)) => {}
+                Err(
+                    Error::Unavailable(_) | Error::Slow(_) | Error::NotBegun(_) | Error::Crowded | Error::Unchanged,
+                ) => {
+                    return;
+                }
             }
         }
     }
@@ -99,14 +106,16 @@ impl Turns {
     pub(super) async fn withdraw_same_key(&self, owner: &Owner, key: Option<&Key>) -> Result<(), Refused> {
         let Some(key) = key else { return Ok(()) };
         let same = |suspect: &Suspect| suspect.owner == *owner && suspect.key.as_ref() == Some(&key.key);
-        if self.suspects.first(same).is_none() {
-            return Ok(());
-        }
-        let _alone = self.suspects.undoing.lock().await;
-        while let Some(suspect) = self.suspects.first(same) {
-            self.withdraw(&suspect).await.map_err(Refused::Unsure)?;
-        }
-        Ok(())
+        let Some(suspect) = self.suspects.first(same) else { return Ok(()) };
+        let undo = async {
+            let _alone = self.suspects.undoing.lock().await;
+            while let Some(suspect) = self.suspects.first(same) {
+                self.withdraw(&suspect).await?;
+            }
+            Ok(())
+        };
+        let undone = tokio::time::timeout(PATIENCE, undo).await.unwrap_or(Err(Error::Slow(PATIENCE)));
+        undone.map_err(|error| Refused::Unsure(suspect.turn_id, error))
     }
 
     /// The same for this one, unless others have done it by now; whether there is nothing of it.
@@ -121,10 +130,16 @@ impl Turns {
     /// Whether there is nothing of it now: somebody may have been told of it, or another replica have it.
     async fn withdraw(&self, suspect: &Suspect) -> Result<bool, Error> {
         let Suspect { owner, turn_id, made, .. } = suspect;
-        let undone = self.store.withdraw(owner, turn_id, made.as_ref()).await?;
-        if !undone && let Some(record) = self.store.turn(owner, turn_id).await? {
-            recover::take_up(self, &record);
-        }
+        let undone = async {
+            let undone = self.store.withdraw(owner, turn_id, made.as_ref()).await?;
+            if !undone && let Some(record) = self.store.turn(owner, turn_id).await? {
+                recover::take_up(self, &record);
+            }
+            Ok::<_, Error>(undone)
+        };
+        let undone = undone.await.inspect_err(|error| {
+            tracing::warn!(%error, %turn_id, "an admission that was not confirmed cannot be undone yet");
+        })?;
         self.suspects.known.lock().retain(|known| known.turn_id != *turn_id);
         Ok(undone)
     }

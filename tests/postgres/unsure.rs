@@ -1,12 +1,8 @@
 //! An admission whose commit nobody is sure of, and whoever comes back for it through another replica.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, Database, Encoding, Fold, Gateway, Proxy, Record, Reply, Request, Script, Task, Upstream, eventually,
-};
+use crate::support::{Database, Encoding, Fold, Gateway, Proxy, Record, Request, Script, Task, Upstream, eventually};
 
 #[tokio::test]
 async fn a_turn_that_somebody_was_told_of_under_its_key_is_not_undone_by_who_was_not_sure_of_it() {
@@ -108,31 +104,19 @@ async fn a_queued_turn_that_is_confirmed_after_its_lease_is_lost_keeps_no_reader
     fold.assert_same_as(&record.message);
 }
 
-/// The replica has given up waiting for what it asked of the database last.
-async fn given_up(client: &Client, before: usize) {
-    let up = async || (client.metric(FAILED).await > before).then_some(());
-    eventually("the database to be given up", up).await;
-}
-
-const FAILED: &str = "tidegate_database_failures_total{access=\"write\"}";
-
 #[tokio::test]
 async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() {
     let (database, upstream) = (Database::fresh().await, Upstream::start().await);
     let proxy = Proxy::to(database.server()).await;
-    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 2);
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
     let mut gateway = setup.start().await;
     let client = gateway.client();
     let conversation = client.conversation().await;
-    let before = client.metric(FAILED).await;
-    let asked = hold_the_commit(&proxy, &client, &conversation, json!({"content": "go"}));
-    proxy.held().await;
-    // It is given up, and the database answers again before anybody is told.
-    given_up(&client, before).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    proxy.release();
-    let problem = asked.join().await.expect(503);
+    proxy.hold_one_after(&[&conversation, "COMMIT"]);
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
+    let problem = client.send(request).await.expect(503);
     assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &Value::Null));
+    assert_eq!(problem["turn_id"], Value::Null);
     // Nobody takes over what was undone before it was said.
     gateway.kill();
     assert!(database.texts("select id from turns").await.is_empty(), "{problem}");
@@ -142,24 +126,24 @@ async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() 
 async fn what_another_replica_took_meanwhile_is_not_said_to_be_undone() {
     let (database, upstream) = (Database::fresh().await, Upstream::start().await);
     let proxy = Proxy::to(database.server()).await;
-    let start = |url: &str| {
-        let setup = Gateway::at(url).upstream(&upstream).set("limits.database_s", 5);
-        setup.set("cluster.lease_s", 1).start()
-    };
-    let (one, other) = (start(&database.through(&proxy)).await, start(&database.url()).await);
-    let (a, b) = (one.client(), other.client());
-    let conversation = b.conversation().await;
-    let before = a.metric(FAILED).await;
-    let asked = hold_the_commit(&proxy, &a, &conversation, json!({"content": "go"}));
-    proxy.held().await;
-    let taken = async || database.texts("select id from turns where epoch = 2").await.pop();
-    let turn = eventually("the other to take the turn", taken).await;
-    given_up(&a, before).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    proxy.release();
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 2);
+    let gateway = setup.start().await;
+    let client = gateway.client();
+    let conversation = client.conversation().await;
+    proxy.hold_one_after(&[&conversation, "COMMIT"]);
+    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &json!({"content": "go"}));
+    let asked = Task::start({
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    let committed = async || database.texts("select id from turns").await.pop();
+    let turn = eventually("it to be committed", committed).await;
+    database.run("update turns set epoch = 2, replica_id = 'another'").await;
     let problem = asked.join().await.expect(503);
     assert_eq!((&problem["code"], &problem["outcome"]), (&json!("store_unavailable"), &json!("unknown")));
-    assert_eq!(b.ended(&turn).await["status"], "interrupted");
+    assert_eq!(problem["turn_id"], json!(turn), "it can be looked for");
+    // That one is not alive, so it is ended here in time.
+    assert_eq!(client.ended(&turn).await["status"], "interrupted");
 }
 
 #[tokio::test]
@@ -182,8 +166,9 @@ async fn a_refusal_names_the_turn_that_was_started_all_the_same() {
     let gateway = setup.start().await;
     let client = gateway.client();
     let asks: [(&str, Value, &str); 2] = [
-        ("/v1/conversations", json!({"first_message": "go"}), "from conversations c where c.id = $1"),
+        // A statement's words are sent when a connection has it for the first time.
         ("/v1/chat/stream", json!({"message": "go"}), "t.id = $1 and t.application_id = $2"),
+        ("/v1/conversations", json!({"first_message": "go"}), "from conversations c where c.id = $1"),
     ];
     for (target, body, read_after_it) in asks {
         proxy.hold_replies_after(&[read_after_it]);
@@ -196,12 +181,4 @@ async fn a_refusal_names_the_turn_that_was_started_all_the_same() {
         assert_eq!(client.ended(turn).await["status"], "completed");
     }
     assert_eq!(upstream.calls().len(), 2, "each asked the model once");
-}
-
-/// Asks, and holds what the database says from this turn's commit on.
-fn hold_the_commit(proxy: &Proxy, client: &Client, conversation: &str, body: Value) -> Task<Reply> {
-    proxy.hold_replies_after(&[conversation, "COMMIT"]);
-    let request = Request::post(&format!("/v1/conversations/{conversation}/messages"), &body);
-    let client = client.clone();
-    Task::start(async move { client.send(request).await })
 }

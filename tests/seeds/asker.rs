@@ -105,8 +105,9 @@ impl Asker {
                 200 => return Answer::Turn(Box::new(stream), replica),
                 // A refusal consumes nothing: it may be asked again, with a key or without one.
                 503 => {
-                    let is_unsure = stream.text().await.contains("\"outcome\":\"unknown\"");
-                    if is_unsure && !self.asked.plan.keyed {
+                    // But where it names a turn, that one may run.
+                    let names_turn = stream.text().await.contains("\"turn_id\"");
+                    if names_turn && !self.asked.plan.keyed {
                         return Answer::Lost;
                     }
                     tokio::time::sleep(AGAIN).await;

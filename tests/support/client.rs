@@ -254,15 +254,10 @@ impl Client {
 
     /// How many readers the gateway counts: streams, feeds, and requests that wait for an answer.
     pub async fn readers(&self) -> usize {
-        self.metric("tidegate_readers").await
-    }
-
-    /// What the metrics say of this one, labels and all.
-    pub async fn metric(&self, name: &str) -> usize {
         let metrics = self.send(Request::get("/metrics")).await;
         let text = String::from_utf8_lossy(&metrics.bytes);
-        let figure = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        figure.unwrap_or_else(|| panic!("no {name}: {text}"))
+        let count = text.lines().find_map(|line| line.strip_prefix("tidegate_readers ")?.parse().ok());
+        count.unwrap_or_else(|| panic!("no count of readers: {text}"))
     }
 
     /// Stops a turn.

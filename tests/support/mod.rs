@@ -41,7 +41,7 @@
 //! - [`Row`]: rows as JSON: `Database::tables`, `rows(table)`, `insert(table, row)`, `migrate_to(number)`.
 //! - [`Record`]: an ended turn as the record tells it: `read`, `crash` (S and R), `assert_owed(cursor, frames)`, `resume`.
 //! - [`Proxy`]: stands before PostgreSQL, the gateway or an upstream: `cut`, `heal`, `pause`, `resume`,
-//!   `delay`, `hold_replies_after`.
+//!   `delay`, `hold_replies_after`, `hold_one_after`.
 //! - [`house::House`]: a store without a gateway, and what it is asked; for the store's own story.
 //! - [`kept::Kept`]: all that a database holds, to be looked through.
 //! - [`Outage`]: a database of the target's kind that goes away (`begin`) and comes back (`end`).

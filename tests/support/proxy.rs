@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,8 +21,10 @@ struct Orders {
     refuse: bool,
     /// Nothing passes, in either direction.
     paused: bool,
-    /// What the server says is held back.
+    /// What the server says is held back…
     hold_replies: bool,
+    /// …on that connection alone where the client has said the needles.
+    alone: bool,
     /// Each piece waits so long.
     delay: Duration,
     /// Once a client has said these, one after the other on one connection, what the server says is held back.
@@ -87,8 +90,17 @@ impl Proxy {
     /// are passed on, and all that the server says from then on is held back until [`Proxy::release`].
     /// [`Proxy::held`] waits for that moment.
     pub fn hold_replies_after(&self, needles: &[&str]) {
+        self.hold_after(needles, false);
+    }
+
+    /// The same, but what the server says on other connections passes.
+    pub fn hold_one_after(&self, needles: &[&str]) {
+        self.hold_after(needles, true);
+    }
+
+    fn hold_after(&self, needles: &[&str], alone: bool) {
         let needles: Vec<_> = needles.iter().map(|needle| needle.as_bytes().to_vec()).collect();
-        self.orders.send_modify(|orders| orders.needles = needles);
+        self.orders.send_modify(|orders| (orders.needles, orders.alone) = (needles, alone));
     }
 
     /// Waits until a client has said the needles.
@@ -120,15 +132,23 @@ async fn pass(client: TcpStream, server: SocketAddr, orders: Arc<watch::Sender<O
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let up = carry(client_read, server_write, orders.clone(), true);
-    let down = carry(server_read, client_write, orders.clone(), false);
+    let has_said = AtomicBool::new(false);
+    let up = carry(client_read, server_write, orders.clone(), true, &has_said);
+    let down = carry(server_read, client_write, orders.clone(), false, &has_said);
     tokio::select! {
         _ = watched.wait_for(|orders| orders.life != life) => {}
         ((), ()) = futures::future::join(up, down) => {}
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: Arc<watch::Sender<Orders>>, up: bool) {
+/// Passes on one direction; `has_said` is whether the client has said the needles on this very connection.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    orders: Arc<watch::Sender<Orders>>,
+    up: bool,
+    has_said: &AtomicBool,
+) {
     let mut watched = orders.subscribe();
     let mut buffer = vec![0; 1 << 16];
     // What has been said since the last needle that was found, and how many were.
@@ -153,10 +173,12 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, orders: Arc<watc
                 found += 1;
             }
             if found == needles.len() {
+                has_said.store(true, Ordering::Relaxed);
                 orders.send_modify(|orders| (orders.hold_replies, orders.needles) = (true, Vec::new()));
             }
         }
-        if watched.wait_for(|orders| !orders.paused && (up || !orders.hold_replies)).await.is_err() {
+        let is_held = |orders: &Orders| orders.hold_replies && (!orders.alone || has_said.load(Ordering::Relaxed));
+        if watched.wait_for(|orders| !orders.paused && (up || !is_held(orders))).await.is_err() {
             return;
         }
         if to.write_all(piece).await.is_err() {
