@@ -150,7 +150,10 @@ pub async fn create(
         // It is made: whoever reads of it does not ask for another.
         Err(error) => {
             let problem = Problem::from(error).conversation(&id);
-            return Err(turn.iter().fold(problem, Problem::turn));
+            return Err(match &turn {
+                Some(turn) => problem.turn(turn),
+                None => problem,
+            });
         }
     };
     let mut response = json(StatusCode::CREATED, &shown(&caller, conversation));

@@ -42,7 +42,7 @@ struct Suspect {
 impl Suspects {
     /// Whether the turn is one of them: it is theirs to undo, or to run.
     pub(super) fn knows(&self, turn: &TurnId) -> bool {
-        self.first(|suspect| suspect.turn_id == *turn).is_some()
+        self.known.lock().iter().any(|suspect| suspect.turn_id == *turn)
     }
 
     /// Whether there are as many as may be.

@@ -106,10 +106,7 @@ async fn a_queued_turn_that_is_confirmed_after_its_lease_is_lost_keeps_no_reader
 
 #[tokio::test]
 async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() {
-    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let proxy = Proxy::to(database.server()).await;
-    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
-    let mut gateway = setup.start().await;
+    let (database, _upstream, proxy, mut gateway) = behind_a_proxy(1).await;
     let client = gateway.client();
     let conversation = client.conversation().await;
     proxy.hold_one_after(&[&conversation, "COMMIT"]);
@@ -124,10 +121,7 @@ async fn whoever_is_told_that_nothing_was_started_may_ask_again_without_a_key() 
 
 #[tokio::test]
 async fn what_another_replica_took_meanwhile_is_not_said_to_be_undone() {
-    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let proxy = Proxy::to(database.server()).await;
-    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 2);
-    let gateway = setup.start().await;
+    let (database, _upstream, proxy, gateway) = behind_a_proxy(2).await;
     let client = gateway.client();
     let conversation = client.conversation().await;
     proxy.hold_one_after(&[&conversation, "COMMIT"]);
@@ -148,10 +142,7 @@ async fn what_another_replica_took_meanwhile_is_not_said_to_be_undone() {
 
 #[tokio::test]
 async fn who_finds_no_database_to_ask_is_sure_that_nothing_was_started() {
-    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let proxy = Proxy::to(database.server()).await;
-    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
-    let gateway = setup.start().await;
+    let (_database, _upstream, proxy, gateway) = behind_a_proxy(1).await;
     let client = gateway.client();
     proxy.cut();
     let problem = client.post("/v1/chat/stream", &json!({"message": "go"})).await.expect(503);
@@ -160,10 +151,7 @@ async fn who_finds_no_database_to_ask_is_sure_that_nothing_was_started() {
 
 #[tokio::test]
 async fn a_refusal_names_the_turn_that_was_started_all_the_same() {
-    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
-    let proxy = Proxy::to(database.server()).await;
-    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream).set("limits.database_s", 1);
-    let gateway = setup.start().await;
+    let (_database, upstream, proxy, gateway) = behind_a_proxy(1).await;
     let client = gateway.client();
     let asks: [(&str, Value, &str); 2] = [
         // A statement's words are sent when a connection has it for the first time.
@@ -181,4 +169,13 @@ async fn a_refusal_names_the_turn_that_was_started_all_the_same() {
         assert_eq!(client.ended(turn).await["status"], "completed");
     }
     assert_eq!(upstream.calls().len(), 2, "each asked the model once");
+}
+
+/// A gateway that waits so many seconds for its database, with a proxy between them.
+async fn behind_a_proxy(database_s: i64) -> (Database, Upstream, Proxy, Gateway) {
+    let (database, upstream) = (Database::fresh().await, Upstream::start().await);
+    let proxy = Proxy::to(database.server()).await;
+    let setup = Gateway::at(&database.through(&proxy)).upstream(&upstream);
+    let gateway = setup.set("limits.database_s", database_s).start().await;
+    (database, upstream, proxy, gateway)
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,14 +20,24 @@ struct Orders {
     refuse: bool,
     /// Nothing passes, in either direction.
     paused: bool,
-    /// What the server says is held back…
-    hold_replies: bool,
-    /// …on that connection alone where the client has said the needles.
+    /// What the server says that is held back.
+    held: Held,
+    /// Of what is to be held, only that of the connection on which the needles were said.
     alone: bool,
     /// Each piece waits so long.
     delay: Duration,
     /// Once a client has said these, one after the other on one connection, what the server says is held back.
     needles: Vec<Vec<u8>>,
+}
+
+/// Whose replies are held back.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Held {
+    #[default]
+    Nobodys,
+    Everybodys,
+    /// That connection's, by its number.
+    Ones(usize),
 }
 
 /// A TCP proxy that the test commands. Dropped, it is gone with all its connections.
@@ -106,12 +115,12 @@ impl Proxy {
     /// Waits until a client has said the needles.
     pub async fn held(&self) {
         let mut orders = self.orders.subscribe();
-        within("the needles to pass", orders.wait_for(|orders| orders.hold_replies)).await.unwrap();
+        within("the needles to pass", orders.wait_for(|orders| orders.held != Held::Nobodys)).await.unwrap();
     }
 
     /// Lets held replies through.
     pub fn release(&self) {
-        self.orders.send_modify(|orders| (orders.hold_replies, orders.needles) = (false, Vec::new()));
+        self.orders.send_modify(|orders| (orders.held, orders.needles) = (Held::Nobodys, Vec::new()));
     }
 }
 
@@ -120,34 +129,34 @@ async fn accept(listener: TcpListener, server: SocketAddr, orders: Arc<watch::Se
     loop {
         let (client, _) = listener.accept().await.unwrap();
         if !orders.borrow().refuse {
-            connections.push(Task::start(pass(client, server, orders.clone())));
+            let number = connections.len();
+            connections.push(Task::start(pass(client, server, orders.clone(), number)));
         }
     }
 }
 
-async fn pass(client: TcpStream, server: SocketAddr, orders: Arc<watch::Sender<Orders>>) {
+async fn pass(client: TcpStream, server: SocketAddr, orders: Arc<watch::Sender<Orders>>, number: usize) {
     let life = orders.borrow().life;
     let mut watched = orders.subscribe();
     let Ok(server) = TcpStream::connect(server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let has_said = AtomicBool::new(false);
-    let up = carry(client_read, server_write, orders.clone(), true, &has_said);
-    let down = carry(server_read, client_write, orders.clone(), false, &has_said);
+    let up = carry(client_read, server_write, orders.clone(), true, number);
+    let down = carry(server_read, client_write, orders.clone(), false, number);
     tokio::select! {
         _ = watched.wait_for(|orders| orders.life != life) => {}
         ((), ()) = futures::future::join(up, down) => {}
     }
 }
 
-/// Passes on one direction; `has_said` is whether the client has said the needles on this very connection.
+/// Passes on one direction of the connection of that number.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     orders: Arc<watch::Sender<Orders>>,
     up: bool,
-    has_said: &AtomicBool,
+    number: usize,
 ) {
     let mut watched = orders.subscribe();
     let mut buffer = vec![0; 1 << 16];
@@ -173,11 +182,17 @@ async fn carry(
                 found += 1;
             }
             if found == needles.len() {
-                has_said.store(true, Ordering::Relaxed);
-                orders.send_modify(|orders| (orders.hold_replies, orders.needles) = (true, Vec::new()));
+                orders.send_modify(|orders| {
+                    orders.held = if orders.alone { Held::Ones(number) } else { Held::Everybodys };
+                    orders.needles = Vec::new();
+                });
             }
         }
-        let is_held = |orders: &Orders| orders.hold_replies && (!orders.alone || has_said.load(Ordering::Relaxed));
+        let is_held = |orders: &Orders| match orders.held {
+            Held::Nobodys => false,
+            Held::Everybodys => true,
+            Held::Ones(held) => held == number,
+        };
         if watched.wait_for(|orders| !orders.paused && (up || !is_held(orders))).await.is_err() {
             return;
         }
